@@ -1,0 +1,32 @@
+"""One small BERT, many text tasks.
+
+    run = mtbert.train("recipe.yaml", data="data", out="RUN")
+    model = mtbert.load("RUN")
+    model.predict("similarity", [("a", "b")])
+
+Nothing heavy is imported before one of these is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtbert.experiment import train
+    from mtbert.results.predictions import Predictor
+
+    load = Predictor.load
+
+__all__ = ["load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        from mtbert.experiment import train
+
+        return train
+    if name == "load":
+        from mtbert.results.predictions import Predictor
+
+        return Predictor.load
+    raise AttributeError(f"module 'mtbert' has no attribute '{name}'")

@@ -1,0 +1,175 @@
+"""The commands. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtbert.errors import Mistake
+
+app = typer.Typer(
+    help="One small BERT, many text tasks: one recipe, one command, one model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data files; overrides the recipe's.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as stages.0.batch_size=64.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and problems only.")]
+
+
+def main() -> None:
+    """Run a command; a Mistake is shown as one message, exit code 2."""
+    try:
+        app()
+    except Mistake as mistake:
+        from mtbert.console import fail
+
+        fail(str(mistake))
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where the run goes; an earlier demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Train the embedded encoder on the embedded three tasks, and use it."""
+    import mtbert.demo
+
+    _train(mtbert.demo.RECIPE, out, None, [], resume=False, overwrite=True, quiet=quiet, as_json=False)
+    model = mtbert.load(out)
+    for task, texts in mtbert.demo.QUESTIONS.items():
+        for text, answer in zip(texts, model.predict(task, texts), strict=True):
+            said = answer if isinstance(answer, str) else f"{answer:.1f}"
+            typer.echo(f"{task}: {text if isinstance(text, str) else ' | '.join(text)} -> {said}")
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe's name> by default.")] = None,
+    data: DataFolder = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe into a run folder."""
+    _train(recipe, out, data, overrides or [], resume=resume, overwrite=overwrite, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Dry run: what would be read and trained, what it would cost, what looks wrong."""
+    from mtbert.check import check as look
+    from mtbert.console import show_report
+    from mtbert.experiment import build
+    from mtbert.recipe import read_recipe
+
+    report = look(build(read_recipe(recipe, overrides or [], data)))
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        show_report(report, quiet)
+
+
+@app.command()
+def evaluate(run: RunFolder, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Score a run's kept model on its dev sets."""
+    from mtbert.console import show_scores
+    from mtbert.experiment import evaluate_run
+
+    scores = evaluate_run(run, data).as_dict()
+    if as_json:
+        _print_json(scores)
+    else:
+        show_scores(scores)
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="A file with the task's text columns.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="The CSV file to write.")] = None,
+    course: Annotated[
+        Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
+    ] = None,
+    data: DataFolder = None,
+) -> None:
+    """Predict every row of a file: id, prediction, and one probability a class."""
+    from mtbert.experiment import course_sources
+    from mtbert.results.predictions import Predictor, write_course_files
+    from mtbert.results.runs import write_whole
+
+    if course is not None:
+        for path in write_course_files(Predictor.load(run), course_sources(run, data), course):
+            typer.echo(path)
+        return
+    if task is None or source is None or output is None:
+        raise Mistake("predict needs --task, --input and --output (or --course)")
+    predictions = Predictor.load(run).predict_table(task, source)
+    write_whole(output, predictions.as_csv())
+    typer.echo(f"{len(predictions.ids):,} predictions in {output}")
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """Every table a recipe can name things from, one line a method."""
+    from mtbert.console import show_methods
+    from mtbert.methods import list_methods
+
+    if as_json:
+        _print_json(list_methods())
+    else:
+        show_methods(list_methods())
+
+
+def _train(
+    recipe: Path,
+    out: Path | None,
+    data: Path | None,
+    overrides: list[str],
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from mtbert.console import TrainingProgress, show_scores
+    from mtbert.experiment import train as run_recipe
+
+    progress = None if quiet else TrainingProgress()
+    try:
+        run = run_recipe(recipe, data, out, overrides, resume, overwrite, progress)
+    finally:
+        if progress is not None:
+            progress.close()
+    if as_json:
+        _print_json(run.scores)
+        return
+    show_scores(run.scores["dev"], run.scores["constant"])
+    typer.echo(f"run: {run.folder}")
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

@@ -1,0 +1,306 @@
+"""TSV, CSV, JSONL, Parquet and Arrow tables in; texts and labels of one task out, every bad row named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake, unknown
+from mtbert.registry import Registry
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of texts or values, and how to tell a person where a row stands."""
+
+    name: str
+    columns: pa.Table
+    where: Callable[[Sequence[int]], list[str]]  # row indices -> 'line 17', ...
+    typed: bool  # False where every cell was read as text
+
+    def column(self, name: str, use: str) -> pa.ChunkedArray:
+        """One column by name; raises Mistake listing the columns there are."""
+        if name not in self.columns.column_names:
+            there = [column for column in self.columns.column_names if column]
+            raise Mistake(f"{self.name}: {unknown(f'column for {use}:', name, there)}")
+        return self.columns.column(self.columns.column_names.index(name))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one task reads of one table: N ids, one or two columns of N texts, N labels."""
+
+    name: str
+    ids: list[str]
+    texts: tuple[pa.ChunkedArray, ...]
+    labels: NDArray[np.float64] | None
+    skipped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
+    """Read one task's rows from a file, or any object that speaks the Arrow C stream.
+
+    Labelled rows are checked one by one: a bad row raises Mistake naming file, line, column and value, or is skipped
+    and listed where the task says `bad_rows: skip`. Unlabelled rows are all kept, an empty text too.
+    """
+    table = read_table(source)
+    if table.columns.num_rows == 0:
+        raise Mistake(f"{table.name} is empty: it has no rows below its header")
+
+    texts = tuple(_texts(table, column, check_numbers=labelled) for column in task.text)
+    ids = _ids(table, task.id)
+    if not labelled:
+        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts), None, [])
+
+    labels, problems = _labels(table, task)
+    for column, cells in zip(task.text, texts, strict=True):
+        for row in _empty(cells):
+            problems.setdefault(row, f"column '{column}' is empty")
+    if not problems:
+        return Rows(table.name, ids, texts, labels, [])
+
+    bad = sorted(problems)
+    described = [f"{place}: {problems[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
+    if task.bad_rows == "error":
+        more = f" ({len(bad) - 1:,} more like it)" if len(bad) > 1 else ""
+        raise Mistake(
+            f"{table.name}, {described[0]}{more}; mend the file, or set `bad_rows: skip` on task '{task.name}'"
+        )
+    if len(bad) == len(ids):
+        raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}")
+
+    good = np.setdiff1d(np.arange(len(ids)), bad)
+    kept = pa.array(good)
+    return Rows(
+        table.name, [ids[row] for row in good], tuple(cells.take(kept) for cells in texts), labels[good], described
+    )
+
+
+def read_table(source: Any) -> Table:
+    """Read a table by its file ending, or from an object with `__arrow_c_stream__`."""
+    if not isinstance(source, (str, Path)):
+        if not hasattr(source, "__arrow_c_stream__"):
+            raise Mistake(
+                f"a table of type {type(source).__name__} does not speak the Arrow C stream; "
+                "give a file, a pyarrow, pandas or polars table, or a datasets.Dataset"
+            )
+        return Table("the table given", _strings(pa.table(source)), _row_numbers, typed=True)
+
+    path = Path(source)
+    if path.is_dir():
+        raise Mistake(f"{path} is a folder, not a file")
+    if not path.exists():
+        beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in FORMATS) if path.parent.is_dir() else []
+        raise Mistake(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
+    if path.suffix.lower() not in FORMATS:
+        raise Mistake(f"{path}: " + unknown("file ending", path.suffix, FORMATS))
+    if path.stat().st_size == 0:
+        raise Mistake(f"{path} is empty")
+    return FORMATS[path.suffix.lower()](path)
+
+
+def _delimited(path: Path) -> Table:
+    content = _utf8(path)
+    delimiter = _delimiter(content, path)
+    header = next(csv.reader([content.split(b"\n", 1)[0].decode()], delimiter=delimiter))
+    ragged: list[str] = []
+
+    def skip(row: Any) -> str:
+        ragged.append(f"{row.actual_columns} columns where the header has {row.expected_columns}")
+        return "skip"
+
+    try:
+        columns = pa.csv.read_csv(
+            pa.BufferReader(content),
+            # one block, so that a text longer than a block is no error
+            read_options=pa.csv.ReadOptions(block_size=max(len(content), 1 << 20)),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise Mistake(f"{path} cannot be read as a table separated by {delimiter!r}: {error}") from None
+    if ragged:
+        line = next(line for line, cells in _csv_rows(content, delimiter) if len(cells) != len(header))
+        raise Mistake(f"{path}, line {line}: {ragged[0]} ({len(ragged)} such rows in all); is a quote left open?")
+
+    def where(rows: Sequence[int]) -> list[str]:
+        lines = [line for line, _ in _csv_rows(content, delimiter)]
+        return [f"line {lines[row]}" for row in rows]
+
+    return Table(str(path), columns, where, typed=False)
+
+
+def _utf8(path: Path) -> bytes:
+    """The bytes of a text file, half-characters (lone surrogates) replaced; raises Mistake where it is not text."""
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        try:
+            return whole_text(content.decode(errors="surrogatepass")).encode()
+        except UnicodeDecodeError:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise Mistake(
+                f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text; "
+                "save the file as UTF-8 (or name it .parquet if it is one)"
+            ) from None
+    return content
+
+
+def _delimiter(content: bytes, path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    header = content.split(b"\n", 1)[0].decode()
+    return max(",\t;|", key=header.count)
+
+
+def _csv_rows(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """First line and cells of every row below the header, as the standard library reads them."""
+    csv.field_size_limit(len(content) + 1)
+    reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=delimiter)
+    next(reader)
+    line = reader.line_num
+    for cells in reader:
+        if cells:
+            yield line + 1, cells
+        line = reader.line_num
+
+
+def _jsonl(path: Path) -> Table:
+    records, lines = [], []
+    for number, line in enumerate(_utf8(path).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise Mistake(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(record, dict):
+            raise Mistake(f"{path}, line {number}: holds {line.decode()[:40]}, not an object with columns")
+        records.append(record)
+        lines.append(number)
+
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = {name: _json_column([record.get(name) for record in records]) for name in names}
+    return Table(str(path), pa.table(columns), lambda rows: [f"line {lines[row]}" for row in rows], typed=True)
+
+
+def _json_column(cells: list[Any]) -> pa.Array:
+    if any(isinstance(cell, str) for cell in cells):
+        return pa.array([None if cell is None else whole_text(_json_text(cell)) for cell in cells], pa.string())
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if cell is None else _json_text(cell) for cell in cells], pa.string())
+
+
+def _json_text(cell: Any) -> str:
+    return cell if isinstance(cell, str) else json.dumps(cell)
+
+
+def whole_text(text: str) -> str:
+    """The text with half-characters (lone surrogates) replaced, so that it can be encoded."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", errors="replace")
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        columns = pa.parquet.read_table(path, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Mistake(f"{path} is not a Parquet file ({error})") from None
+    return Table(str(path), _strings(columns), _row_numbers, typed=True)
+
+
+def _strings(columns: pa.Table) -> pa.Table:
+    """Texts come as several Arrow types; keep one."""
+    for index, field in enumerate(columns.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or (kind != field.type):
+            columns = columns.set_column(index, field.name, columns.column(index).cast(pa.string()))
+    return columns
+
+
+def _row_numbers(rows: Sequence[int]) -> list[str]:
+    return [f"row {row + 1}" for row in rows]
+
+
+def _texts(table: Table, name: str, check_numbers: bool) -> pa.ChunkedArray:
+    cells = table.column(name, "the text")
+    numbers = cells.type != pa.string() if table.typed else check_numbers and _all_numbers(cells)
+    if numbers:
+        held = str(cells.type) if table.typed else "only numbers"
+        texts = [
+            field.name for field in table.columns.schema if field.type == pa.string() and field.name not in ("", name)
+        ]
+        raise Mistake(f"{table.name}: text column '{name}' holds {held}; columns of text: {', '.join(texts) or 'none'}")
+    return cells
+
+
+def _all_numbers(cells: pa.ChunkedArray) -> bool:
+    for batch in (cells[:20], cells):
+        try:
+            batch.cast(pa.float64())
+        except pa.ArrowInvalid:
+            return False
+    return True
+
+
+def _ids(table: Table, column: str | None) -> list[str]:
+    if column is None and "id" not in table.columns.column_names:
+        return [str(row) for row in range(table.columns.num_rows)]
+    return [str(value) for value in table.column(column or "id", "the id").to_pylist()]
+
+
+def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Labels (N,), and the rows that have none with what is wrong; each distinct cell is read once."""
+    cells = table.column(task.label, "the label").combine_chunks().dictionary_encode()
+    if isinstance(cells, pa.ChunkedArray):
+        cells = cells.combine_chunks()
+    values, wrong = [], {}
+    for index, cell in enumerate(cells.dictionary.to_pylist()):
+        try:
+            values.append(task.read_label(cell))
+        except Mistake as mistake:
+            values.append(np.nan)
+            wrong[index] = f"column '{task.label}': {mistake}"
+
+    codes = cells.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+    labels = np.append(np.array(values, dtype=np.float64), np.nan)[codes]
+    missing = f"column '{task.label}': there is no label"
+    return labels, {int(row): wrong.get(int(codes[row]), missing) for row in np.flatnonzero(np.isnan(labels))}
+
+
+def _empty(cells: pa.ChunkedArray) -> list[int]:
+    blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(cells.fill_null("")), "")
+    return [int(row) for row in np.flatnonzero(blank.to_numpy())]
+
+
+FORMATS: Registry[Table] = Registry(
+    "file ending",
+    {
+        ".tsv": _delimited,
+        ".csv": _delimited,
+        ".txt": _delimited,
+        ".jsonl": _jsonl,
+        ".ndjson": _jsonl,
+        ".parquet": _parquet,
+    },
+)

@@ -1,0 +1,281 @@
+"""A task and its kind: which columns it reads, and what its outputs mean.
+
+The kind owns loss, divergence, decoding and metrics, so that no trainer, regulariser or evaluator asks which kind it
+holds. A new kind is a subclass of Task and one line in KINDS.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+
+from mtbert.errors import Mistake
+from mtbert.registry import Positive, Registry, Share
+
+
+class Task(BaseModel):
+    """What every kind of task has in common: a section under `tasks:` in the recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    main: ClassVar[str]  # the metric by which the task is judged
+
+    name: str
+    kind: str
+    text: tuple[str, ...] = Field(min_length=1, max_length=2)
+    label: str
+    id: str | None = None
+    train: Any = None
+    dev: Any = None
+    test: Any = None
+    bad_rows: Literal["error", "skip"] = "error"
+    pairs: Literal["joint", "separate"] = "joint"
+    segments: Literal["pair", "zeros"] = "pair"
+    max_length: int = Field(512, ge=8)
+    pooling: str = "mean"
+    features: str = "difference"
+    head: str = "linear"
+    dropout: Share = 0.1
+    weight: Positive = 1.0
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_or_two_columns(cls, text: Any) -> Any:
+        return (text,) if isinstance(text, str) else text
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
+        return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width of the head's outputs: one logit a class, or a single score."""
+
+    @abstractmethod
+    def read_label(self, cell: object) -> float:
+        """The label in a cell of a file as a number; raises Mistake if the cell holds none."""
+
+    @abstractmethod
+    def targets(self, labels: NDArray[np.float64]) -> Tensor:
+        """Labels as the loss wants them: (N,)."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example: (B, outputs), (B,) -> (B,)."""
+
+    @abstractmethod
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """How far two outputs for the same examples are apart, symmetric and never negative: -> (B,)."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensor) -> NDArray[np.float64]:
+        """Predictions in the units of the labels (class index or score): (N, outputs) -> (N,)."""
+
+    @abstractmethod
+    def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
+        """One column (N,) a class; empty where the task has no classes."""
+
+    @abstractmethod
+    def say(self, prediction: float) -> str | float:
+        """A decoded prediction as a person would write it."""
+
+    @abstractmethod
+    def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
+        """Metrics over a whole split in float64, the main one first."""
+
+    @abstractmethod
+    def constant(self, labels: NDArray[np.float64]) -> float:
+        """The best prediction that ignores the text, learned from training labels."""
+
+    @abstractmethod
+    def normalised(self, metrics: dict[str, float]) -> float:
+        """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
+
+    @abstractmethod
+    def describe_labels(self, labels: NDArray[np.float64]) -> str:
+        """Their distribution, in a line."""
+
+    def absent(self, labels: NDArray[np.float64]) -> list[str]:
+        """The classes that no label names."""
+        return []
+
+
+class Classification(Task):
+    """One of two or more classes, by cross-entropy (methods.md 6). Labels in files are class names or their index.
+
+    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0.
+    """
+
+    main = "accuracy"
+    kind: Literal["classification"] = "classification"
+    classes: tuple[str, ...]
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_names(cls, classes: Any) -> Any:
+        if isinstance(classes, int) and not isinstance(classes, bool):
+            classes = range(classes)
+        if not isinstance(classes, Sequence) or isinstance(classes, str):
+            raise Mistake("give the class names as a list, or how many there are (labels 0, 1, ...)")
+        if any(isinstance(name, bool) or not isinstance(name, (str, int)) for name in classes):
+            raise Mistake("class names are texts or integers; put true, false and fractions in quotes")
+        names = tuple(str(name).strip() for name in classes)
+        if len(names) < 2:
+            raise Mistake(f"needs at least two classes, not {len(names)}")
+        for name in names:
+            if names.count(name) > 1:
+                raise Mistake(f"class '{name}' is named twice")
+        return names
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    def read_label(self, cell: object) -> float:
+        text = str(cell).strip()
+        if text in self.classes:
+            return self.classes.index(text)
+        index = _integer(text)
+        if index is not None and str(index) in self.classes:
+            return self.classes.index(str(index))
+        if index is not None and 0 <= index < len(self.classes) and not self._numbered:
+            return index
+        either = "" if self._numbered else f", nor an index from 0 to {len(self.classes) - 1}"
+        raise Mistake(f"label '{text}' is not one of {', '.join(self.classes)}{either}")
+
+    @property
+    def _numbered(self) -> bool:
+        return all(_integer(name) is not None for name in self.classes)
+
+    def targets(self, labels: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(labels.astype(np.int64))
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p) (Jiang et al., 2020)."""
+        log_p, log_q = outputs.float().log_softmax(-1), others.float().log_softmax(-1)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
+
+    def decode(self, outputs: Tensor) -> NDArray[np.float64]:
+        return outputs.argmax(-1).double().cpu().numpy()
+
+    def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
+        columns = outputs.double().softmax(-1).cpu().numpy().T
+        return dict(zip(self.classes, columns, strict=True))
+
+    def say(self, prediction: float) -> str | float:
+        return self.classes[int(prediction)]
+
+    def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
+        return {
+            "accuracy": float(accuracy_score(labels, predictions)),
+            "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),
+        }
+
+    def constant(self, labels: NDArray[np.float64]) -> float:
+        return float(np.bincount(labels.astype(np.int64)).argmax())
+
+    def normalised(self, metrics: dict[str, float]) -> float:
+        return metrics["accuracy"]
+
+    def describe_labels(self, labels: NDArray[np.float64]) -> str:
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes))
+        return ", ".join(f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True))
+
+    def absent(self, labels: NDArray[np.float64]) -> list[str]:
+        return [name for index, name in enumerate(self.classes) if index not in labels]
+
+
+class Regression(Task):
+    """A score on a range, by mean squared error on the range scaled to [0, 1] (methods.md 8)."""
+
+    main = "pearson"
+    kind: Literal["regression"] = "regression"
+    range: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Regression:
+        low, high = self.range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise Mistake(f"range is {low:g} to {high:g}: the lower end must come first")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def read_label(self, cell: object) -> float:
+        low, high = self.range
+        try:
+            score = float(str(cell))
+        except ValueError:
+            raise Mistake(f"label '{cell}' is not a number") from None
+        if not low <= score <= high:
+            raise Mistake(f"label '{cell}' is outside the range {low:g} to {high:g}")
+        return score
+
+    def targets(self, labels: NDArray[np.float64]) -> Tensor:
+        low, high = self.range
+        return torch.from_numpy((labels - low) / (high - low)).float()
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.float().squeeze(-1) - targets).square()
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Squared distance (Jiang et al., 2020)."""
+        return (outputs.float() - others.float()).square().squeeze(-1)
+
+    def decode(self, outputs: Tensor) -> NDArray[np.float64]:
+        low, high = self.range
+        return low + (high - low) * outputs.double().squeeze(-1).clamp(0, 1).cpu().numpy()
+
+    def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
+        return {}
+
+    def say(self, prediction: float) -> str | float:
+        return prediction
+
+    def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
+        # a correlation with a constant is undefined; a constant predictor has learned nothing
+        varied = np.ptp(predictions) > 0 and np.ptp(labels) > 0
+        return {
+            "pearson": float(pearsonr(predictions, labels).statistic) if varied else 0.0,
+            "spearman": float(spearmanr(predictions, labels).statistic) if varied else 0.0,
+            "rmse": float(np.sqrt(np.mean((predictions - labels) ** 2))),
+        }
+
+    def constant(self, labels: NDArray[np.float64]) -> float:
+        return float(labels.mean())
+
+    def normalised(self, metrics: dict[str, float]) -> float:
+        return (metrics["pearson"] + 1) / 2
+
+    def describe_labels(self, labels: NDArray[np.float64]) -> str:
+        low, quarter, half, three_quarters, high = np.quantile(labels, [0, 0.25, 0.5, 0.75, 1])
+        return f"{low:g} to {high:g}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+
+
+def _integer(text: str) -> int | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+KINDS: Registry[Task] = Registry("kind of task", {"classification": Classification, "regression": Regression})

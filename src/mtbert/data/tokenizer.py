@@ -1,0 +1,161 @@
+"""WordPiece through the `tokenizers` library, and the cache of what it made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import tokenizers
+from numpy.typing import NDArray
+
+from mtbert.errors import Mistake
+
+CHUNK = 10_000  # texts tokenised at a time: bounds memory, keeps every core busy
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of N texts without [CLS] and [SEP]: flat integers, and where each text starts (N + 1)."""
+
+    flat: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.starts)
+
+
+class Tokenizer:
+    """Text -> token ids. Truncation and padding are left to the batches, which know what a task needs."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.definition = tokenizer.to_str(pretty=True)
+        self.first = self._special("[CLS]")
+        self.separator = self._special("[SEP]")
+        self.padding = self._special("[PAD]")
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """Read tokenizer.json, or vocab.txt (lower-cased unless tokenizer_config.json says otherwise)."""
+        definition, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+        if definition.exists():
+            return cls(tokenizers.Tokenizer.from_file(str(definition)))
+        if vocabulary.exists():
+            return cls.from_pieces(vocabulary.read_text(encoding="utf-8").split("\n"), _lowercase(folder))
+        raise Mistake(f"{folder} has neither tokenizer.json nor vocab.txt")
+
+    @classmethod
+    def from_pieces(cls, pieces: Sequence[str], lowercase: bool = True) -> Self:
+        """BERT's WordPiece over a vocabulary, in the order of its ids."""
+        vocabulary = {piece: index for index, piece in enumerate(pieces) if piece}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = tokenizers.decoders.WordPiece()
+        tokenizer.add_special_tokens(
+            [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece in vocabulary]
+        )
+        tokenizer.post_processor = tokenizers.processors.BertProcessing(
+            ("[SEP]", vocabulary.get("[SEP]", 0)), ("[CLS]", vocabulary.get("[CLS]", 0))
+        )
+        return cls(tokenizer)
+
+    def __len__(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, texts: Iterable[str]) -> Tokens:
+        """Tokenise N texts, a chunk at a time."""
+        flat: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for chunk in _chunks(texts):
+            encoded = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+            flat.extend(np.array(one.ids, dtype=np.int32) for one in encoded)
+            lengths.extend(len(one.ids) for one in encoded)
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        return Tokens(np.concatenate([np.empty(0, np.int32), *flat]), starts)
+
+    def encode_once(self, column: pa.ChunkedArray) -> Tokens:
+        """Tokenise a column of texts the first time it is seen; memory-map what the cache holds afterwards."""
+        folder = cache_folder() / "tokens" / self._fingerprint(column)
+        if not folder.exists():
+            texts = (text for chunk in column.chunks for text in chunk.to_pylist())
+            _write(self.encode(texts), folder)
+        return Tokens(np.load(folder / "flat.npy", mmap_mode="r"), np.load(folder / "starts.npy"))
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether upper and lower case are the same to it."""
+        return self.encode(["A"]).flat.tolist() == self.encode(["a"]).flat.tolist()
+
+    def pieces(self) -> list[str]:
+        """The vocabulary in the order of its ids."""
+        vocabulary = self._tokenizer.get_vocab()
+        return sorted(vocabulary, key=vocabulary.__getitem__)
+
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """Tokens as a readable text."""
+        return self._tokenizer.decode(ids.tolist(), skip_special_tokens=False)
+
+    def _special(self, token: str) -> int:
+        index = self._tokenizer.token_to_id(token)
+        if index is None:
+            raise Mistake(f"the tokenizer has no {token}: it is not BERT's WordPiece")
+        return index
+
+    def _fingerprint(self, column: pa.ChunkedArray) -> str:
+        digest = hashlib.sha256(self.definition.encode())
+        digest.update(tokenizers.__version__.encode())
+        # contents and lengths, the same however Arrow has cut the column into chunks
+        texts = column.cast(pa.large_string()).combine_chunks()
+        _, offsets, contents = texts.buffers()
+        starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        digest.update(np.diff(starts).tobytes())
+        digest.update(memoryview(contents)[starts[0] : starts[-1]])
+        return digest.hexdigest()[:32]
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: $MTBERT_CACHE, or mtbert under the user's cache folder."""
+    chosen = os.environ.get("MTBERT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(chosen) if chosen else (Path(base) if base else Path.home() / ".cache") / "mtbert"
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _write(tokens: Tokens, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
+    np.save(unfinished / "flat.npy", tokens.flat)
+    np.save(unfinished / "starts.npy", tokens.starts)
+    try:
+        unfinished.rename(folder)
+    except OSError:  # another run has written the same tokens in the meantime
+        shutil.rmtree(unfinished)
+        if not folder.exists():
+            raise
+
+
+def _lowercase(folder: Path) -> bool:
+    settings = folder / "tokenizer_config.json"
+    return bool(json.loads(settings.read_text()).get("do_lower_case", True)) if settings.exists() else True

@@ -1,0 +1,226 @@
+"""Published BERT weights in and out, our own model folder in and out; no pickle anywhere.
+
+A model folder holds `encoder/` (the published format, opens in transformers and sentence-transformers as it is),
+`tasks.safetensors` (heads and task modules) and `model.json` (the tasks, and which modules stand where).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mtbert.data.tasks import KINDS, Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.errors import Mistake
+from mtbert.model.encoder import Encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.shape import Shape
+from mtbert.model.task_modules.base import ModulePlan
+
+WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
+
+# our field of Shape -> the published config's key
+SHAPE_KEYS = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "inner": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "positions": "max_position_embeddings",
+    "segments": "type_vocab_size",
+    "epsilon": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+}
+
+# our name -> the published one; a tuple is concatenated along its first axis
+EMBEDDING_NAMES: dict[str, tuple[str, ...]] = {
+    "word_embedding": ("embeddings.word_embeddings",),
+    "position_embedding": ("embeddings.position_embeddings",),
+    "segment_embedding": ("embeddings.token_type_embeddings",),
+    "embedding_norm": ("embeddings.LayerNorm",),
+}
+LAYER_NAMES: dict[str, tuple[str, ...]] = {
+    "to_qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "mix_heads": ("attention.output.dense",),
+    "attention_norm": ("attention.output.LayerNorm",),
+    "expand": ("intermediate.dense",),
+    "contract": ("output.dense",),
+    "output_norm": ("output.LayerNorm",),
+}
+POOLER_NAMES: dict[str, tuple[str, ...]] = {"pooler": ("pooler.dense",)}
+
+
+def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: float | None = None) -> Encoder:
+    """An encoder from a folder in the published format, float32; dropouts default to the published ones.
+
+    Raises Mistake for another architecture, missing weights, or weights that are a pickle.
+    """
+    shape = _read_shape(folder, dropout, attention_dropout)
+    tensors = _read_weights(folder)
+    encoder = Encoder(shape)
+    weights = {}
+    for ours, theirs in _names(encoder):
+        missing = [name for name in theirs if name not in tensors]
+        if missing and ours.startswith("pooler."):
+            weights[ours] = encoder.state_dict()[ours]
+            continue
+        if missing:
+            raise Mistake(f"{folder / WEIGHTS} has no tensor '{missing[0]}': it does not hold a whole BERT encoder")
+        weights[ours] = torch.cat([tensors[name] for name in theirs])
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Mistake(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return encoder
+
+
+def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write an encoder and its tokenizer in the published format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = encoder.state_dict()
+    tensors = {}
+    for ours, theirs in _names(encoder):
+        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            tensors[name] = part.detach().cpu().contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "pad_token_id": tokenizer.padding,
+        **sizes,
+    }
+    _write_json(config, folder / CONFIG)
+    (folder / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
+    _write_json(
+        {
+            "tokenizer_class": "BertTokenizer",
+            "model_max_length": encoder.shape.positions,
+            "do_lower_case": tokenizer.lowercase,
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "mask_token": "[MASK]",
+        },
+        folder / "tokenizer_config.json",
+    )
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in tokenizer.pieces()), encoding="utf-8")
+
+
+def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
+    """A whole model from its folder, in evaluation mode."""
+    description = _read_json(folder / MODEL)
+    tasks = [_read_task(task) for task in description["tasks"]]
+    plans = [ModulePlan(**plan) for plan in description["modules"]]
+    model = MultiTask(load_encoder(folder / "encoder"), tasks, plans)
+    own = load_file(folder / TASKS)
+    expected = {name for name in model.state_dict() if not name.startswith("encoder.")}
+    if set(own) != expected:
+        raise Mistake(f"{folder / TASKS} does not fit {folder / MODEL}: {sorted(set(own) ^ expected)[0]}")
+    model.load_state_dict(own, strict=False)
+    return model.eval(), Tokenizer.from_folder(folder / "encoder")
+
+
+def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a whole model; load_model gives it back to the last bit."""
+    save_encoder(model.encoder, tokenizer, folder / "encoder")
+    own = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("encoder.")
+    }
+    save_file(own, folder / TASKS)
+    files = {"train", "dev", "test"}  # where rows came from is the run's business, not the model's
+    description = {
+        "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],
+        "modules": [asdict(plan) for plan in model.plans],
+    }
+    _write_json(description, folder / MODEL)
+
+
+def _read_shape(folder: Path, dropout: float | None, attention_dropout: float | None) -> Shape:
+    if not (folder / CONFIG).exists():
+        raise Mistake(f"{folder} has no {CONFIG}: it is not an encoder in the published format")
+    config = _read_json(folder / CONFIG)
+    for key, ours in {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}.items():
+        if config.get(key, ours) != ours:
+            raise Mistake(f"{folder / CONFIG}: {key} is '{config[key]}'; only BERT encoders ({key} '{ours}') are read")
+    missing = [key for name, key in SHAPE_KEYS.items() if key not in config and name in ("layers", "width", "heads")]
+    if missing:
+        raise Mistake(f"{folder / CONFIG} does not say {', '.join(missing)}")
+    sizes = {name: config[key] for name, key in SHAPE_KEYS.items() if key in config}
+    chosen = {"dropout": dropout, "attention_dropout": attention_dropout}
+    return Shape(**sizes | {name: value for name, value in chosen.items() if value is not None})
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Tensors by published name, prefix and old LayerNorm names resolved."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+        if pickles:
+            raise Mistake(
+                f"{folder / pickles[0]} is a pickle, which can run any code when it is opened, and is refused; convert it "
+                "where you trust it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
+            )
+        raise Mistake(f"{folder} has no {WEIGHTS}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise Mistake(f"{path} cannot be read: {error}") from None
+    return {_modern(name): tensor.float() for name, tensor in tensors.items()}
+
+
+def _modern(name: str) -> str:
+    name = name.removeprefix("bert.")
+    if "LayerNorm" in name:
+        name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
+    return name
+
+
+def _names(encoder: Encoder) -> Iterator[tuple[str, list[str]]]:
+    """Each of our tensors with the published ones it is made of."""
+    stems = EMBEDDING_NAMES | POOLER_NAMES
+    for index in range(encoder.shape.layers):
+        stems |= {
+            f"layers.{index}.{ours}": tuple(f"encoder.layer.{index}.{name}" for name in theirs)
+            for ours, theirs in LAYER_NAMES.items()
+        }
+    for name in encoder.state_dict():
+        stem, _, leaf = name.rpartition(".")
+        yield name, [f"{theirs}.{leaf}" for theirs in stems[stem]]
+
+
+def _read_task(description: Mapping[str, Any]) -> Task:
+    kind: Any = KINDS[description["kind"]]
+    task: Task = kind.model_validate(description)
+    return task
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Mistake(f"there is no {path}") from None
+    except ValueError as error:
+        raise Mistake(f"{path} is not JSON: {error}") from None
+    return content
+
+
+def _write_json(content: Any, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,81 @@
+"""BERT from scratch (Devlin et al., 2019), open at the taps of a TaskModule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtbert.data.batches import Batch
+from mtbert.model.attention import attend
+from mtbert.model.shape import Shape
+from mtbert.model.task_modules.base import Taps
+
+
+class Layer(nn.Module):
+    """Self-attention and a feed-forward network, each added to its input and normalised (post-LN)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_dropout = shape.attention_dropout
+        self.to_qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.mix_heads = nn.Linear(shape.width, shape.width)
+        self.attention_norm = nn.LayerNorm(shape.width, shape.epsilon)
+        self.expand = nn.Linear(shape.width, shape.inner)
+        self.contract = nn.Linear(shape.inner, shape.width)
+        self.output_norm = nn.LayerNorm(shape.width, shape.epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor, layer: int, batch: Batch, taps: Taps) -> Tensor:
+        """(S, L, D) -> (S, L, D)."""
+        q, k, v = taps.qkv(*self.to_qkv(x).chunk(3, dim=-1), x, layer, batch)
+        mixed = attend(q, k, v, batch.mask, self.heads, self.attention_dropout if self.training else 0.0)
+        update = self.dropout(self.mix_heads(mixed))
+        h = self.attention_norm(x + taps.after_attention(update, x, layer, batch))
+        update = self.dropout(self.contract(F.gelu(self.expand(h))))
+        y: Tensor = self.output_norm(h + taps.after_ffn(update, x, layer, batch))
+        return taps.after_layer(y, layer, batch)
+
+
+class Encoder(nn.Module):
+    """Embeddings, layers and the pooler of BERT."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.word_embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.position_embedding = nn.Embedding(shape.positions, shape.width)
+        self.segment_embedding = nn.Embedding(shape.segments, shape.width)
+        self.embedding_norm = nn.LayerNorm(shape.width, shape.epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.pooler = nn.Linear(shape.width, shape.width)
+        self.apply(_initialise)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Words, positions and segments as the first hidden state: (S, L, D)."""
+        words = self.word_embedding(batch.tokens)
+        positions = self.position_embedding.weight[: batch.tokens.shape[1]]
+        x: Tensor = self.embedding_norm(words + positions + self.segment_embedding(batch.segments))
+        return self.dropout(x)
+
+    def states(self, x: Tensor, batch: Batch, taps: Taps, start: int = 0) -> Iterator[Tensor]:
+        """The hidden states after layers start, start + 1, ...: each (S, L, D)."""
+        for index in range(start, len(self.layers)):
+            x = self.layers[index](x, index, batch, taps)
+            yield x
+
+    def pool(self, first: Tensor) -> Tensor:
+        """BERT's pooler on the states of [CLS]: (S, D) -> (S, D) in (-1, 1)."""
+        return torch.tanh(self.pooler(first))
+
+
+def _initialise(module: nn.Module) -> None:
+    """BERT's initialisation: N(0, 0.02), biases 0, LayerNorm 1 and 0."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

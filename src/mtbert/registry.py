@@ -1,0 +1,78 @@
+"""From a name in the recipe to its maker.
+
+A maker is a class or function. What stands before `*` in its signature is handed in by the program; what stands after
+`*` are the options that a recipe may give. Name, type, bounds and default of an option are declared there, once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mtbert.errors import Mistake, unknown
+
+T = TypeVar("T")
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Registry(Mapping[str, Callable[..., T]], Generic[T]):
+    """A family of methods: recipe name -> maker, with errors that show the names and options there are."""
+
+    def __init__(self, family: str, makers: Mapping[str, Callable[..., T]]) -> None:
+        self.family = family
+        self._makers = dict(makers)
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        if name not in self._makers:
+            raise Mistake(unknown(self.family, name, self._makers))
+        return self._makers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """The options of one method: the keyword-only parameters of its maker, types resolved."""
+        maker = self[name]
+        hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker, include_extras=True)
+        return {
+            option: parameter.replace(annotation=hints.get(option, Any))
+            for option, parameter in inspect.signature(maker).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    def complete(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the options given and fill in the defaults of the rest.
+
+        Raises Mistake for an option that does not exist, one that is missing, or a value outside its bounds.
+        """
+        options = self.options(name)
+        for option in given:
+            if option not in options:
+                raise Mistake(unknown(f"option of {self.family} '{name}':", option, options))
+
+        complete = {}
+        for option, parameter in options.items():
+            if option not in given and parameter.default is inspect.Parameter.empty:
+                raise Mistake(f"{self.family} '{name}' needs the option '{option}'")
+            value = given.get(option, parameter.default)
+            complete[option] = _checked(value, parameter.annotation, f"{option} of {self.family} '{name}'")
+        return complete
+
+
+def _checked(value: Any, annotation: Any, what: str) -> Any:
+    try:
+        # strict, so that `yes` is no number and "3" no count; integers still pass as floats
+        return TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise Mistake(f"{what} is {value!r}: {problem[0].lower()}{problem[1:]}") from None

@@ -1,0 +1,74 @@
+"""A model on sets of examples: outputs, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtbert.data.batches import Examples
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
+from mtbert.model.multitask import MultiTask
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of every task on one split."""
+
+    tasks: dict[str, dict[str, float]]
+    normalised: dict[str, float]  # each task's main metric on a scale where 1 is perfect
+
+    @property
+    def overall(self) -> float:
+        """The mean of the tasks' normalised main metrics; a Pearson correlation counts as (r + 1) / 2."""
+        return sum(self.normalised.values()) / len(self.normalised)
+
+    def by(self, rule: str) -> float:
+        """The number a keep rule looks at: 'overall' or the main metric of one task."""
+        return self.overall if rule == "overall" else self.normalised[rule]
+
+    def as_dict(self) -> dict[str, object]:
+        return {"overall": self.overall, "tasks": self.tasks}
+
+
+def evaluate(model: MultiTask, sets: Mapping[str, Examples]) -> Scores:
+    """Score every task on its labelled examples."""
+    tasks, normalised = {}, {}
+    for name, examples in sets.items():
+        task = model.tasks[name]
+        if examples.labels is None:
+            raise Mistake(f"task '{name}' has no labels to be scored against")
+        tasks[name] = task.metrics(task.decode(outputs_of(model, examples)), examples.labels)
+        normalised[name] = task.normalised(tasks[name])
+    return Scores(tasks, normalised)
+
+
+def constant_scores(tasks: Mapping[str, Task], train: Mapping[str, Examples], dev: Mapping[str, Examples]) -> Scores:
+    """What the best predictor that ignores the text would score: the floor under every result."""
+    metrics, normalised = {}, {}
+    for name, examples in dev.items():
+        labels, learned = examples.labels, train[name].labels
+        if labels is None or learned is None:
+            raise Mistake(f"task '{name}' has no labels to be scored against")
+        metrics[name] = tasks[name].metrics(np.full_like(labels, tasks[name].constant(learned)), labels)
+        normalised[name] = tasks[name].normalised(metrics[name])
+    return Scores(metrics, normalised)
+
+
+def outputs_of(model: MultiTask, examples: Examples, batch_size: int = 64) -> Tensor:
+    """A task's outputs for all its examples, in their order: (N, outputs) on the CPU."""
+    device = next(model.parameters()).device
+    outputs = torch.empty(len(examples), examples.task.outputs)
+    mode = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in examples.in_order_of_length(batch_size):
+                outputs[torch.from_numpy(batch.rows)] = model(batch.to(device)).float().cpu()
+    finally:
+        model.train(mode)
+    return outputs

@@ -1,0 +1,161 @@
+"""The run folder: what is in it, and writes that a kill or a full disk cannot tear."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtbert.errors import Mistake
+
+RECIPE, LOG, SCORES, ENVIRONMENT, BEST, LAST = (
+    "recipe.yaml",
+    "log.jsonl",
+    "scores.json",
+    "environment.json",
+    "best",
+    "last",
+)
+
+
+class Run:
+    """recipe.yaml as run, log.jsonl, scores.json, environment.json, best/ (the kept model), last/ (to go on from)."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """A run that is there; raises Mistake where the folder holds none."""
+        run = cls(folder)
+        if not run.exists:
+            raise Mistake(f"{folder} holds no run: there is no {RECIPE} in it")
+        return run
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / RECIPE).exists()
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The kept model's dev scores, beside those of a constant predictor."""
+        scores: dict[str, Any] = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
+        return scores
+
+    def has(self, name: str) -> bool:
+        """Whether `best` or `last` has been written."""
+        folder, _, old = self._generations(name)
+        return folder.exists() or old.exists()
+
+    def clear(self) -> None:
+        """Remove what an earlier run left."""
+        for name in (RECIPE, LOG, SCORES, ENVIRONMENT):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in (BEST, LAST):
+            for folder in self._generations(name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def part(self, name: str) -> Path:
+        """The folder `best` or `last`; finishes a replacement that was cut off; raises Mistake where it never was."""
+        folder, new, old = self._generations(name)
+        if not folder.exists() and old.exists():
+            new.rename(folder)
+        if not folder.exists():
+            raise Mistake(f"{self.folder} has no {name}/ yet: its training ended before the first evaluation")
+        return folder
+
+    def replace(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a folder anew; at any instant either the old or the new one is there, whole."""
+        folder, new, old = self._generations(name)
+        if not folder.exists() and old.exists():
+            new.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        with _disk(self.folder):
+            new.mkdir(parents=True)
+            try:
+                write(new)
+                for path in new.rglob("*"):
+                    _flush(path)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def write(self, name: str, content: str) -> None:
+        """Write one file anew, whole or not at all."""
+        with _disk(self.folder):
+            write_whole(self.folder / name, content)
+
+    def write_json(self, name: str, content: Any) -> None:
+        self.write(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Add one line to the log."""
+        with _disk(self.folder), (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    @property
+    def log_size(self) -> int:
+        log = self.folder / LOG
+        return log.stat().st_size if log.exists() else 0
+
+    def cut_log(self, size: int) -> None:
+        """Drop what was logged after a checkpoint that training goes back to."""
+        if self.log_size > size:
+            os.truncate(self.folder / LOG, size)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The log, line by line."""
+        with (self.folder / LOG).open(encoding="utf-8") as log:
+            for line in log:
+                yield json.loads(line)
+
+    def _generations(self, name: str) -> tuple[Path, Path, Path]:
+        return self.folder / name, self.folder / f".{name}.new", self.folder / f".{name}.old"
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a text file so that no one ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.new")
+    try:
+        unfinished.write_text(content, encoding="utf-8", newline="")
+        _flush(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """A full disk is said as one; the last good checkpoint stays."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else str(error)
+        raise Mistake(
+            f"{folder} could not be written: {why}; what was saved before is intact (go on with --resume)"
+        ) from error
+    except Exception as error:
+        # safetensors reports a full disk as an error of its own
+        if "os error 28" not in str(error).lower():
+            raise
+        raise Mistake(
+            f"{folder} could not be written: the disk is full; what was saved before is intact (go on with --resume)"
+        ) from error

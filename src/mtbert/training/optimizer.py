@@ -1,0 +1,119 @@
+"""AdamW, and which parameters decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mtbert.registry import NonNegative, Positive, Registry, Share
+
+CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
+
+
+class Optimizer(Protocol):
+    """Made from named parameters; moves those that have a gradient."""
+
+    lr: float
+
+    def step(self, factor: float) -> None:
+        """One update at `factor` times the learning rate."""
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that is needed to go on."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Kingma and Ba, 2015; Loshchilov and Hutter, 2019).
+
+    `form` says where epsilon is added: 'torch' after the second moment's bias correction, 'starter' (the course's
+    starter code) before it. Each parameter counts its own steps and rests while it has no gradient; `zero_fill` takes a
+    missing gradient for zero instead, as old versions of torch did: idle heads then keep moving on their momentum.
+    Weight decay leaves vectors (biases, LayerNorms, gains) alone unless `decay_vectors` is set.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: Positive = 5e-5,
+        betas: list[Share] = [0.9, 0.999],  # noqa: B006
+        epsilon: Positive = 1e-6,
+        weight_decay: NonNegative = 0.0,
+        decay_vectors: bool = False,
+        correct_bias: bool = True,
+        form: Literal["torch", "starter"] = "torch",
+        zero_fill: bool = False,
+    ) -> None:
+        self.lr = lr
+        self.parameters = dict(parameters)
+        self.first, self.second = betas
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.decay_vectors = decay_vectors
+        self.correct_bias = correct_bias
+        self.form = form
+        self.zero_fill = zero_fill
+        self._steps = dict.fromkeys(self.parameters, 0)
+        self._means: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self, factor: float = 1.0) -> None:
+        for name, p in self.parameters.items():
+            if p.grad is None and not self.zero_fill:
+                continue
+            gradient = torch.zeros_like(p) if p.grad is None else p.grad
+            if name not in self._means:
+                self._means[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+                self._squares[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+            self._steps[name] += 1
+            self._update(p, gradient, name, self.lr * factor)
+
+    def clear(self) -> None:
+        for p in self.parameters.values():
+            p.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        state = {f"steps.{name}": torch.tensor(steps) for name, steps in self._steps.items()}
+        state |= {f"means.{name}": mean for name, mean in self._means.items()}
+        return state | {f"squares.{name}": square for name, square in self._squares.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"steps": {}, "means": {}, "squares": {}}
+        for key, tensor in state.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor.to(self.parameters[name].device) if part != "steps" else tensor
+        self._steps |= {name: int(steps) for name, steps in parts["steps"].items()}
+        self._means, self._squares = parts["means"], parts["squares"]
+
+    def _update(self, p: Tensor, gradient: Tensor, name: str, lr: float) -> None:
+        t = self._steps[name]
+        first_correction = 1 - self.first**t if self.correct_bias else 1.0
+        second_correction = math.sqrt(1 - self.second**t) if self.correct_bias else 1.0
+        rate = lr * second_correction / first_correction
+        # sqrt(v / c^2) + epsilon = (sqrt(v) + epsilon * c) / c: the two forms differ in epsilon alone
+        epsilon = self.epsilon * second_correction if self.form == "torch" else self.epsilon
+        decays = p.ndim > 1 or self.decay_vectors
+        shrink = 1 - lr * self.weight_decay if decays else 1.0
+
+        whole = [tensor.view(-1) for tensor in (p, gradient.contiguous(), self._means[name], self._squares[name])]
+        size = CHUNK if p.device.type == "cpu" else max(p.numel(), 1)
+        for part, g, mean, square in zip(*(tensor.split(size) for tensor in whole), strict=True):
+            mean.lerp_(g, 1 - self.first)
+            square.mul_(self.second).addcmul_(g, g, value=1 - self.second)
+            if shrink != 1.0:
+                part.mul_(shrink)
+            part.addcdiv_(mean, square.sqrt().add_(epsilon), value=-rate)
+
+
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adamw": AdamW})
