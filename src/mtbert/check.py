@@ -167,11 +167,13 @@ def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
     if split.truncated:
         limit = experiment.sets[split.split][split.task].max_length
         found.append(
-            f"{where}: {split.truncated:,} of {split.rows:,} rows are cut to {limit} tokens (the longest has {split.longest:,})"
+            f"{where}: {split.truncated:,} of {split.rows:,} rows are cut to {limit} tokens "
+            f"(the longest has {split.longest:,})"
         )
     if split.duplicates:
         found.append(
-            f"{where}: {split.duplicates:,} rows repeat the texts of another, {split.contradictions:,} with another label"
+            f"{where}: {split.duplicates:,} rows repeat the texts of another, "
+            f"{split.contradictions:,} with another label"
         )
     if split.overlap:
         found.append(f"{where}: the texts of {split.overlap:,} rows also stand in train")

@@ -83,7 +83,7 @@ def show_report(report: Report, quiet: bool) -> None:
     if not quiet:
         for split in report.splits:
             OUTPUT.print(
-                f"{split.task} {split.split}: {split.rows:,} rows, {split.mean_length:.0f} tokens a sequence on average, "
+                f"{split.task} {split.split}: {split.rows:,} rows; {split.mean_length:.0f} tokens a sequence, "
                 f"{split.longest:,} in the longest\n  labels: {split.labels}",
                 markup=False,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,6 +28,7 @@ from mtbert.model.encoders import ENCODERS
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.recipe_text import Place, RecipeText, override
 from mtbert.registry import Count, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
@@ -36,7 +36,6 @@ from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import SELECTORS
 
-Place = tuple[str | int, ...]  # where in the recipe: ("stages", 0, "sampler")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -83,6 +82,12 @@ Optimizer = Annotated[Method, BeforeValidator(partial(_method, OPTIMIZERS, "adam
 Schedule = Annotated[Method, BeforeValidator(partial(_method, SCHEDULES, "linear"))]
 Combiner = Annotated[Method, BeforeValidator(partial(_method, COMBINERS, "sum"))]
 Regularizer = Annotated[Method, BeforeValidator(partial(_method, REGULARIZERS, None))]
+
+
+def _default(name: str) -> Any:
+    return Field(default=name)  # a name, completed like one that was written
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 
 
@@ -92,17 +97,17 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     tasks: Names | None = None
-    sampler: Sampler = Field(default="proportional")
+    sampler: Sampler = _default("proportional")
     epochs: Positive | None = None
     steps: Count | None = None
     steps_per_epoch: Count | None = None
     batch_size: Count = 32
     train: Names = ("all",)
-    optimizer: Optimizer = Field(default="adamw")
-    schedule: Schedule = Field(default="linear")
+    optimizer: Optimizer = _default("adamw")
+    schedule: Schedule = _default("linear")
     clip: Positive | None = 1.0
     regularizers: tuple[Regularizer, ...] = ()
-    combiner: Combiner = Field(default="sum")
+    combiner: Combiner = _default("sum")
     evaluate_every: Count | None = None
     patience: Count | None = None
 
@@ -119,7 +124,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    encoder: Encoder = Field(default="minilm")
+    encoder: Encoder = _default("minilm")
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
@@ -154,86 +159,40 @@ def read_recipe(
     Paths in a recipe are relative to its `data` folder, which is relative to the recipe's own folder; `data` given here
     is relative to where one stands.
     """
-    text = _Text(source)
+    text = RecipeText(source)
     given = text.content
-    for override in overrides:
-        _override(given, override)
+    for assignment in overrides:
+        override(given, assignment)
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")
     given["data"] = str(Path(data or text.folder / str(given.get("data", "."))).resolve())
 
     reader = _Reader(text)
-    tasks = reader.mapping(given.get("tasks"), "tasks")
-    recipe = reader.model(
-        Recipe,
-        given
-        | {
-            "tasks": {name: reader.task(name, entry) for name, entry in tasks.items()},
-            "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
-            "stages": [
-                reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
-            ],
-        },
-        (),
-    )
-    if not reader.problems:
-        reader.cross_check(recipe)
-    if reader.problems:
-        raise Mistake("\n".join(reader.problems))
+    parts: dict[str, Any] = {
+        "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},
+        "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
+        "stages": [
+            reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
+        ],
+    }
+    reader.raise_problems()
+    recipe: Recipe = reader.model(Recipe, given | parts, ())
+    reader.raise_problems()
+    reader.cross_check(recipe)
+    reader.raise_problems()
     return recipe
-
-
-class _Text:
-    """A recipe as it came, and the lines its parts stand on."""
-
-    def __init__(self, source: str | Path | Mapping[str, Any]) -> None:
-        self.node: yaml.Node | None = None
-        if isinstance(source, Mapping):
-            self.name, self.folder = "recipe", Path()
-            self.content: dict[str, Any] = _copied(source)
-            return
-        path = Path(source)
-        self.name, self.folder = str(path), path.parent
-        if not path.is_file():
-            raise Mistake(f"there is no recipe {path}")
-        try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
-            self.node = loader.get_single_node()
-            content = loader.construct_document(self.node) if self.node else None
-        except UnicodeDecodeError:
-            raise Mistake(f"{path} is not text in UTF-8") from None
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise Mistake(f"{path}{line}: {error.problem}") from None
-        except yaml.YAMLError as error:
-            raise Mistake(f"{path}: {error}") from None
-        if not isinstance(content, dict):
-            raise Mistake(f"{path} is not a recipe: it holds no `tasks:` and `stages:`")
-        self.content = content
-
-    def at(self, place: Place) -> str:
-        """'recipe.yaml, line 12' for a place in the recipe, or the nearest that the file shows."""
-        if self.node is None:
-            return self.name
-        node, line = self.node, 0
-        for step in place:
-            if isinstance(node, yaml.MappingNode):
-                found = [(key, value) for key, value in node.value if key.value == str(step)]
-                if not found:
-                    break
-                line, node = found[0][0].start_mark.line, found[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-                node = node.value[step]
-                line = node.start_mark.line
-        return f"{self.name}, line {line + 1}"
 
 
 class _Reader:
     """Turns the parts of a recipe into checked ones, and collects what is wrong with them."""
 
-    def __init__(self, text: _Text) -> None:
+    def __init__(self, text: RecipeText) -> None:
         self.text = text
         self.problems: list[str] = []
+
+    def raise_problems(self) -> None:
+        if self.problems:
+            raise Mistake("\n".join(self.problems))
 
     def problem(self, place: Place, message: str) -> None:
         where = ".".join(map(str, place))
@@ -256,8 +215,7 @@ class _Reader:
                     message = str(one["ctx"]["error"])
                 else:
                     message = f"{one['msg'][0].lower()}{one['msg'][1:]} (found {one['input']!r})"
-                if one["input"] is not None or one["type"] != "model_type":  # said already where it arose
-                    self.problem((*place, *key), message)
+                self.problem((*place, *key), message)
             return None
 
     def task(self, name: Any, given: Any) -> Task | None:
@@ -280,7 +238,9 @@ class _Reader:
         if not isinstance(shared, bool):
             self.problem((*place, "shared"), f"is {shared!r}, not true or false")
         names = (tasks,) if isinstance(tasks, str) else tasks
-        return method and ModulePlan(method.name, method.options, None if names is None else tuple(names), shared)
+        if method is None or not isinstance(shared, bool):
+            return None
+        return ModulePlan(method.name, method.options, None if names is None else tuple(names), shared)
 
     def attempt(self, place: Place, make: Callable[[], Any]) -> Any:
         try:
@@ -289,10 +249,12 @@ class _Reader:
             self.problem(place, str(mistake))
             return None
 
-    def mapping(self, given: Any, key: str) -> Mapping[str, Any]:
-        if given is not None and not isinstance(given, Mapping):
-            self.problem((key,), f"holds {given!r} where names and their settings are expected")
-        return given if isinstance(given, Mapping) else {}
+    def mapping(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        entries = given.get(key) or {}
+        if not isinstance(entries, Mapping):
+            self.problem((key,), f"holds {entries!r} where names and their settings are expected")
+            return {}
+        return entries
 
     def listing(self, given: Mapping[str, Any], key: str) -> Sequence[Any]:
         entries = given.get(key) or []
@@ -304,106 +266,26 @@ class _Reader:
     def cross_check(self, recipe: Recipe) -> None:
         """What one part says of another."""
         for name, task in recipe.tasks.items():
-            for field, table in {"pooling": POOLINGS, "features": FEATURES, "head": HEADS}.items():
-                self.attempt(
-                    ("tasks", name, field), lambda table=table, task=task, field=field: table[getattr(task, field)]
-                )
+            self._in_table(POOLINGS, task.pooling, ("tasks", name, "pooling"))
+            self._in_table(FEATURES, task.features, ("tasks", name, "features"))
+            self._in_table(HEADS, task.head, ("tasks", name, "head"))
         for index, stage in enumerate(recipe.stages):
             for part in stage.train:
-                self.attempt(("stages", index, "train"), lambda part=part: SELECTORS[part])
+                self._in_table(SELECTORS, part, ("stages", index, "train"))
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
         if recipe.keep not in ("overall", *recipe.tasks):
             self.problem(("keep",), unknown("rule or task", recipe.keep, ["overall", *recipe.tasks]))
 
+    def _in_table(self, table: Registry[Any], name: str, place: Place) -> None:
+        if name not in table:
+            self.problem(place, unknown(table.family, name, table))
+
     def _known_tasks(self, names: Sequence[str], recipe: Recipe, place: Place) -> None:
         for name in names:
             if name not in recipe.tasks:
                 self.problem(place, unknown("task", name, recipe.tasks))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its traps: a key given twice is an error, `5e-5` is a number, `yes` and `no` are texts."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        first: dict[Any, int] = {}
-        for key, _ in node.value:
-            if key.value in first:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key.value}' is given twice (first on line {first[key.value] + 1})", key.start_mark
-                )
-            first[key.value] = key.start_mark.line
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf)|\.(?:nan|NaN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def _override(recipe: dict[str, Any], override: str) -> None:
-    """Apply one `stages.0.batch_size=64`."""
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise Mistake(f"'{override}' is neither an option nor key=value")
-    try:
-        parsed = yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise Mistake(f"{override}: '{value}' is not a YAML value") from None
-
-    *path, last = key.split(".")
-    place: Any = recipe
-    for step in path:
-        place = _entered(place, step, override)
-    if isinstance(place, list):
-        place[_index(place, last, override)] = parsed
-    elif isinstance(place, dict):
-        place[last] = parsed
-    else:
-        raise Mistake(f"{override}: '{'.'.join(path)}' holds {place!r}, which has no '{last}'")
-
-
-def _entered(place: Any, step: str, override: str) -> Any:
-    if isinstance(place, list):
-        index = _index(place, step, override)
-        if isinstance(place[index], str):
-            place[index] = {"name": place[index]}
-        return place[index]
-    if not isinstance(place, dict):
-        raise Mistake(f"{override}: {place!r} has no '{step}'")
-    if isinstance(place.get(step), str):  # `optimizer: adamw` is short for `optimizer: {name: adamw}`
-        place[step] = {"name": place[step]}
-    return place.setdefault(step, {})
-
-
-def _index(entries: list[Any], step: str, override: str) -> int:
-    if not step.isdigit() or int(step) >= len(entries):
-        raise Mistake(f"{override}: there is no entry {step}; entries are 0 to {len(entries) - 1}")
-    return int(step)
-
-
-def _copied(given: Any) -> Any:
-    """Nested dicts and lists anew, so that overrides do not reach the caller's; everything else as it is."""
-    if isinstance(given, Mapping):
-        return {key: _copied(value) for key, value in given.items()}
-    return [_copied(value) for value in given] if isinstance(given, (list, tuple)) else given
 
 
 def _dumped(task: Task) -> dict[str, Any]:

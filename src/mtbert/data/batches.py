@@ -116,8 +116,8 @@ class Examples:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]: tokens, segments and mask, each (B, L)."""
         first, separator, padding = self._special
-        lengths = 1 + sum(kept + 1 for _, kept in pieces)
-        tokens = np.full((len(rows), int(np.max(lengths))), padding, dtype=np.int64)
+        lengths = np.sum([kept + 1 for _, kept in pieces], axis=0) + 1
+        tokens = np.full((len(rows), int(lengths.max())), padding, dtype=np.int64)
         segments = np.zeros_like(tokens)
         tokens[:, 0] = first
 
@@ -149,7 +149,7 @@ class Examples:
     def _sequence_lengths(self, lengths: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         if self.task.sequences == 2:
             return np.maximum(*lengths) + 2
-        return np.asarray(sum(lengths) + len(lengths) + 1)
+        return np.asarray(np.sum(lengths, axis=0) + len(lengths) + 1)
 
 
 class Stream:

@@ -7,6 +7,7 @@ holds. A new kind is a subclass of Task and one line in KINDS.
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtbert.errors import Mistake
 from mtbert.registry import Positive, Registry, Share
@@ -53,6 +54,14 @@ class Task(BaseModel):
     @classmethod
     def _one_or_two_columns(cls, text: Any) -> Any:
         return (text,) if isinstance(text, str) else text
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        # a task's name is a key of torch modules and stands in file names
+        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(nn.ModuleDict, name) or name in ("overall", "shared"):
+            raise Mistake(f"'{name}' cannot name a task: use letters, digits, _ and -, and no word of torch's own")
+        return name
 
     @property
     def sequences(self) -> int:

@@ -101,7 +101,7 @@ class Tokenizer:
     @property
     def lowercase(self) -> bool:
         """Whether upper and lower case are the same to it."""
-        return self.encode(["A"]).flat.tolist() == self.encode(["a"]).flat.tolist()
+        return bool(np.array_equal(self.encode(["A"]).flat, self.encode(["a"]).flat))
 
     def pieces(self) -> list[str]:
         """The vocabulary in the order of its ids."""

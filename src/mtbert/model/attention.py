@@ -12,6 +12,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: f
     `mask` (S, L) is True at the keys that may be attended to. On a CPU, `dropout` on the attention probabilities
     leaves the fused kernel.
     """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (S, H, L, D / H)
+    sequences, length, width = q.shape
+    q, k, v = (x.view(sequences, length, heads, -1).transpose(1, 2) for x in (q, k, v))  # (S, H, L, D / H)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :], dropout_p=dropout)
-    return mixed.transpose(1, 2).flatten(-2)
+    return mixed.transpose(1, 2).reshape(sequences, length, width)

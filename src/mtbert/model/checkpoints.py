@@ -175,7 +175,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
         if pickles:
             raise Mistake(
-                f"{folder / pickles[0]} is a pickle, which can run any code when it is opened, and is refused; convert it "
+                f"{folder / pickles[0]} is a pickle, which can run any code when opened, and is refused; convert it "
                 "where you trust it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
             )
         raise Mistake(f"{folder} has no {WEIGHTS}")

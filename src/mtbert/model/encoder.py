@@ -31,7 +31,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, layer: int, batch: Batch, taps: Taps) -> Tensor:
         """(S, L, D) -> (S, L, D)."""
-        q, k, v = taps.qkv(*self.to_qkv(x).chunk(3, dim=-1), x, layer, batch)
+        q, k, v = self.to_qkv(x).chunk(3, dim=-1)
+        q, k, v = taps.qkv(q, k, v, x, layer, batch)
         mixed = attend(q, k, v, batch.mask, self.heads, self.attention_dropout if self.training else 0.0)
         update = self.dropout(self.mix_heads(mixed))
         h = self.attention_norm(x + taps.after_attention(update, x, layer, batch))
@@ -59,8 +60,8 @@ class Encoder(nn.Module):
         """Words, positions and segments as the first hidden state: (S, L, D)."""
         words = self.word_embedding(batch.tokens)
         positions = self.position_embedding.weight[: batch.tokens.shape[1]]
-        x: Tensor = self.embedding_norm(words + positions + self.segment_embedding(batch.segments))
-        return self.dropout(x)
+        x: Tensor = self.dropout(self.embedding_norm(words + positions + self.segment_embedding(batch.segments)))
+        return x
 
     def states(self, x: Tensor, batch: Batch, taps: Taps, start: int = 0) -> Iterator[Tensor]:
         """The hidden states after layers start, start + 1, ...: each (S, L, D)."""

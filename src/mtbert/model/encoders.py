@@ -33,7 +33,7 @@ def published(place: str, *, dropout: Share | None = None, attention_dropout: Sh
 
 
 def minilm(*, dropout: Share | None = None, attention_dropout: Share = 0.0) -> Source:
-    """all-MiniLM-L6-v2: 6 layers, 384 wide, 12 heads, 22.7 M parameters (Wang et al., 2020; Reimers and Gurevych, 2019).
+    """all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 M parameters (Wang et al., 2020; Reimers and Gurevych, 2019).
 
     Read from the package of the extra `minilm`, checked against its published hash; without it, from the hub.
     """

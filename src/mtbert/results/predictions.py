@@ -121,9 +121,8 @@ class Predictor:
         for number, text in enumerate(texts):
             parts = (text,) if isinstance(text, str) else tuple(text)
             if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
-                raise Mistake(
-                    f"task '{task.name}' reads {'a pair of texts' if wanted == 2 else 'one text'}; item {number} is {text!r}"
-                )
+                due = "a pair of texts" if wanted == 2 else "one text"
+                raise Mistake(f"task '{task.name}' reads {due}; item {number} is {text!r}")
             for column, part in zip(columns, parts, strict=True):
                 column.append(whole_text(part))
         return columns

@@ -108,7 +108,7 @@ class AdamW:
 
         whole = [tensor.view(-1) for tensor in (p, gradient.contiguous(), self._means[name], self._squares[name])]
         size = CHUNK if p.device.type == "cpu" else max(p.numel(), 1)
-        for part, g, mean, square in zip(*(tensor.split(size) for tensor in whole), strict=True):
+        for part, g, mean, square in zip(*(torch.split(tensor, size) for tensor in whole), strict=True):
             mean.lerp_(g, 1 - self.first)
             square.mul_(self.second).addcmul_(g, g, value=1 - self.second)
             if shrink != 1.0:

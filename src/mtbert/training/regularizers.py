@@ -29,8 +29,8 @@ class Regularizer(Protocol):
 class Gaussian:
     """Gaussian noise on the embeddings, and the squared distance it moves the outputs (report 'SMARTer BERT').
 
-    weight * mean((f(E) - f(E + sigma * N(0, I)))^2) over batch and outputs. The clean pass is the loss's own, so the two
-    passes have different dropout masks.
+    weight * mean((f(E) - f(E + sigma * N(0, I)))^2) over batch and outputs. The clean pass is the loss's own, so
+    the two passes have different dropout masks.
     """
 
     def __init__(self, *, weight: NonNegative = 10.0, sigma: NonNegative = 0.05) -> None:
