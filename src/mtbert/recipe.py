@@ -28,7 +28,7 @@ from mtbert.model.encoders import ENCODERS
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
-from mtbert.recipe_text import Place, RecipeText, override
+from mtbert.recipe_text import Place, RecipeText
 from mtbert.registry import Count, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
@@ -114,8 +114,8 @@ class Stage(BaseModel):
     @model_validator(mode="after")
     def _one_length(self) -> Stage:
         if (self.epochs is None) == (self.steps is None):
-            given = "neither" if self.epochs is None else "both"
-            raise Mistake(f"a stage is `epochs` or `steps` long; {given} is given (key=null unsets a value)")
+            given = "neither is" if self.epochs is None else "both are"
+            raise Mistake(f"a stage is `epochs` or `steps` long; {given} given (key=null unsets a value)")
         return self
 
 
@@ -160,9 +160,9 @@ def read_recipe(
     is relative to where one stands.
     """
     text = RecipeText(source)
-    given = text.content
     for assignment in overrides:
-        override(given, assignment)
+        text.override(assignment)
+    given = text.content
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")
     given["data"] = str(Path(data or text.folder / str(given.get("data", "."))).resolve())

@@ -19,6 +19,7 @@ class RecipeText:
 
     def __init__(self, source: str | Path | Mapping[str, Any]) -> None:
         self.node: yaml.Node | None = None
+        self._overridden: dict[str, str] = {}
         if isinstance(source, Mapping):
             self.name, self.folder = "recipe", Path()
             self.content: dict[str, Any] = _copied(source)
@@ -42,8 +43,34 @@ class RecipeText:
             raise Mistake(f"{path} is not a recipe: it holds no `tasks:` and `stages:`")
         self.content = content
 
+    def override(self, assignment: str) -> None:
+        """Apply one `stages.0.batch_size=64`."""
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise Mistake(f"'{assignment}' is neither an option nor key=value")
+        try:
+            parsed = yaml.load(value, _Loader)
+        except yaml.YAMLError:
+            raise Mistake(f"{assignment}: '{value}' is not a YAML value") from None
+
+        *path, last = key.split(".")
+        place: Any = self.content
+        for step in path:
+            place = _entered(place, step, assignment)
+        if isinstance(place, list):
+            place[_index(place, last, assignment)] = parsed
+        elif isinstance(place, dict):
+            place[last] = parsed
+        else:
+            raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {place!r}, which has no '{last}'")
+        self._overridden[key] = assignment
+
     def at(self, place: Place) -> str:
         """'recipe.yaml, line 12' for a place in the recipe, or the nearest that the file shows."""
+        spelt = ".".join(map(str, place))
+        for key, assignment in self._overridden.items():
+            if spelt == key or spelt.startswith(f"{key}."):
+                return f"command line, {assignment}"
         if self.node is None:
             return self.name
         node, line = self.node, 0
@@ -57,28 +84,6 @@ class RecipeText:
                 node = node.value[step]
                 line = node.start_mark.line
         return f"{self.name}, line {line + 1}"
-
-
-def override(recipe: dict[str, Any], assignment: str) -> None:
-    """Apply one `stages.0.batch_size=64`."""
-    key, equals, value = assignment.partition("=")
-    if not equals:
-        raise Mistake(f"'{assignment}' is neither an option nor key=value")
-    try:
-        parsed = yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise Mistake(f"{assignment}: '{value}' is not a YAML value") from None
-
-    *path, last = key.split(".")
-    place: Any = recipe
-    for step in path:
-        place = _entered(place, step, assignment)
-    if isinstance(place, list):
-        place[_index(place, last, assignment)] = parsed
-    elif isinstance(place, dict):
-        place[last] = parsed
-    else:
-        raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {place!r}, which has no '{last}'")
 
 
 def _entered(place: Any, step: str, assignment: str) -> Any:

@@ -34,6 +34,9 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             raise Mistake(unknown(self.family, name, self._makers))
         return self._makers[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 
