@@ -6,7 +6,6 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ import torch
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
-WORDS = "good bad film plot warm cold slow quick bright dull tea coffee train river garden music".split()
+WORDS = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "garden"]
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     torch.manual_seed(0)
-    yield
 
 
 def sentence(number: int, length: int = 5) -> str:
@@ -32,7 +30,7 @@ def sentence(number: int, length: int = 5) -> str:
 
 @pytest.fixture
 def small_data(tmp_path: Path) -> Path:
-    """Three tasks of 40 train and 12 dev rows each: mood.tsv (3 classes), same.csv (pair), near.jsonl (pair, 0 to 5)."""
+    """Three tasks of 40 train and 12 dev rows: mood.tsv (3 classes), same.csv (pair), near.jsonl (pair, 0 to 5)."""
     import json
 
     folder = tmp_path / "data"
