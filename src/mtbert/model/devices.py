@@ -1,10 +1,28 @@
-"""Where a model runs."""
+"""Where a model runs, and how its memory is kept."""
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
 
 def best_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def keep_freed_memory(limit: int = 1 << 30) -> None:
+    """Let the C library hand out large blocks again instead of returning them to the system after each use.
+
+    Otherwise the word embedding's gradient, tens of megabytes, is mapped and cleared page by page in every step. Does
+    nothing where the C library is not glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, limit)
+    mallopt(M_TRIM_THRESHOLD, limit)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.model.attention import attend
+from mtbert.model.dropout import Dropout
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import Taps
 
@@ -27,7 +28,7 @@ class Layer(nn.Module):
         self.expand = nn.Linear(shape.width, shape.inner)
         self.contract = nn.Linear(shape.inner, shape.width)
         self.output_norm = nn.LayerNorm(shape.width, shape.epsilon)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Tensor, layer: int, batch: Batch, taps: Taps) -> Tensor:
         """(S, L, D) -> (S, L, D)."""
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
         self.position_embedding = nn.Embedding(shape.positions, shape.width)
         self.segment_embedding = nn.Embedding(shape.segments, shape.width)
         self.embedding_norm = nn.LayerNorm(shape.width, shape.epsilon)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.pooler = nn.Linear(shape.width, shape.width)
         self.apply(_initialise)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Classification, Task
 from mtbert.errors import Mistake
+from mtbert.model.dropout import Dropout
 from mtbert.model.encoder import Encoder
 from mtbert.registry import Registry
 
@@ -73,7 +74,7 @@ class Linear(nn.Module):
 
     def __init__(self, task: Task, width: int, features: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(task.dropout)
+        self.dropout = Dropout(task.dropout)
         self.output = nn.Linear(features, task.outputs)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtbert.data.batches import Stream
 from mtbert.data.samplers import Sampler
 from mtbert.errors import Mistake
+from mtbert.model.devices import keep_freed_memory
 from mtbert.schedules import Schedule
 from mtbert.training.gradients import Combiner
 from mtbert.training.objective import Objective
@@ -57,6 +58,7 @@ class Trainer:
         self.steps = steps
         self.clip = clip
         self.step = 0
+        keep_freed_memory()
         self.device = next(objective.model.parameters()).device
         self.learning = [p for p in objective.model.parameters() if p.requires_grad]
 
