@@ -135,7 +135,7 @@ def _evaluation_seconds(experiment: Experiment) -> float:
 
 
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
-    trainer = experiment.trainer(index)
+    trainer, _, every = experiment.stage(index)
     drawn = Counter(task for step in range(trainer.steps) for task in trainer.sampler.draw(step, step / trainer.steps))
     passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
     first_losses: dict[str, float] = {}
@@ -145,7 +145,7 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
         for task, terms in record.terms.items():
             first_losses.setdefault(task, terms["loss"])
     per_step = statistics.mean(seconds[1:] or seconds)
-    evaluations = -(-trainer.steps // experiment.evaluation_interval(index, trainer))
+    evaluations = -(-trainer.steps // every)
     parameters = list(experiment.model.parameters())
     return StageReport(
         index,

@@ -18,9 +18,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+bench = typer.Typer(help="Measure speed, beside what people would use instead.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data files; overrides the recipe's.")]
+BenchRecipe = Annotated[
+    Path | None, typer.Option("--recipe", help="What to measure on; recipes/three_tasks.yaml, or else the demo.")
+]
+Against = Annotated[str, typer.Option("--against", help="The peer.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as stages.0.batch_size=64.")
 ]
@@ -143,6 +150,78 @@ def methods(as_json: AsJson = False) -> None:
         _print_json(list_methods())
     else:
         show_methods(list_methods())
+
+
+@bench.command("train")
+def bench_train(
+    against: Against = "transformers",
+    recipe: BenchRecipe = None,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    steps: Annotated[int, typer.Option("--steps", min=8, help="Optimiser steps of each side.")] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """A training step against transformers.Trainer ('transformers'), or its length grouping ('trainer-grouped')."""
+    from mtbert.bench.train import bench_train as measure
+    from mtbert.experiment import build
+    from mtbert.recipe import read_recipe
+
+    result = measure(build(read_recipe(_bench_recipe(recipe), overrides or [], data)), against, steps)
+    _print_facts(result, as_json)
+
+
+@bench.command("predict")
+def bench_predict(
+    against: Against = "sentence-transformers",
+    recipe: BenchRecipe = None,
+    data: DataFolder = None,
+    texts: Annotated[int, typer.Option("--texts", min=256, help="How many texts.")] = 10_000,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each side.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Prediction against 'sentence-transformers' encode, or a transformers 'pipeline'."""
+    from mtbert.bench.predict import bench_predict as measure
+    from mtbert.bench.predict import mixed_texts
+    from mtbert.experiment import build
+    from mtbert.recipe import read_recipe
+
+    experiment = build(read_recipe(_bench_recipe(recipe), [], data))
+    _print_facts(measure(experiment, mixed_texts(experiment, texts), against, rounds), as_json)
+
+
+@bench.command("methods")
+def bench_methods(
+    recipe: BenchRecipe = None,
+    data: DataFolder = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each method.")] = 12,
+    as_json: AsJson = False,
+) -> None:
+    """What each module, regulariser and combiner costs, as a multiple of the plain step."""
+    from mtbert.bench.methods import bench_methods as measure
+
+    costs = measure(_bench_recipe(recipe), data, steps)
+    if as_json:
+        _print_json(costs)
+    for name, cost in () if as_json else costs.items():
+        typer.echo(f"{name:<30} {cost:.2f} x the plain step")
+
+
+def _bench_recipe(given: Path | None) -> Path:
+    import mtbert.demo
+
+    usual = Path("recipes/three_tasks.yaml")
+    return given or (usual if usual.exists() else mtbert.demo.RECIPE)
+
+
+def _print_facts(result: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    facts = asdict(result)
+    if as_json:
+        _print_json(facts)
+    for name, value in () if as_json else facts.items():
+        said = ", ".join(f"{one:.2f}" for one in value) if isinstance(value, tuple) else value
+        typer.echo(f"{name:<22} {said:.3f}" if isinstance(said, float) else f"{name:<22} {said}")
 
 
 def _train(

@@ -12,13 +12,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtbert.data.batches import Examples, Stream
+from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.devices import best_device
 from mtbert.model.encoders import make_encoder
+from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import Recipe, Stage, read_recipe
 from mtbert.results.evaluation import Scores, constant_scores, evaluate
@@ -35,7 +36,7 @@ from mtbert.training.gradients import COMBINERS
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
-from mtbert.training.selection import select
+from mtbert.training.selection import only_heads, select
 from mtbert.training.stages import Keeper
 from mtbert.training.trainer import Record, Trainer
 
@@ -62,6 +63,14 @@ class Silence:
     def scores(self, scores: Scores, kept: bool) -> None: ...
 
 
+class PreparedStage(NamedTuple):
+    """A stage's trainer, what it is judged on, and the steps between evaluations."""
+
+    trainer: Trainer
+    dev: Mapping[str, ExampleSet]
+    evaluate_every: int
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A recipe's objects: what is trained, and on what."""
@@ -75,24 +84,33 @@ class Experiment:
     def stage_tasks(self, stage: Stage) -> list[str]:
         return list(stage.tasks or self.recipe.tasks)
 
-    def trainer(self, index: int) -> Trainer:
-        """The trainer of one stage, at its first step."""
+    def stage(self, index: int) -> PreparedStage:
+        """One stage at its first step."""
         stage, seed = self.recipe.stages[index], self.recipe.seed + index
-        learning = set(select(self.model, stage.train))
+        learning = select(self.model, stage.train)
         if not learning:
             raise Mistake(f"stages.{index}.train: {', '.join(stage.train)} leaves nothing to train in this model")
+        model: AnyModel = self.model
+        sets: Mapping[str, Mapping[str, ExampleSet]] = self.sets
+        if stage.cache_features and only_heads(learning) and not stage.regularizers:
+            model = FrozenModel(self.model)
+            sets = {
+                split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}
+                for split, by_task in self.sets.items()
+            }
         streams = {
-            task: Stream(self.sets["train"][task], stage.batch_size, (seed, number))
+            task: Stream(sets["train"][task], stage.batch_size, (seed, number))
             for number, task in enumerate(self.stage_tasks(stage))
         }
         sampler = SAMPLERS[stage.sampler.name](
             {task: stream.batches_per_pass for task, stream in streams.items()}, seed, **stage.sampler.options
         )
         regularizers = {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers}
-        return Trainer(
-            Objective(self.model, regularizers),
+        parameters = dict(self.model.named_parameters())
+        trainer = Trainer(
+            Objective(model, regularizers),
             OPTIMIZERS[stage.optimizer.name](
-                [(name, p) for name, p in self.model.named_parameters() if name in learning], **stage.optimizer.options
+                [(name, parameters[name]) for name in learning], **stage.optimizer.options
             ),
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,
@@ -101,11 +119,8 @@ class Experiment:
             stage.steps or max(1, round((stage.epochs or 0) * (stage.steps_per_epoch or sampler.steps_per_epoch))),
             stage.clip,
         )
-
-    def evaluation_interval(self, index: int, trainer: Trainer) -> int:
-        """Steps between evaluations: as the recipe says, else once an epoch."""
-        stage = self.recipe.stages[index]
-        return stage.evaluate_every or stage.steps_per_epoch or trainer.sampler.steps_per_epoch
+        every = stage.evaluate_every or stage.steps_per_epoch or sampler.steps_per_epoch
+        return PreparedStage(trainer, sets["dev"], every)
 
 
 def build(recipe: Recipe) -> Experiment:
@@ -136,7 +151,7 @@ def train(
     _check_folder(run, read, resume, overwrite)
     experiment = build(read)
     for index in range(len(read.stages)):
-        experiment.trainer(index)  # what is wrong with a later stage is said before the first one runs
+        experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
 
     if not (resume and run.exists):
         _begin(run, experiment)
@@ -207,8 +222,7 @@ def _begin(run: Run, experiment: Experiment) -> None:
 
 def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     recipe, model = experiment.recipe, experiment.model
-    dev = experiment.sets["dev"]
-    constant = constant_scores(recipe.tasks, experiment.sets["train"], dev)
+    constant = constant_scores(recipe.tasks, experiment.sets["train"], experiment.sets["dev"])
     facts, state = _saved(run)
     run.cut_log(facts["log_size"])
 
@@ -217,11 +231,10 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
         if index > 0 and index != facts["resumed"]:
             kept, _ = load_model(run.part(BEST))
             model.load_state_dict(kept.state_dict())
-        trainer = experiment.trainer(index)
+        trainer, dev, every = experiment.stage(index)
         keeper = Keeper(recipe.stages[index].patience, best)
         if index == facts["resumed"]:
-            _restore(trainer, keeper, facts, state)
-        every = experiment.evaluation_interval(index, trainer)
+            _restore(model, trainer, keeper, facts, state)
         listener.begin(index, trainer.steps, trainer.step)
 
         for record in () if keeper.satisfied else trainer:
@@ -229,7 +242,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
             listener.step(record)
             if record.step % every and not trainer.finished:
                 continue
-            scores = evaluate(model, dev)
+            scores = evaluate(trainer.objective.model, dev)
             kept_now = keeper.take(scores.by(recipe.keep))
             run.log({"stage": index, "step": record.step, "kept": kept_now, "scores": scores.as_dict()})
             if kept_now:
@@ -239,7 +252,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
                     {"stage": index, "step": record.step, "keep": recipe.keep}
                     | {"dev": scores.as_dict(), "constant": constant.as_dict()},
                 )
-            _save(run, trainer, keeper, index)
+            _save(run, model, trainer, keeper, index)
             listener.scores(scores, kept_now)
             if keeper.satisfied:
                 break
@@ -247,9 +260,8 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     return run
 
 
-def _save(run: Run, trainer: Trainer, keeper: Keeper, stage: int) -> None:
+def _save(run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: int) -> None:
     """Everything that training needs to go on, together."""
-    model = trainer.objective.model
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     state |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer.state().items()}
     state["random"] = torch.get_rng_state()
@@ -280,13 +292,15 @@ def _saved(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return facts | {"resumed": facts["stage"]}, load_file(folder / STATE)
 
 
-def _restore(trainer: Trainer, keeper: Keeper, facts: dict[str, Any], state: dict[str, Tensor]) -> None:
+def _restore(
+    model: MultiTask, trainer: Trainer, keeper: Keeper, facts: dict[str, Any], state: dict[str, Tensor]
+) -> None:
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
     for key, tensor in state.items():
         part, _, name = key.partition(".")
         if name:
             parts[part][name] = tensor
-    trainer.objective.model.load_state_dict(parts["model"])
+    model.load_state_dict(parts["model"])
     trainer.optimizer.load(parts["optimizer"])
     trainer.step = facts["step"]
     for task, position in facts["positions"].items():

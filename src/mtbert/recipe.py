@@ -103,6 +103,7 @@ class Stage(BaseModel):
     steps_per_epoch: Count | None = None
     batch_size: Count = 32
     train: Names = ("all",)
+    cache_features: bool = True
     optimizer: Optimizer = _default("adamw")
     schedule: Schedule = _default("linear")
     clip: Positive | None = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -47,6 +47,22 @@ class Batch:
         )
 
 
+class ExampleSet(Protocol):
+    """Examples of one task and split: any rows of them become a Batch."""
+
+    task: Task
+    labels: NDArray[np.float64] | None
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Collate B rows."""
+
+    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
+        """Every example once, longest first: the batches for evaluation."""
+
+
 class Examples:
     """All examples of one task and split, tokenised; any rows of them become a Batch."""
 
@@ -63,7 +79,7 @@ class Examples:
         self.max_length = min(task.max_length, positions)
         self._texts = tuple(texts)
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
-        self._targets = None if labels is None else task.targets(labels)
+        self.targets = None if labels is None else task.targets(labels)
 
         self.full_lengths = self._sequence_lengths([text.lengths for text in texts])  # before truncation
         self._kept = self._truncated([text.lengths for text in texts])
@@ -100,7 +116,7 @@ class Examples:
             torch.from_numpy(tokens),
             torch.from_numpy(segments),
             torch.from_numpy(mask),
-            None if self._targets is None else self._targets[torch.from_numpy(chosen)],
+            None if self.targets is None else self.targets[torch.from_numpy(chosen)],
             chosen,
             self.task.sequences,
         )
@@ -158,7 +174,7 @@ class Stream:
     Every pass is a new shuffle, cut into buckets of similar length. `position` is the whole state.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, seed: Sequence[int]) -> None:
+    def __init__(self, examples: ExampleSet, batch_size: int, seed: Sequence[int]) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.position = 0

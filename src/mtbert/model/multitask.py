@@ -41,15 +41,15 @@ class MultiTask(nn.Module):
         """Go on from the hidden state that enters layer `start`: (S, L, D) -> (B, outputs)."""
         for state in self.states(x, batch, start):
             x = state
-        return self.conclude(x, batch)
+        outputs: Tensor = self.heads[batch.task](self.features(x, batch))
+        return outputs
 
-    def conclude(self, x: Tensor, batch: Batch) -> Tensor:
-        """From the last layer's states to outputs: (S, L, D) -> (B, outputs)."""
+    def features(self, x: Tensor, batch: Batch) -> Tensor:
+        """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
         task, taps = self.tasks[batch.task], self.modules_by_task.of(batch.task)
         pooled = POOLINGS[task.pooling](taps.after_encoder(x, batch), batch, self.encoder)
-        features = pooled if task.sequences == 1 else FEATURES[task.features](*pooled.chunk(2))
-        outputs: Tensor = self.heads[batch.task](taps.after_pooling(features, batch))
-        return outputs
+        joined = pooled if task.sequences == 1 else FEATURES[task.features](*pooled.chunk(2))
+        return taps.after_pooling(joined, batch)
 
     def _head(self, task: Task) -> nn.Module:
         width = self.encoder.shape.width

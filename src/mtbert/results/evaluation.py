@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import ExampleSet
 from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
-from mtbert.model.multitask import MultiTask
+from mtbert.model.frozen import AnyModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Scores:
         return {"overall": self.overall, "tasks": self.tasks}
 
 
-def evaluate(model: MultiTask, sets: Mapping[str, Examples]) -> Scores:
+def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
     """Score every task on its labelled examples."""
     tasks, normalised = {}, {}
     for name, examples in sets.items():
@@ -47,7 +47,9 @@ def evaluate(model: MultiTask, sets: Mapping[str, Examples]) -> Scores:
     return Scores(tasks, normalised)
 
 
-def constant_scores(tasks: Mapping[str, Task], train: Mapping[str, Examples], dev: Mapping[str, Examples]) -> Scores:
+def constant_scores(
+    tasks: Mapping[str, Task], train: Mapping[str, ExampleSet], dev: Mapping[str, ExampleSet]
+) -> Scores:
     """What the best predictor that ignores the text would score: the floor under every result."""
     metrics, normalised = {}, {}
     for name, examples in dev.items():
@@ -59,7 +61,7 @@ def constant_scores(tasks: Mapping[str, Task], train: Mapping[str, Examples], de
     return Scores(metrics, normalised)
 
 
-def outputs_of(model: MultiTask, examples: Examples, batch_size: int = 64) -> Tensor:
+def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> Tensor:
     """A task's outputs for all its examples, in their order: (N, outputs) on the CPU."""
     device = next(model.parameters()).device
     outputs = torch.empty(len(examples), examples.task.outputs)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
-from mtbert.model.multitask import MultiTask
+from mtbert.model.frozen import AnyModel
 from mtbert.training.regularizers import CleanPass, Regularizer
 
 
@@ -23,7 +23,7 @@ class Loss(NamedTuple):
 class Objective:
     """weight of the task * mean loss of its batch + penalties."""
 
-    def __init__(self, model: MultiTask, regularizers: Mapping[str, Regularizer]) -> None:
+    def __init__(self, model: AnyModel, regularizers: Mapping[str, Regularizer]) -> None:
         self.model = model
         self.regularizers = regularizers
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.model.multitask import MultiTask
+from mtbert.model.frozen import AnyModel
 from mtbert.registry import NonNegative, Registry
 
 
@@ -22,7 +22,7 @@ class CleanPass(NamedTuple):
 class Regularizer(Protocol):
     """A penalty added to the loss of every batch."""
 
-    def penalty(self, model: MultiTask, batch: Batch, clean: CleanPass) -> Tensor:
+    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass) -> Tensor:
         """A weighted scalar, never negative."""
 
 
@@ -37,7 +37,7 @@ class Gaussian:
         self.weight = weight
         self.sigma = sigma
 
-    def penalty(self, model: MultiTask, batch: Batch, clean: CleanPass) -> Tensor:
+    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass) -> Tensor:
         noise = self.sigma * torch.randn_like(clean.embeddings)
         noisy = model.resume(clean.embeddings + noise, batch)
         return self.weight * (clean.outputs - noisy).float().square().mean()

@@ -32,3 +32,8 @@ def select(model: MultiTask, parts: Sequence[str]) -> list[str]:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(takes(name) for takes in chosen))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def only_heads(names: Sequence[str]) -> bool:
+    """Whether nothing in or before the encoder learns, so that what the heads read never changes."""
+    return all(heads(name) for name in names)

@@ -1,0 +1,1 @@
+"""How fast mtbert is, measured beside what people would use instead."""

@@ -1,0 +1,16 @@
+"""The libraries that mtbert is measured beside."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from mtbert.errors import Mistake
+
+
+def peer(name: str) -> ModuleType:
+    """A peer's module; raises Mistake where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise Mistake(f"the comparison needs {name}: pip install 'mtbert[bench]'") from None
