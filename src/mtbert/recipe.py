@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
+    Strict,
     ValidationError,
     field_serializer,
     model_serializer,
@@ -28,8 +28,8 @@ from mtbert.model.encoders import ENCODERS
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
-from mtbert.recipe_text import Place, RecipeText
-from mtbert.registry import Count, Positive, Registry
+from mtbert.recipe_text import Place, RecipeText, as_text
+from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
@@ -62,6 +62,8 @@ def _method(table: Registry[Any], default: str | None, given: Any) -> Method:
     name = given.get("name", default)
     if name is None:
         raise Mistake(f"needs a name: {', '.join(table)}")
+    if name not in table:
+        raise OptionMistake(unknown(table.family, name, table), "name")
     return Method(
         name=name, options=table.complete(name, {key: value for key, value in given.items() if key != "name"})
     )
@@ -96,7 +98,7 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    tasks: Names | None = None
+    tasks: Annotated[Names, Field(min_length=1)] | None = None
     sampler: Sampler = _default("proportional")
     epochs: Positive | None = None
     steps: Count | None = None
@@ -131,7 +133,7 @@ class Recipe(BaseModel):
     modules: tuple[ModulePlan, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
     keep: str = "overall"
-    seed: int = Field(11711, ge=0)
+    seed: Annotated[int, Strict()] = Field(11711, ge=0)
 
     @field_serializer("tasks")
     def _tasks_by_name(self, tasks: dict[str, Task]) -> dict[str, Any]:
@@ -144,7 +146,7 @@ class Recipe(BaseModel):
 
     def as_yaml(self) -> str:
         """The recipe with every default filled in; reading it gives the same recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        return as_text(self.model_dump(mode="json"))
 
     def source(self, task: str, split: str) -> Any:
         """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
@@ -166,9 +168,13 @@ def read_recipe(
     given = text.content
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")
-    given["data"] = str(Path(data or text.folder / str(given.get("data", "."))).resolve())
-
     reader = _Reader(text)
+    folder = given.get("data") or "."
+    if not isinstance(folder, (str, Path)):
+        reader.problem(("data",), f"is {folder!r}, not a folder")
+        reader.raise_problems()
+    given["data"] = str(Path(data or text.folder / folder).resolve())
+
     parts: dict[str, Any] = {
         "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},
         "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
@@ -213,7 +219,15 @@ class _Reader:
                 elif one["type"] == "missing":
                     message = f"needs `{key[-1]}`"
                 elif one["type"] == "value_error":
-                    message = str(one["ctx"]["error"])
+                    mistake = one["ctx"]["error"]
+                    message = str(mistake)
+                    key = (*key, mistake.option) if isinstance(mistake, OptionMistake) else key
+                elif one["type"] == "too_short":
+                    message = f"needs at least {one['ctx']['min_length']}"
+                elif one["type"] == "too_long":
+                    message = f"takes at most {one['ctx']['max_length']} (found {one['input']!r})"
+                elif one["type"] == "tuple_type":
+                    message = f"is a list: [..., ...] (found {one['input']!r})"
                 else:
                     message = f"{one['msg'][0].lower()}{one['msg'][1:]} (found {one['input']!r})"
                 self.problem((*place, *key), message)
@@ -225,6 +239,9 @@ class _Reader:
             self.problem(place, f"needs a `kind`: {' or '.join(KINDS)}")
             return None
         kind: Any = self.attempt((*place, "kind"), lambda: KINDS[given["kind"]])
+        if kind is not None and "name" in given:
+            keys = [key for key in kind.model_fields if key != "name"]
+            self.problem((*place, "name"), unknown("key", "name", keys))
         return None if kind is None else self.model(kind, {**given, "name": str(name)}, place)
 
     def module(self, index: int, given: Any) -> ModulePlan | None:
@@ -238,7 +255,10 @@ class _Reader:
         method = self.attempt(place, lambda: _method(TASK_MODULES, None, options))
         if not isinstance(shared, bool):
             self.problem((*place, "shared"), f"is {shared!r}, not true or false")
-        names = (tasks,) if isinstance(tasks, str) else tasks
+        names = [tasks] if isinstance(tasks, str) else tasks
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            self.problem((*place, "tasks"), f"is {tasks!r}, not a list of tasks")
+            return None
         if method is None or not isinstance(shared, bool):
             return None
         return ModulePlan(method.name, method.options, None if names is None else tuple(names), shared)
@@ -247,7 +267,7 @@ class _Reader:
         try:
             return make()
         except Mistake as mistake:
-            self.problem(place, str(mistake))
+            self.problem((*place, mistake.option) if isinstance(mistake, OptionMistake) else place, str(mistake))
             return None
 
     def mapping(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -74,12 +74,17 @@ class RecipeText:
         if self.node is None:
             return self.name
         node, line = self.node, 0
-        for step in place:
+        for depth, step in enumerate(place, start=1):
             if isinstance(node, yaml.MappingNode):
                 found = [(key, value) for key, value in node.value if key.value == str(step)]
                 if not found:
+                    added = ".".join(map(str, place[:depth])) + "."
+                    by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
+                    if by:
+                        return f"command line, {by}"
                     break
-                line, node = found[0][0].start_mark.line, found[0][1]
+                # the last, as a key of one's own stands behind those it merged in
+                line, node = found[-1][0].start_mark.line, found[-1][1]
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 node = node.value[step]
                 line = node.start_mark.line
@@ -100,7 +105,7 @@ def _entered(place: Any, step: str, assignment: str) -> Any:
 
 
 def _index(entries: list[Any], step: str, assignment: str) -> int:
-    if not step.isdigit() or int(step) >= len(entries):
+    if not step.isdecimal() or int(step) >= len(entries):
         raise Mistake(f"{assignment}: there is no entry {step}; entries are 0 to {len(entries) - 1}")
     return int(step)
 
@@ -124,24 +129,53 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        first: dict[Any, int] = {}
-        for key, _ in node.value:
-            if key.value in first:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key.value}' is given twice (first on line {first[key.value] + 1})", key.start_mark
-                )
-            first[key.value] = key.start_mark.line
-        return super().construct_mapping(node, deep)
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._own_keys_checked: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the keys before those that are merged in (`<<:`) join them."""
+        if node not in self._own_keys_checked:
+            self._own_keys_checked.add(node)
+            _check_keys(node)
+        super().flatten_mapping(node)
+
+    def construct_yaml_timestamp(self, node: Any) -> Any:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"there is no day '{node.value}'; put texts that look like one in quotes", node.start_mark
+            ) from None
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    first: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a word, not a list or braces", key.start_mark)
+        if key.value in first:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"'{key.value}' is given twice (first on line {first[key.value] + 1})", key.start_mark
+            )
+        first[key.value] = key.start_mark.line
+
+
+def as_text(content: Any) -> str:
+    """YAML that this reader and others read alike."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts every text in quotes that _Loader or another reader would take for something else."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf)|\.(?:nan|NaN))$"
-    ),
-    list("-+0123456789."),
+_FLOAT = re.compile(
+    r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf)|\.(?:nan|NaN))$"
 )
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -10,16 +10,25 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from mtbert.errors import Mistake, unknown
 
 T = TypeVar("T")
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# strict, so that `true` is no number
+Count = Annotated[int, Strict(), Field(ge=1)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+
+
+class OptionMistake(Mistake):
+    """A mistake in one option of a method."""
+
+    def __init__(self, message: str, option: str) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class Registry(Mapping[str, Callable[..., T]], Generic[T]):
@@ -30,12 +39,12 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         self._makers = dict(makers)
 
     def __getitem__(self, name: str) -> Callable[..., T]:
-        if name not in self._makers:
+        if name not in self:
             raise Mistake(unknown(self.family, name, self._makers))
         return self._makers[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._makers
+        return isinstance(name, str) and name in self._makers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
@@ -60,22 +69,21 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         options = self.options(name)
         for option in given:
+            if not options:
+                raise OptionMistake(f"unknown option of {self.family} '{name}': '{option}' (it has none)", option)
             if option not in options:
-                raise Mistake(unknown(f"option of {self.family} '{name}':", option, options))
+                raise OptionMistake(unknown(f"option of {self.family} '{name}':", option, options), option)
 
         complete = {}
         for option, parameter in options.items():
             if option not in given and parameter.default is inspect.Parameter.empty:
                 raise Mistake(f"{self.family} '{name}' needs the option '{option}'")
             value = given.get(option, parameter.default)
-            complete[option] = _checked(value, parameter.annotation, f"{option} of {self.family} '{name}'")
+            try:
+                # strict, so that `yes` is no number and "3" no count; integers still pass as floats
+                complete[option] = TypeAdapter(parameter.annotation).validate_python(value, strict=True)
+            except ValidationError as error:
+                problem = error.errors()[0]["msg"]
+                message = f"{option} of {self.family} '{name}' is {value!r}: {problem[0].lower()}{problem[1:]}"
+                raise OptionMistake(message, option) from None
         return complete
-
-
-def _checked(value: Any, annotation: Any, what: str) -> Any:
-    try:
-        # strict, so that `yes` is no number and "3" no count; integers still pass as floats
-        return TypeAdapter(annotation).validate_python(value, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise Mistake(f"{what} is {value!r}: {problem[0].lower()}{problem[1:]}") from None

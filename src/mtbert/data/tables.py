@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ class Table:
         if name not in self.columns.column_names:
             there = [column for column in self.columns.column_names if column]
             raise Mistake(f"{self.name}: {unknown(f'column for {use}:', name, there)}")
+        if self.columns.column_names.count(name) > 1:
+            raise Mistake(f"{self.name}: several columns are named '{name}'; rename all but one")
         return self.columns.column(self.columns.column_names.index(name))
 
 
@@ -117,8 +121,10 @@ def read_table(source: Any) -> Table:
 
 def _delimited(path: Path) -> Table:
     content = _utf8(path)
+    if not re.search(rb"[\r\n]", content):
+        content += b"\n"  # Arrow takes a header without a line end for no header
     delimiter = _delimiter(content, path)
-    header = next(csv.reader([content.split(b"\n", 1)[0].decode()], delimiter=delimiter))
+    _, header = next(_csv_rows(content, delimiter), (0, []))
     ragged: list[str] = []
 
     def skip(row: Any) -> str:
@@ -138,11 +144,11 @@ def _delimited(path: Path) -> Table:
     except pa.ArrowInvalid as error:
         raise Mistake(f"{path} cannot be read as a table separated by {delimiter!r}: {error}") from None
     if ragged:
-        line = next(line for line, cells in _csv_rows(content, delimiter) if len(cells) != len(header))
+        line = next((line for line, cells in _csv_rows(content, delimiter) if len(cells) != len(header)), 1)
         raise Mistake(f"{path}, line {line}: {ragged[0]} ({len(ragged)} such rows in all); is a quote left open?")
 
     def where(rows: Sequence[int]) -> list[str]:
-        lines = [line for line, _ in _csv_rows(content, delimiter)]
+        lines = [line for line, _ in _csv_rows(content, delimiter)][1:]
         return [f"line {lines[row]}" for row in rows]
 
     return Table(str(path), columns, where, typed=False)
@@ -168,20 +174,29 @@ def _utf8(path: Path) -> bytes:
 def _delimiter(content: bytes, path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    header = content.split(b"\n", 1)[0].decode()
+    first = re.match(rb"[\r\n]*([^\r\n]*)", content)
+    header = first[1].decode() if first else ""
     return max(",\t;|", key=header.count)
 
 
 def _csv_rows(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """First line and cells of every row below the header, as the standard library reads them."""
-    csv.field_size_limit(len(content) + 1)
-    reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=delimiter)
-    next(reader)
-    line = reader.line_num
-    for cells in reader:
-        if cells:
-            yield line + 1, cells
-        line = reader.line_num
+    """First line and cells of every row, the header first, as the standard library reads them."""
+    with _fields_as_long_as(content):
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""), delimiter=delimiter)
+        line = 0
+        for cells in reader:
+            if cells:
+                yield line + 1, cells
+            line = reader.line_num
+
+
+@contextmanager
+def _fields_as_long_as(content: bytes) -> Iterator[None]:
+    usual = csv.field_size_limit(len(content) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _jsonl(path: Path) -> Table:
@@ -190,16 +205,18 @@ def _jsonl(path: Path) -> Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode())
         except json.JSONDecodeError as error:
             raise Mistake(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+        except (ValueError, RecursionError) as error:
+            raise Mistake(f"{path}, line {number}: cannot be read ({error})") from None
         if not isinstance(record, dict):
             raise Mistake(f"{path}, line {number}: holds {line.decode()[:40]}, not an object with columns")
         records.append(record)
         lines.append(number)
 
     names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: _json_column([record.get(name) for record in records]) for name in names}
+    columns = {whole_text(name): _json_column([record.get(name) for record in records]) for name in names}
     return Table(str(path), pa.table(columns), lambda rows: [f"line {lines[row]}" for row in rows], typed=True)
 
 
@@ -208,7 +225,7 @@ def _json_column(cells: list[Any]) -> pa.Array:
         return pa.array([None if cell is None else whole_text(_json_text(cell)) for cell in cells], pa.string())
     try:
         return pa.array(cells)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         return pa.array([None if cell is None else _json_text(cell) for cell in cells], pa.string())
 
 
@@ -271,7 +288,10 @@ def _ids(table: Table, column: str | None) -> list[str]:
 
 def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Labels (N,), and the rows that have none with what is wrong; each distinct cell is read once."""
-    cells = table.column(task.label, "the label").combine_chunks().dictionary_encode()
+    cells = table.column(task.label, "the label")
+    if pa.types.is_nested(cells.type):
+        cells = pa.chunked_array([_json_column([*map(_shown, cells.to_pylist())])])
+    cells = cells.combine_chunks().dictionary_encode()
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
     values, wrong = [], {}
@@ -286,6 +306,10 @@ def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, st
     labels = np.append(np.array(values, dtype=np.float64), np.nan)[codes]
     missing = f"column '{task.label}': there is no label"
     return labels, {int(row): wrong.get(int(codes[row]), missing) for row in np.flatnonzero(np.isnan(labels))}
+
+
+def _shown(cell: Any) -> str | None:
+    return None if cell is None else json.dumps(cell, default=str)
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
@@ -154,7 +154,7 @@ class Classification(Task):
         return len(self.classes)
 
     def read_label(self, cell: object) -> float:
-        text = str(cell).strip()
+        text = str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
         if text in self.classes:
             return self.classes.index(text)
         index = _integer(text)
@@ -217,12 +217,13 @@ class Regression(Task):
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
 
-    @model_validator(mode="after")
-    def _ascending(self) -> Regression:
-        low, high = self.range
+    @field_validator("range")
+    @classmethod
+    def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        low, high = ends
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise Mistake(f"range is {low:g} to {high:g}: the lower end must come first")
-        return self
+        return ends
 
     @property
     def outputs(self) -> int:
@@ -261,7 +262,7 @@ class Regression(Task):
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
         # a correlation with a constant is undefined; a constant predictor has learned nothing
-        varied = np.ptp(predictions) > 0 and np.ptp(labels) > 0
+        varied = _varies(predictions) and _varies(labels)
         return {
             "pearson": float(pearsonr(predictions, labels).statistic) if varied else 0.0,
             "spearman": float(spearmanr(predictions, labels).statistic) if varied else 0.0,
@@ -277,6 +278,11 @@ class Regression(Task):
     def describe_labels(self, labels: NDArray[np.float64]) -> str:
         low, quarter, half, three_quarters, high = np.quantile(labels, [0, 0.25, 0.5, 0.75, 1])
         return f"{low:g} to {high:g}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+
+
+def _varies(values: NDArray[np.float64]) -> bool:
+    """Whether values differ by more than their rounding."""
+    return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
 def _integer(text: str) -> int | None:

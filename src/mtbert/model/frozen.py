@@ -77,10 +77,12 @@ class FrozenExamples:
 
     @cached_property
     def _features(self) -> Tensor:
-        model, mode = self._model, self._model.training
+        model, frozen = self._model, (self._model.encoder, self._model.modules_by_task)
+        modes = [part.training for part in frozen]  # the heads' mode is not ours to touch
         device = next(model.parameters()).device
         features: Tensor | None = None
-        model.eval()
+        for part in frozen:
+            part.eval()
         with torch.no_grad():
             for batch in self._examples.in_order_of_length(64):
                 moved = batch.to(device)
@@ -91,6 +93,7 @@ class FrozenExamples:
                 if features is None:
                     features = torch.empty(len(self), some.shape[1])
                 features[torch.from_numpy(batch.rows)] = some
-        model.train(mode)
+        for part, mode in zip(frozen, modes, strict=True):
+            part.train(mode)
         assert features is not None  # no set of examples is empty
         return features

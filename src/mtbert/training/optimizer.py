@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mtbert.registry import NonNegative, Positive, Registry, Share
@@ -46,7 +47,7 @@ class AdamW:
         parameters: Iterable[tuple[str, nn.Parameter]],
         *,
         lr: Positive = 5e-5,
-        betas: list[Share] = [0.9, 0.999],  # noqa: B006
+        betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999],  # noqa: B006
         epsilon: Positive = 1e-6,
         weight_decay: NonNegative = 0.0,
         decay_vectors: bool = False,

@@ -1,0 +1,91 @@
+"""The benchmarks measure what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mtbert.bench.clock import Rate
+from mtbert.bench.methods import bench_methods
+from mtbert.bench.predict import bench_predict, mixed_texts
+from mtbert.bench.train import PEERS, Side, TheirModel, bench_train
+from mtbert.errors import Mistake
+from mtbert.experiment import build
+from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.recipe import read_recipe
+from mtbert.training.gradients import COMBINERS
+from mtbert.training.regularizers import REGULARIZERS
+
+
+def test_a_rate_is_the_median_of_sentences_per_second() -> None:
+    rate = Rate.of([100, 100, 300], [1.0, 2.0, 1.0])
+    assert (rate.low, rate.median, rate.high) == (75.0, 100.0, 200.0)
+
+
+def test_padding_waste_is_the_share_of_positions_without_a_token() -> None:
+    side = Side()
+    side.note(torch.tensor([[True, True, True, True], [True, False, False, False]]), 2)
+    assert side.waste == 3 / 8
+
+
+@pytest.mark.parametrize("against", PEERS)
+def test_both_sides_of_the_training_benchmark_take_their_steps(small_recipe: dict[str, Any], against: str) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    small_recipe["tasks"]["near"]["pairs"] = "joint"
+    result = bench_train(build(read_recipe(small_recipe)), against, 12)
+    assert result.ours > 0
+    assert result.theirs > 0
+    assert result.ratio == pytest.approx(result.ours / result.theirs)
+    assert 0 <= result.padding_waste < 1
+
+
+def test_the_peers_model_computes_our_loss(small_recipe: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    small_recipe["tasks"]["near"]["pairs"] = "joint"
+    experiment = build(read_recipe(small_recipe, ["encoder.dropout=0"]))
+    shape = experiment.model.encoder.shape
+    config = transformers.BertConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.inner,
+    )
+    theirs = TheirModel(transformers.BertModel(config, add_pooling_layer=False), experiment).eval()
+    batch = experiment.sets["train"]["mood"].batch(range(8))
+    assert batch.targets is not None
+    loss = theirs(
+        torch.zeros(8, dtype=torch.int64),
+        batch.targets.float(),
+        input_ids=batch.tokens,
+        attention_mask=batch.mask.long(),
+        token_type_ids=batch.segments,
+    )["loss"]
+    states = theirs.encoder(batch.tokens, batch.mask.long(), batch.segments).last_hidden_state
+    pooled = (states * batch.mask[..., None]).sum(1) / batch.mask.sum(1, keepdim=True)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(theirs.heads[0](pooled), batch.targets))
+
+
+def test_an_unknown_peer_is_named_with_the_known_ones(small_recipe: dict[str, Any]) -> None:
+    experiment = build(read_recipe(small_recipe))
+    with pytest.raises(Mistake, match="transformers, trainer-grouped"):
+        bench_train(experiment, "trainer", 8)
+    with pytest.raises(Mistake, match="sentence-transformers, pipeline"):
+        bench_predict(experiment, ["a"], "st", 1)
+
+
+def test_mixed_texts_come_from_every_task_and_are_as_many_as_asked_for(small_recipe: dict[str, Any]) -> None:
+    experiment = build(read_recipe(small_recipe))
+    texts = mixed_texts(experiment, 500)
+    assert len(texts) == 500
+    for rows in experiment.rows["train"].values():
+        assert set(rows.texts[0].to_pylist()) <= set(texts)
+
+
+def test_every_method_has_a_cost(small_recipe: dict[str, Any]) -> None:
+    costs = bench_methods(small_recipe, None, 1)
+    assert len(costs) == len(TASK_MODULES) + len(REGULARIZERS) + len(COMBINERS)
+    assert all(cost > 0 for cost in costs.values())

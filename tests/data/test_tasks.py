@@ -1,0 +1,426 @@
+"""Each kind of task: labels, loss, divergence, decoding and metrics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy.special import rel_entr, softmax
+from scipy.stats import pearsonr, spearmanr
+
+from mtbert.data.tasks import KINDS, Task
+from mtbert.errors import Mistake
+from mtbert.results.evaluation import Scores
+
+Floats = NDArray[np.float64]
+
+
+def classify(classes: Any = 5, **settings: Any) -> Task:
+    return KINDS["classification"](**{"name": "mood", "text": "text", "label": "label", "classes": classes} | settings)
+
+
+def score(low: float = 0, high: float = 5, **settings: Any) -> Task:
+    return KINDS["regression"](**{"name": "near", "text": "text", "label": "label", "range": [low, high]} | settings)
+
+
+# a task of every kind, and the cells that its labels may be written in
+EXAMPLES: dict[str, tuple[Task, list[str]]] = {
+    "classification": (classify(["low", "mid", "high"]), ["low", "high", "mid", "high", "mid", "low", "high", "mid"]),
+    "regression": (score(-1, 4), ["0", "3.5", "-1", "4", "1e0", "2", "0.25", "3"]),
+}
+
+
+def example(kind: str) -> tuple[Task, Floats]:
+    task, cells = EXAMPLES[kind]
+    return task, np.array([task.read_label(cell) for cell in cells])
+
+
+def outputs_for(task: Task, count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, task.outputs, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- what holds for every kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_divergence_is_zero_from_itself_positive_from_others_and_symmetric(kind: str) -> None:
+    task, _ = example(kind)
+    one, other = outputs_for(task, 50), outputs_for(task, 50, seed=1)
+    assert torch.equal(task.divergence(one, one), torch.zeros(50))
+    assert (task.divergence(one, other) > 0).all()
+    assert torch.equal(task.divergence(one, other), task.divergence(other, one))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_and_divergences_are_one_per_example_and_do_not_mix_examples(kind: str) -> None:
+    task, labels = example(kind)
+    outputs, others = outputs_for(task, len(labels)), outputs_for(task, len(labels), seed=1)
+    targets = task.targets(labels)
+    losses, divergences = task.losses(outputs, targets), task.divergence(outputs, others)
+    assert losses.shape == divergences.shape == (len(labels),)
+    for i in range(len(labels)):
+        here = slice(i, i + 1)
+        torch.testing.assert_close(task.losses(outputs[here], targets[here])[0], losses[i])
+        torch.testing.assert_close(task.divergence(outputs[here], others[here])[0], divergences[i])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_and_divergences_are_computed_in_float32(kind: str) -> None:
+    task, labels = example(kind)
+    outputs = outputs_for(task, len(labels)).bfloat16()
+    assert task.losses(outputs, task.targets(labels)).dtype == torch.float32
+    assert task.divergence(outputs, outputs.flip(0)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descending_the_loss_finds_the_labels(kind: str) -> None:
+    task, labels = example(kind)
+    outputs = torch.zeros(len(labels), task.outputs, requires_grad=True)
+    targets = task.targets(labels)
+    for _ in range(200):
+        (slope,) = torch.autograd.grad(task.losses(outputs, targets).sum(), outputs)
+        outputs = (outputs - 0.3 * slope).detach().requires_grad_()
+    np.testing.assert_allclose(task.decode(outputs.detach()), labels, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_perfect_predictions_score_one(kind: str) -> None:
+    task, labels = example(kind)
+    metrics = task.metrics(labels, labels)
+    assert next(iter(metrics)) == task.main
+    assert task.normalised(metrics) == pytest.approx(1)
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_constant_prediction_is_a_label_and_scores_less_than_one(kind: str) -> None:
+    task, labels = example(kind)
+    constant = task.constant(labels)
+    metrics = task.metrics(np.full_like(labels, constant), labels)
+    assert labels.min() <= constant <= labels.max()
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert 0 <= task.normalised(metrics) < 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoded_predictions_are_labels_that_can_be_said_and_read_again(kind: str) -> None:
+    task, _ = example(kind)
+    decoded = task.decode(5 * outputs_for(task, 40))
+    assert decoded.dtype == np.float64
+    assert decoded.shape == (40,)
+    assert [task.read_label(task.say(prediction)) for prediction in decoded] == decoded.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_add_up_to_one_and_favour_the_decoded_class(kind: str) -> None:
+    task, _ = example(kind)
+    outputs = outputs_for(task, 40)
+    columns = task.probabilities(outputs)
+    if columns:
+        table = np.stack(list(columns.values()), axis=1)
+        np.testing.assert_allclose(table.sum(1), 1)
+        assert table.argmax(1).tolist() == task.decode(outputs).tolist()
+        assert [list(columns)[i] for i in table.argmax(1)] == [task.say(i) for i in task.decode(outputs)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", ["nothing of the kind", "", None, "nan", "-17", "1e400", True])
+def test_a_cell_that_is_no_label_is_shown(kind: str, cell: object) -> None:
+    with pytest.raises(Mistake, match=f"(?i)label '{cell}'"):
+        example(kind)[0].read_label(cell)
+
+
+# ---- classification
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    # closed forms, methods.md 10
+    [
+        ([0.5, 0.5], [0.9, 0.1], 0.87888983),
+        (softmax([1, 2, 3]), softmax([1.5, 1.5, 3]), 0.07734895),
+        ([1 - 1 / (1 + math.exp(-0.5)), 1 / (1 + math.exp(-0.5))], [1 / (1 + math.exp(-0.3)), 0.425557483], 0.15752148),
+    ],
+)
+def test_divergence_of_classes_is_the_symmetric_kullback_leibler(p: Any, q: Any, expected: float) -> None:
+    divergence = classify(len(p)).divergence(torch.log(torch.tensor([[*p]])), torch.log(torch.tensor([[*q]])) + 7)
+    assert divergence.item() == pytest.approx(expected, abs=1e-6)
+    assert divergence.item() == pytest.approx(rel_entr(p, q).sum() + rel_entr(q, p).sum(), abs=1e-6)
+
+
+def test_divergence_of_tiny_changes_survives_float32() -> None:
+    logits, change = torch.tensor([[1.0, -0.5, 0.25]]), torch.tensor([[1e-3, -2e-3, 5e-4]])
+    p = softmax(logits.double().numpy()[0])
+    # to second order the symmetric divergence is the variance of the change under p
+    d = change.double().numpy()[0]
+    expected = (p * d**2).sum() - (p * d).sum() ** 2
+    assert classify(3).divergence(logits, logits + change).item() == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 17])
+def test_cross_entropy_of_equal_logits_is_the_log_of_the_number_of_classes(classes: int) -> None:
+    task = classify(classes)
+    losses = task.losses(torch.zeros(4, classes), task.targets(np.array([0.0, 1, 1, 0])))
+    torch.testing.assert_close(losses, torch.full((4,), math.log(classes)))
+    assert math.log(5) == pytest.approx(1.609438, abs=1e-6)
+
+
+def test_cross_entropy_of_two_logits_is_the_binary_one_of_their_difference() -> None:
+    task = classify(2)
+    losses = task.losses(torch.tensor([[0.0, 0.0], [0.0, 2.0]]), task.targets(np.array([1.0, 1.0])))
+    torch.testing.assert_close(losses, torch.tensor([0.693147, 0.126928]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "cell", "expected"),
+    [
+        (["low", "mid", "high"], "mid", 1),
+        (["low", "mid", "high"], " high ", 2),
+        (["low", "mid", "high"], "2", 2),
+        (["low", "mid", "high"], 0, 0),
+        (["low", "mid", "high"], 1.0, 1),
+        (5, "3", 3),
+        (5, 3, 3),
+        (2, "1.0", 1),
+        (2, 0.0, 0),
+        ([1, 2, 3], "1", 0),  # the name before the index
+        ([1, 2, 3], 3.0, 2),
+        (["yes", "no"], "no", 1),
+    ],
+)
+def test_labels_are_class_names_or_their_index(classes: Any, cell: object, expected: int) -> None:
+    assert classify(classes).read_label(cell) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "cell", "words"),
+    [
+        (["low", "high"], "middle", "label 'middle' is not one of low, high, nor an index from 0 to 1"),
+        (["low", "high"], "2", "label '2' is not one of low, high, nor an index"),
+        (["low", "high"], "0.5", "label '0.5'"),
+        (["low", "high"], "-1", "label '-1'"),
+        (["low", "high"], "Low", "label 'Low'"),
+        ([1, 2, 3], "0", "label '0' is not one of 1, 2, 3$"),  # numbers are names here, never an index
+        (5, "7", "label '7' is not one of 0, 1, 2, 3, 4$"),
+    ],
+)
+def test_a_label_of_no_class_is_shown_with_those_there_are(classes: Any, cell: str, words: str) -> None:
+    with pytest.raises(Mistake, match=words):
+        classify(classes).read_label(cell)
+
+
+def test_a_number_of_classes_names_them_by_their_index() -> None:
+    assert classify(3).classes == ("0", "1", "2")  # type: ignore[attr-defined]
+    assert classify(3).outputs == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["a", "b", "a"], "class 'a' is named twice"),
+        (["1", 1], "class '1' is named twice"),
+        (["a", " a"], "class 'a' is named twice"),
+        (1, "needs at least two classes, not 1"),
+        ([], "needs at least two classes, not 0"),
+        ("low", "give the class names as a list, or how many there are"),
+        (True, "give the class names as a list, or how many there are"),
+        ([True, False], "put true, false and fractions in quotes"),
+        ([0.5, 1.5], "put true, false and fractions in quotes"),
+    ],
+)
+def test_bad_classes_are_explained(classes: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        classify(classes)
+
+
+def confusion(predictions: Floats, labels: Floats, classes: int) -> NDArray[np.int64]:
+    table = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(table, (labels.astype(int), predictions.astype(int)), 1)
+    return table
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_and_macro_f1_follow_from_the_confusion_matrix(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels, predictions = generator.integers(0, 4, (2, 60)).astype(float)
+    table = confusion(predictions, labels, 4)
+    metrics = classify(4).metrics(predictions, labels)
+    assert metrics["accuracy"] == pytest.approx(np.trace(table) / 60)
+    assert metrics["macro_f1"] == pytest.approx((2 * np.diag(table) / (table.sum(0) + table.sum(1))).mean())
+    assert metrics["accuracy"] == sklearn.metrics.accuracy_score(labels, predictions)
+    assert metrics["macro_f1"] == sklearn.metrics.f1_score(labels, predictions, average="macro")
+
+
+def test_the_best_constant_class_is_the_commonest() -> None:
+    # the dev set of SST: 139/289/229/279/165, floor 0.2625 (methods.md 1)
+    labels = np.repeat(np.arange(5.0), [139, 289, 229, 279, 165])
+    task = classify(5)
+    assert task.constant(labels) == 1
+    assert task.metrics(np.full_like(labels, 1), labels)["accuracy"] == pytest.approx(0.2625, abs=1e-4)
+    assert task.describe_labels(labels) == "0 139, 1 289, 2 229, 3 279, 4 165"
+
+
+def test_classes_without_a_label_are_named() -> None:
+    task = classify(["low", "mid", "high"])
+    assert task.absent(np.array([0.0, 2, 2])) == ["mid"]
+    assert task.absent(np.array([0.0, 1, 2])) == []
+    assert task.describe_labels(np.array([0.0, 2, 2])) == "low 1, mid 0, high 2"
+
+
+# ---- regression
+
+
+def test_pearson_is_the_published_value_and_keeps_to_lines() -> None:
+    labels, predictions = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 5])
+    task = score()
+    assert task.metrics(predictions, labels)["pearson"] == pytest.approx(0.8315218406)
+    assert task.metrics(predictions, -2 * labels + 1)["pearson"] == pytest.approx(-0.8315218406)
+    assert task.metrics(3 * predictions + 2, labels)["pearson"] == pytest.approx(0.8315218406)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_correlations_and_rmse_agree_with_their_definitions(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 6, 50).astype(float)  # with ties
+    predictions = labels + generator.normal(size=50)
+    metrics = score().metrics(predictions, labels)
+    assert metrics["pearson"] == pytest.approx(np.corrcoef(predictions, labels)[0, 1])
+    assert metrics["pearson"] == pytest.approx(pearsonr(predictions, labels)[0])
+    assert metrics["spearman"] == pytest.approx(spearmanr(predictions, labels)[0])
+    assert metrics["rmse"] == pytest.approx(math.sqrt(sklearn.metrics.mean_squared_error(labels, predictions)))
+
+
+@pytest.mark.parametrize("constant", [0.0, 2.7, 5.0])
+def test_constant_predictions_correlate_with_nothing(constant: float) -> None:
+    labels = np.array([0.0, 1, 2, 5])
+    metrics = score().metrics(np.full(4, constant), labels)
+    assert metrics["pearson"] == metrics["spearman"] == 0.0
+    assert metrics["rmse"] == pytest.approx(math.sqrt(np.mean((labels - constant) ** 2)))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_predictions_of_constant_labels_correlate_with_nothing(count: int) -> None:
+    metrics = score().metrics(np.arange(count, dtype=float), np.full(count, 2.0))
+    assert metrics["pearson"] == metrics["spearman"] == 0.0
+
+
+def test_predictions_that_differ_by_rounding_alone_are_constant() -> None:
+    predictions = np.array([3.0, np.nextafter(3.0, 4), 3.0, 3.0])
+    metrics = score().metrics(predictions, np.array([0.0, 1, 2, 5]))
+    assert metrics["pearson"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_scores_are_scaled_to_the_range_and_back() -> None:
+    task = score(0, 5)
+    labels = np.array([0.0, 1, 2.5, 5])
+    assert task.targets(labels).tolist() == pytest.approx([0, 0.2, 0.5, 1])
+    assert task.targets(labels).dtype == torch.float32
+    np.testing.assert_allclose(task.decode(task.targets(labels)[:, None]), labels)
+    assert score(-1, 1).targets(np.array([-1.0, 0, 1])).tolist() == [0, 0.5, 1]
+
+
+def test_decoded_scores_stay_inside_the_range() -> None:
+    assert score(1, 3).decode(torch.tensor([[-4.0], [0.5], [9.0]])).tolist() == [1, 2, 3]
+
+
+def test_squared_error_does_not_broadcast() -> None:
+    # prediction (2, 1) against target (2,): 0 for a perfect one, not the mean over all four pairs
+    task = score(0, 5)
+    assert task.losses(torch.tensor([[0.2], [0.4]]), task.targets(np.array([1.0, 2.0]))).tolist() == [0, 0]
+    assert task.losses(torch.tensor([[1.2], [0.4]]), task.targets(np.array([1.0, 2.0]))).tolist() == pytest.approx(
+        [1, 0]
+    )
+
+
+def test_divergence_of_scores_is_their_squared_distance() -> None:
+    divergence = score().divergence(torch.tensor([[0.5], [2.0]]), torch.tensor([[-0.3], [2.0]]))
+    assert divergence.tolist() == pytest.approx([0.64, 0])
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("5.01", "label '5.01' is outside the range 0 to 5"),
+        ("-0.1", "label '-0.1' is outside the range 0 to 5"),
+        ("nan", "label 'nan' is outside the range"),
+        ("inf", "label 'inf' is outside the range"),
+        ("high", "label 'high' is not a number"),
+        ("4,6", "label '4,6' is not a number"),
+    ],
+)
+def test_a_score_outside_the_range_is_shown_with_it(cell: str, words: str) -> None:
+    with pytest.raises(Mistake, match=words):
+        score().read_label(cell)
+
+
+def test_the_best_constant_score_is_the_mean() -> None:
+    labels = np.array([0.0, 1, 5])
+    assert score().constant(labels) == 2
+    errors = {c: score().metrics(np.full(3, c), labels)["rmse"] for c in (1.9, 2.0, 2.1)}
+    assert min(errors, key=errors.__getitem__) == 2.0
+
+
+def test_the_distribution_of_scores_shows_range_and_quartiles() -> None:
+    assert score().describe_labels(np.array([0.0, 1, 2, 3, 5])) == "0 to 5, quartiles 1, 2, 3"
+
+
+@pytest.mark.parametrize("ends", [(5, 0), (3, 3), (0, math.inf), (math.nan, 1)])
+def test_a_range_ascends(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError, match="the lower end must come first"):
+        score(*ends)
+
+
+# ---- tasks together
+
+
+@pytest.mark.parametrize(
+    ("sentiment", "paraphrase", "similarity", "expected"),
+    # methods.md 2: a published row, perfection, and the constant predictor
+    [(0.496, 0.680, 0.293, 0.6075), (1, 1, 1, 1), (0.2625, 0.6247, 0, 0.4624)],
+)
+def test_the_overall_score_is_the_mean_with_pearson_halved_and_raised(
+    sentiment: float, paraphrase: float, similarity: float, expected: float
+) -> None:
+    metrics = {
+        "sentiment": {"accuracy": sentiment, "macro_f1": 0.0},
+        "paraphrase": {"accuracy": paraphrase, "macro_f1": 0.0},
+        "similarity": {"pearson": similarity, "spearman": 0.0, "rmse": 0.0},
+    }
+    tasks = {"sentiment": classify(5), "paraphrase": classify(2), "similarity": score()}
+    scores = Scores(metrics, {name: tasks[name].normalised(metrics[name]) for name in tasks})
+    assert scores.overall == pytest.approx(expected, abs=5e-5)
+    assert scores.by("overall") == scores.overall
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sequences"),
+    [
+        ({"text": "a"}, 1),
+        ({"text": "a", "pairs": "separate"}, 1),
+        ({"text": ["a", "b"]}, 1),
+        ({"text": ["a", "b"], "pairs": "separate"}, 2),
+    ],
+)
+def test_only_a_pair_encoded_apart_is_two_sequences(settings: dict[str, Any], sequences: int) -> None:
+    assert classify(**settings).sequences == sequences
+
+
+@pytest.mark.parametrize("name", ["mood", "sts-b", "task_2", "Größe", "2"])
+def test_names_that_torch_and_files_can_bear_are_fine(name: str) -> None:
+    torch.nn.ModuleDict({name: torch.nn.Identity()})
+    assert classify(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "-a", "keys", "train", "forward", "overall", "shared"])
+def test_names_that_would_clash_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"'{name}' cannot name a task"):
+        classify(name=name)

@@ -1,0 +1,56 @@
+"""A frozen encoder's features, computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtbert.experiment import Experiment, build
+from mtbert.model.frozen import FrozenExamples, FrozenModel
+from mtbert.recipe import read_recipe
+from mtbert.results.evaluation import outputs_of
+
+
+@pytest.fixture
+def experiment(small_recipe: dict[str, Any]) -> Experiment:
+    return build(read_recipe(small_recipe, ["stages.0.train=heads"]))
+
+
+@pytest.mark.parametrize("task", ["mood", "same", "near"])
+def test_cached_features_give_the_outputs_of_the_whole_model(experiment: Experiment, task: str) -> None:
+    examples = experiment.sets["dev"][task]
+    whole = outputs_of(experiment.model, examples)
+    cached = outputs_of(FrozenModel(experiment.model), FrozenExamples(examples, experiment.model))
+    torch.testing.assert_close(cached, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_features_are_encoded_once_however_many_batches_are_drawn(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    embed = experiment.model.embed
+    monkeypatch.setattr(experiment.model, "embed", lambda batch: encoded.extend(batch.rows) or embed(batch))
+    stage = experiment.stage(0)
+    for _ in range(30):
+        stage.trainer.take_step()
+    counts = {task: len(examples) for task, examples in experiment.sets["train"].items()}
+    assert len(encoded) == sum(counts[task] for task in stage.trainer.streams)
+
+
+def test_a_stage_that_trains_more_than_heads_is_not_cached(small_recipe: dict[str, Any]) -> None:
+    for override in ("stages.0.train=all", "stages.0.cache_features=false"):
+        overrides = ["stages.0.train=heads", override]
+        experiment = build(read_recipe(small_recipe, overrides))
+        assert experiment.stage(0).trainer.objective.model is experiment.model
+
+
+def test_an_encoder_left_in_training_mode_encodes_differently_every_time(experiment: Experiment) -> None:
+    model, examples = experiment.model.train(), experiment.sets["train"]["mood"]
+    batch = examples.batch(np.arange(8))
+    assert not torch.equal(model.encoder.embed(batch), model.encoder.embed(batch))
+    cached = FrozenExamples(examples, model)
+    assert torch.equal(cached.batch(np.arange(8)).tokens, cached.batch(np.arange(8)).tokens)
+    assert model.training
