@@ -55,7 +55,12 @@ class Tokenizer:
         """Read tokenizer.json, or vocab.txt (lower-cased unless tokenizer_config.json says otherwise)."""
         definition, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         if definition.exists():
-            return cls(tokenizers.Tokenizer.from_file(str(definition)))
+            try:
+                return cls(tokenizers.Tokenizer.from_file(str(definition)))
+            except Mistake:
+                raise
+            except Exception as error:  # the library raises nothing narrower
+                raise Mistake(f"{definition} cannot be read: {error}") from None
         if vocabulary.exists():
             return cls.from_pieces(vocabulary.read_text(encoding="utf-8").split("\n"), _lowercase(folder))
         raise Mistake(f"{folder} has neither tokenizer.json nor vocab.txt")

@@ -7,12 +7,11 @@ A model folder holds `encoder/` (the published format, opens in transformers and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -67,31 +66,36 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
     shape = _read_shape(folder, dropout, attention_dropout)
     tensors = _read_weights(folder)
     encoder = Encoder(shape)
-    weights = {}
-    for ours, theirs in _names(encoder):
-        missing = [name for name in theirs if name not in tensors]
-        if missing and ours.startswith("pooler."):
-            weights[ours] = encoder.state_dict()[ours]
+    has_pooler = any(name.startswith("pooler.") for name in tensors)  # language models are published without
+    used = set()
+    for ours, parameter in encoder.state_dict().items():
+        theirs = _published_names(ours)
+        if ours.startswith("pooler.") and not has_pooler:
             continue
-        if missing:
-            raise Mistake(f"{folder / WEIGHTS} has no tensor '{missing[0]}': it does not hold a whole BERT encoder")
-        weights[ours] = torch.cat([tensors[name] for name in theirs])
-    try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise Mistake(
-            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}"
-        ) from None
+        parts = parameter.chunk(len(theirs))
+        for name, part in zip(theirs, parts, strict=True):
+            if name not in tensors:
+                raise Mistake(f"{folder / WEIGHTS} has no tensor '{name}': it does not hold a whole BERT encoder")
+            if tensors[name].shape != part.shape:
+                raise Mistake(
+                    f"{folder / WEIGHTS} does not fit {folder / CONFIG}: '{name}' is {tuple(tensors[name].shape)}, "
+                    f"not {tuple(part.shape)}"
+                )
+            part.copy_(tensors[name])
+            used.add(name)
+    surplus = [name for name in tensors if name.startswith("encoder.layer.") and name not in used]
+    if surplus:
+        raise Mistake(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: it also holds '{surplus[0]}'")
     return encoder
 
 
 def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Write an encoder and its tokenizer in the published format."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = encoder.state_dict()
     tensors = {}
-    for ours, theirs in _names(encoder):
-        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+    for ours, parameter in encoder.state_dict().items():
+        theirs = _published_names(ours)
+        for name, part in zip(theirs, parameter.chunk(len(theirs)), strict=True):
             tensors[name] = part.detach().cpu().contiguous()
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
@@ -128,10 +132,11 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     tasks = [_read_task(task) for task in description["tasks"]]
     plans = [ModulePlan(**plan) for plan in description["modules"]]
     model = MultiTask(load_encoder(folder / "encoder"), tasks, plans)
-    own = load_file(folder / TASKS)
-    expected = {name for name in model.state_dict() if not name.startswith("encoder.")}
-    if set(own) != expected:
-        raise Mistake(f"{folder / TASKS} does not fit {folder / MODEL}: {sorted(set(own) ^ expected)[0]}")
+    own = _read_tensors(folder / TASKS)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
+    wrong = [name for name in sorted({*own, *expected}) if name not in own or own[name].shape != expected.get(name)]
+    if wrong:
+        raise Mistake(f"{folder / TASKS} does not fit {folder / MODEL}: {wrong[0]}")
     model.load_state_dict(own, strict=False)
     return model.eval(), Tokenizer.from_folder(folder / "encoder")
 
@@ -179,11 +184,17 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
                 "where you trust it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
             )
         raise Mistake(f"{folder} has no {WEIGHTS}")
+    return {_modern(name): tensor.float() for name, tensor in _read_tensors(path).items()}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise Mistake(f"there is no {path}") from None
     except SafetensorError as error:
         raise Mistake(f"{path} cannot be read: {error}") from None
-    return {_modern(name): tensor.float() for name, tensor in tensors.items()}
+    return tensors
 
 
 def _modern(name: str) -> str:
@@ -193,17 +204,13 @@ def _modern(name: str) -> str:
     return name
 
 
-def _names(encoder: Encoder) -> Iterator[tuple[str, list[str]]]:
-    """Each of our tensors with the published ones it is made of."""
-    stems = EMBEDDING_NAMES | POOLER_NAMES
-    for index in range(encoder.shape.layers):
-        stems |= {
-            f"layers.{index}.{ours}": tuple(f"encoder.layer.{index}.{name}" for name in theirs)
-            for ours, theirs in LAYER_NAMES.items()
-        }
-    for name in encoder.state_dict():
-        stem, _, leaf = name.rpartition(".")
-        yield name, [f"{theirs}.{leaf}" for theirs in stems[stem]]
+def _published_names(ours: str) -> list[str]:
+    """The published tensors that one of ours is made of, in order."""
+    stem, _, leaf = ours.rpartition(".")
+    if not stem.startswith("layers."):
+        return [f"{name}.{leaf}" for name in (EMBEDDING_NAMES | POOLER_NAMES)[stem]]
+    _, index, stem = stem.split(".")
+    return [f"encoder.layer.{index}.{name}.{leaf}" for name in LAYER_NAMES[stem]]
 
 
 def _read_task(description: Mapping[str, Any]) -> Task:

@@ -29,7 +29,12 @@ def published(place: str, *, dropout: Share | None = None, attention_dropout: Sh
     fused attention kernel.
     """
     folder = _folder(place)
-    return load_encoder(folder, dropout, attention_dropout), Tokenizer.from_folder(folder)
+    encoder, tokenizer = load_encoder(folder, dropout, attention_dropout), Tokenizer.from_folder(folder)
+    if len(tokenizer) > encoder.shape.vocabulary:
+        raise Mistake(
+            f"{folder}: the tokenizer's vocabulary has {len(tokenizer)} words, the encoder's {encoder.shape.vocabulary}"
+        )
+    return encoder, tokenizer
 
 
 def minilm(*, dropout: Share | None = None, attention_dropout: Share = 0.0) -> Source:

@@ -77,7 +77,8 @@ class FrozenExamples:
 
     @cached_property
     def _features(self) -> Tensor:
-        model, frozen = self._model, (self._model.encoder, self._model.modules_by_task)
+        model = self._model
+        frozen: list[nn.Module] = [model.encoder, model.modules_by_task]
         modes = [part.training for part in frozen]  # the heads' mode is not ours to touch
         device = next(model.parameters()).device
         features: Tensor | None = None

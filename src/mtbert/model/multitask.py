@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
 from mtbert.model.task_modules.base import ModulePlan
@@ -54,5 +55,7 @@ class MultiTask(nn.Module):
     def _head(self, task: Task) -> nn.Module:
         width = self.encoder.shape.width
         POOLINGS[task.pooling]  # an unknown name is said now, not at the first batch
+        if len(task.text) == 2 and task.sequences == 1 and task.segments == "pair" and self.encoder.shape.segments < 2:
+            raise Mistake(f"task '{task.name}': this encoder has one segment only; set `segments: zeros`")
         features = self.modules_by_task.of(task.name).feature_width(feature_width(task, width))
         return HEADS[task.head](task, width, features)

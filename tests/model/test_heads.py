@@ -1,0 +1,241 @@
+"""Pooling, pair features and heads: judged by values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import BATCHES, MOOD, NEAR, SAME, make_batch, relative_error, tiny_encoder
+from torch import Tensor, nn
+
+from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.errors import Mistake
+from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
+
+U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
+
+SCORES = ["sigmoid", "cosine", "cosine01"]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_head(name: str, task: Task, width: int) -> nn.Module:
+    return HEADS[name](task, width, feature_width(task, width)).eval()
+
+
+def outputs_of(head: nn.Module, features: Tensor) -> Tensor:
+    with torch.no_grad():
+        return head(features)
+
+
+# ---- pooling
+
+
+def test_mean_is_the_mean_of_the_real_tokens() -> None:
+    states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]])
+    pooled = POOLINGS["mean"](states, make_batch("mood", (2, 3)), tiny_encoder())
+    torch.testing.assert_close(pooled, torch.tensor([[2.0, 3.0], [7.0, 5.0]]))
+
+
+def test_cls_is_the_first_state() -> None:
+    states = random(3, 7, 16)
+    pooled = POOLINGS["cls"](states, BATCHES["mood"], tiny_encoder())
+    assert pooled.tolist() == [sequence[0].tolist() for sequence in states]
+
+
+def test_pooler_is_tanh_of_a_linear_layer_on_the_first_state() -> None:
+    encoder, states = tiny_encoder(), random(2, 5, 16)
+    weight, bias = encoder.pooler.weight.tolist(), encoder.pooler.bias.tolist()
+    pooled = POOLINGS["pooler"](states, make_batch("mood", (5, 2)), encoder).tolist()
+    for row in range(2):
+        first = states[row, 0].tolist()
+        by_hand = [
+            math.tanh(sum(w * x for w, x in zip(column, first, strict=True)) + b)
+            for column, b in zip(weight, bias, strict=True)
+        ]
+        assert pooled[row] == pytest.approx(by_hand, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_gives_one_vector_a_sequence_and_never_reads_padding(name: str) -> None:
+    encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
+    noisy = torch.where(batch.mask[:, :, None], states, 1e6)
+    with torch.no_grad():
+        pooled = POOLINGS[name](states, batch, encoder)
+        assert pooled.shape == (3, 16)
+        assert torch.equal(POOLINGS[name](noisy, batch, encoder), pooled)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
+    encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
+    wider = replace(batch, mask=nn.functional.pad(batch.mask, (0, 4)))
+    with torch.no_grad():
+        pooled = POOLINGS[name](nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
+        assert relative_error(pooled, POOLINGS[name](states, batch, encoder)) < 1e-6
+
+
+# ---- pair features
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        ("concat", [1, 2, 3, -1, 0.5, 2]),
+        ("difference", [1, 2, 3, -1, 0.5, 2, 2, 1.5, 1]),
+        ("product", [1, 2, 3, -1, 0.5, 2, 2, 1.5, 1, -1, 1, 6]),
+    ],
+)
+def test_features_of_a_pair_by_hand(name: str, by_hand: list[float]) -> None:
+    assert FEATURES[name](U, V).tolist() == [by_hand]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_features_begin_with_both_texts(name: str) -> None:
+    u, v = random(4, 6, seed=1), random(4, 6, seed=2)
+    features = FEATURES[name](u, v)
+    assert torch.equal(features[:, :12], torch.cat([u, v], dim=1))
+    assert features.shape == (4, feature_width(NEAR.model_copy(update={"features": name}), 6))
+
+
+@pytest.mark.parametrize("name", ["difference", "product"])
+def test_swapping_a_pair_changes_nothing_but_which_text_is_first(name: str) -> None:
+    u, v = random(4, 6, seed=1), random(4, 6, seed=2)
+    there, back = FEATURES[name](u, v), FEATURES[name](v, u)
+    assert torch.equal(there[:, 12:], back[:, 12:])
+    assert torch.equal(there[:, :6], back[:, 6:12])
+
+
+@pytest.mark.parametrize(("task", "width"), [(MOOD, 768), (SAME, 768), (NEAR, 2304)], ids=["one", "joint", "separate"])
+def test_a_head_reads_one_vector_unless_the_pair_is_encoded_apart(task: Task, width: int) -> None:
+    assert feature_width(task, 768) == width
+
+
+# ---- heads
+
+
+def classes(count: int) -> Classification:
+    return Classification(name="sentiment", text="text", label="label", classes=count)
+
+
+def test_zero_weights_cost_the_logarithm_of_the_number_of_classes() -> None:
+    task = classes(5)
+    head = make_head("linear", task, 16)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    losses = task.losses(outputs_of(head, random(4, 16)), torch.tensor([0, 1, 3, 4]))
+    assert losses.tolist() == pytest.approx([1.6094379] * 4)
+
+
+def joint(**options: Any) -> Regression:
+    return NEAR.model_copy(update={"pairs": "joint"} | options)
+
+
+@pytest.mark.parametrize(
+    ("task", "parameters"),
+    [
+        (classes(5), 3845),
+        (classes(2), 1538),
+        (joint(), 769),
+        (NEAR.model_copy(update={"features": "concat"}), 1537),
+        (NEAR.model_copy(update={"features": "difference"}), 2305),
+    ],
+    ids=["5 classes", "2 classes", "joint score", "[u; v]", "[u; v; |u - v|]"],
+)
+def test_a_linear_head_on_bert_base_has_the_published_number_of_parameters(task: Task, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in make_head("linear", task, 768).parameters()) == parameters
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_cosine_by_hand_whatever_the_features(features: str) -> None:
+    task = NEAR.model_copy(update={"features": features})
+    cosine = outputs_of(make_head("cosine", task, 3), FEATURES[features](U, V))
+    moved = outputs_of(make_head("cosine01", task, 3), FEATURES[features](U, V))
+    assert cosine.tolist() == [[pytest.approx(0.6998542, abs=1e-6)]]
+    assert moved.tolist() == [[pytest.approx(1.6998542 / 2, abs=1e-6)]]
+
+
+def test_cosine_of_equal_opposite_orthogonal_and_zero_vectors() -> None:
+    u = torch.tensor([[3.0, 4.0], [3.0, 4.0], [3.0, 4.0], [0.0, 0.0]])
+    v = torch.tensor([[6.0, 8.0], [-3.0, -4.0], [-4.0, 3.0], [0.0, 0.0]])
+    pair = torch.cat([u, v], dim=1)
+    assert outputs_of(make_head("cosine", NEAR, 2), pair).flatten().tolist() == pytest.approx([1, -1, 0, 0], abs=1e-6)
+    moved = outputs_of(make_head("cosine01", NEAR, 2), pair).flatten().tolist()
+    assert moved == pytest.approx([1, 0, 0.5, 0.5], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine01"])
+def test_swapping_a_pair_leaves_the_cosine_unchanged(name: str) -> None:
+    u, v, head = random(4, 6, seed=1), random(4, 6, seed=2), make_head(name, NEAR, 6)
+    assert torch.equal(outputs_of(head, torch.cat([u, v], 1)), outputs_of(head, torch.cat([v, u], 1)))
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine01"])
+def test_a_cosine_has_no_parameters(name: str) -> None:
+    assert not list(make_head(name, NEAR, 6).parameters())
+
+
+def test_a_sigmoid_head_squashes_a_linear_one() -> None:
+    linear, sigmoid = make_head("linear", joint(), 16), make_head("sigmoid", joint(), 16)
+    sigmoid.load_state_dict(linear.state_dict())
+    features = random(50, 16) * 10
+    by_hand = [1 / (1 + math.exp(-score)) for (score,) in outputs_of(linear, features).tolist()]
+    assert outputs_of(sigmoid, features).flatten().tolist() == pytest.approx(by_hand, rel=1e-5)
+    assert 0 < min(by_hand) < 0.4
+    assert 0.6 < max(by_hand) < 1
+
+
+@pytest.mark.parametrize("name", ["linear", "sigmoid"])
+def test_dropout_acts_in_training_and_only_there(name: str) -> None:
+    task = joint(dropout=1.0)
+    head, features = make_head(name, task, 16), random(4, 16)
+    with torch.no_grad():
+        assert torch.equal(head(features), head(features))
+        assert len(set(head(features).flatten().tolist())) == 4
+        nn.init.constant_(head.output.bias, 0.25)
+        alone = 0.25 if name == "linear" else 1 / (1 + math.exp(-0.25))
+        assert head.train()(features).flatten().tolist() == pytest.approx([alone] * 4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_gives_as_many_outputs_as_its_task_wants_or_refuses_it(name: str) -> None:
+    accepted = 0
+    for task in (MOOD, SAME, SAME.model_copy(update={"pairs": "separate"}), joint(), NEAR):
+        try:
+            head = make_head(name, task, 16)
+        except Mistake:
+            continue
+        outputs = outputs_of(head, random(4, feature_width(task, 16)))
+        assert outputs.shape == (4, task.outputs)
+        assert task.losses(outputs, task.targets(BATCHES["mood"].rows[[0, 1, 0, 1]] * 1.0)).shape == (4,)
+        accepted += 1
+    assert accepted
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_is_no_head_for_classes(name: str) -> None:
+    task = SAME.model_copy(update={"pairs": "separate"})
+    with pytest.raises(Mistake, match=f"task 'same': head '{name}' gives a score.*head: linear".replace("01", "(01)?")):
+        make_head(name, task, 16)
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine01"])
+@pytest.mark.parametrize("task", [joint(), joint(text=("a",))], ids=["joint", "one text"])
+def test_a_cosine_needs_two_texts_encoded_apart(name: str, task: Task) -> None:
+    with pytest.raises(Mistake, match=r"task 'near': a cosine head compares two texts .* `pairs: separate`"):
+        make_head(name, task, 16)
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong"),
+    [(POOLINGS, "men"), (FEATURES, "diference"), (HEADS, "linaer")],
+    ids=["pooling", "features", "head"],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(family: Any, wrong: str) -> None:
+    with pytest.raises(Mistake, match=f"unknown {family.family} '{wrong}'; did you mean"):
+        family[wrong]
