@@ -5,14 +5,26 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtbert.model.dropout import mask_like
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
     """Multi-head attention inside each sequence: (S, L, D) -> (S, L, D).
 
-    `mask` (S, L) is True at the keys that may be attended to. On a CPU, `dropout` on the attention probabilities
-    leaves the fused kernel.
+    `mask` (S, L) is True at the keys that may be attended to; `dropout` is the rate on attention probabilities.
     """
     sequences, length, width = q.shape
     q, k, v = (x.view(sequences, length, heads, -1).transpose(1, 2) for x in (q, k, v))  # (S, H, L, D / H)
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :], dropout_p=dropout)
+    keys = mask[:, None, None, :]
+    if dropout and q.device.type == "cpu":
+        mixed = _drop_and_mix(q, k, v, keys, dropout)
+    else:
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout)
     return mixed.transpose(1, 2).reshape(sequences, length, width)
+
+
+def _drop_and_mix(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -> Tensor:
+    """Attention with dropped probabilities: on a CPU the fused kernel has none, and this one draws masks cheaply."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (S, H, L, L)
+    probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
+    return (probabilities * mask_like(probabilities, dropout)) @ v

@@ -22,12 +22,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def published(place: str, *, dropout: Share | None = None, attention_dropout: Share = 0.0) -> Source:
-    """A folder in the published format, or a hub id; `dropout` null keeps the published rate.
-
-    Attention-probability dropout is off unless asked for: BERT was pretrained with 0.1, but on a CPU it leaves the
-    fused attention kernel.
-    """
+def published(place: str, *, dropout: Share | None = None, attention_dropout: Share | None = None) -> Source:
+    """A folder in the published format, or a hub id; rates of dropout that are null keep the published ones."""
     folder = _folder(place)
     encoder, tokenizer = load_encoder(folder, dropout, attention_dropout), Tokenizer.from_folder(folder)
     if len(tokenizer) > encoder.shape.vocabulary:
@@ -37,7 +33,7 @@ def published(place: str, *, dropout: Share | None = None, attention_dropout: Sh
     return encoder, tokenizer
 
 
-def minilm(*, dropout: Share | None = None, attention_dropout: Share = 0.0) -> Source:
+def minilm(*, dropout: Share | None = None, attention_dropout: Share | None = None) -> Source:
     """all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 M parameters (Wang et al., 2020; Reimers and Gurevych, 2019).
 
     Read from the package of the extra `minilm`, checked against its published hash; without it, from the hub.
@@ -61,7 +57,7 @@ def random(
     inner: Count = 64,
     positions: Count = 512,
     dropout: Share = 0.1,
-    attention_dropout: Share = 0.0,
+    attention_dropout: Share = 0.1,
 ) -> Source:
     """An untrained encoder of any shape over single characters, for tests."""
     tokenizer = Tokenizer.from_pieces(_characters())
