@@ -27,13 +27,15 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
         self._losses: dict[str, float] = {}
-        self._steps = self._examples = 0
+        self._steps = self._taken = self._examples = 0
         self._seconds = 0.0
         self._said = time.monotonic()
 
     def begin(self, stage: int, steps: int, done: int) -> None:
         self.close()
         self._steps = steps
+        self._taken = self._examples = 0
+        self._seconds = 0.0
         self._console.print(f"stage {stage}: {steps:,} steps" + (f", going on from step {done:,}" if done else ""))
         if self._console.is_terminal:
             columns = TextColumn("{task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}")
@@ -44,6 +46,7 @@ class TrainingProgress:
     def step(self, record: Record) -> None:
         for task, terms in record.terms.items():
             self._losses[task] = 0.98 * self._losses.get(task, terms["loss"]) + 0.02 * terms["loss"]
+        self._taken += 1
         self._examples += record.examples
         self._seconds += record.seconds
         losses = " ".join(f"{task} {loss:.3f}" for task, loss in self._losses.items())
@@ -52,7 +55,7 @@ class TrainingProgress:
             self._bar.update(self._bar_task, completed=record.step, description=f"{rate}  loss: {losses}")
         elif time.monotonic() - self._said >= PLAIN_EVERY:
             self._said = time.monotonic()
-            left = (self._steps - record.step) * self._seconds / max(record.step, 1)
+            left = (self._steps - record.step) * self._seconds / self._taken
             self._console.print(f"step {record.step:,}/{self._steps:,}  {rate}  loss: {losses}  {_duration(left)} left")
 
     def scores(self, scores: Scores, kept: bool) -> None:

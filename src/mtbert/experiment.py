@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.metadata
 import json
@@ -201,17 +202,19 @@ def _examples(
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if run.exists and resume:
         before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
-        if before != now:
-            changed = next(line for line in now.splitlines() if line not in before.splitlines())
-            raise Mistake(
-                f"{run.folder} was begun with another recipe (now: `{changed.strip()}`); --overwrite begins anew"
-            )
+        changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
+        if changes:
+            said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changes[:2])
+            raise Mistake(f"{run.folder} was begun with another recipe ({said}); --overwrite begins anew")
     elif run.exists and not overwrite:
         raise Mistake(
             f"{run.folder} already holds a run; --resume goes on with it, --overwrite begins anew, --out names another"
         )
-    elif not run.exists and run.folder.exists() and any(run.folder.iterdir()):
-        raise Mistake(f"{run.folder} is not empty and holds no run; name another folder with --out")
+    elif not run.exists and run.strangers:
+        raise Mistake(
+            f"{run.folder} is not empty and holds no run (it holds {', '.join(run.strangers[:3])}); "
+            "name another folder with --out"
+        )
 
 
 def _begin(run: Run, experiment: Experiment) -> None:
@@ -228,13 +231,12 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
 
     best = -math.inf
     for index in range(facts["stage"], len(recipe.stages)):
-        if index > 0 and index != facts["resumed"]:
-            kept, _ = load_model(run.part(BEST))
-            model.load_state_dict(kept.state_dict())
         trainer, dev, every = experiment.stage(index)
         keeper = Keeper(recipe.stages[index].patience, best)
         if index == facts["resumed"]:
             _restore(model, trainer, keeper, facts, state)
+        elif index > 0:
+            _save(run, model, trainer, keeper, index)  # so that a resumed stage begins from what this one began from
         listener.begin(index, trainer.steps, trainer.step)
 
         for record in () if keeper.satisfied else trainer:
@@ -257,6 +259,9 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
             if keeper.satisfied:
                 break
         best = keeper.best
+        if index + 1 < len(recipe.stages):
+            kept, _ = load_model(run.part(BEST))
+            model.load_state_dict(kept.state_dict())
     return run
 
 

@@ -125,6 +125,8 @@ def _delimited(path: Path) -> Table:
         content += b"\n"  # Arrow takes a header without a line end for no header
     delimiter = _delimiter(content, path)
     _, header = next(_csv_rows(content, delimiter), (0, []))
+    if not header:
+        raise Mistake(f"{path} is empty")
     ragged: list[str] = []
 
     def skip(row: Any) -> str:

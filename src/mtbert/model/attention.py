@@ -27,4 +27,5 @@ def _drop_and_mix(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float)
     """Attention with dropped probabilities: on a CPU the fused kernel has none, and this one draws masks cheaply."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (S, H, L, L)
     probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
-    return (probabilities * mask_like(probabilities, dropout)) @ v
+    mixed: Tensor = (probabilities * mask_like(probabilities, dropout)) @ v
+    return mixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def make_encoder(name: str, options: dict[str, Any]) -> Source:
 def _folder(place: str) -> Path:
     if Path(place).is_dir():
         return Path(place)
-    if place.count("/") != 1 or place.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", place):
         raise Mistake(
             f"encoder '{place}' is neither a name ({', '.join(ENCODERS)}), nor a folder that exists, "
             "nor a hub id such as google-bert/bert-base-uncased"

@@ -119,7 +119,7 @@ class Predictor:
         wanted = len(task.text)
         columns: list[list[str]] = [[] for _ in range(wanted)]
         for number, text in enumerate(texts):
-            parts = (text,) if isinstance(text, str) else tuple(text)
+            parts = tuple(text) if isinstance(text, (list, tuple)) else (text,)
             if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
                 due = "a pair of texts" if wanted == 2 else "one text"
                 raise Mistake(f"task '{task.name}' reads {due}; item {number} is {text!r}")
@@ -140,7 +140,7 @@ def write_course_files(predictor: Predictor, sources: dict[str, dict[str, Any]],
 
     `sources` is task -> split -> where its rows are; raises Mistake where one of the six is missing.
     """
-    written = []
+    contents = {}
     for task, (short, title) in COURSE_FILES.items():
         for split in ("dev", "test"):
             source = sources.get(task, {}).get(split)
@@ -149,7 +149,8 @@ def write_course_files(predictor: Predictor, sources: dict[str, dict[str, Any]],
                     f"the course's files need tasks {', '.join(COURSE_FILES)} with `dev` and `test`; "
                     f"this run has no {split} rows of '{task}'"
                 )
-            path = folder / f"{short}-{split}-output.csv"
-            write_whole(path, predictor.predict_table(task, source).as_course_file(title))
-            written.append(path)
-    return written
+            predictions = predictor.predict_table(task, source)
+            contents[folder / f"{short}-{split}-output.csv"] = predictions.as_course_file(title)
+    for path, content in contents.items():
+        write_whole(path, content)
+    return list(contents)

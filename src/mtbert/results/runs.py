@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from mtbert.errors import Mistake
 
 RECIPE, LOG, SCORES, ENVIRONMENT, BEST, LAST = (
@@ -21,6 +23,8 @@ RECIPE, LOG, SCORES, ENVIRONMENT, BEST, LAST = (
     "best",
     "last",
 )
+FILES = (RECIPE, LOG, SCORES, ENVIRONMENT)
+GO_ON = "; what was saved before is intact, --resume goes on from there"
 
 
 class Run:
@@ -42,6 +46,17 @@ class Run:
         return (self.folder / RECIPE).exists()
 
     @property
+    def strangers(self) -> list[str]:
+        """What is in the folder and was not written by a run."""
+        if not self.folder.exists():
+            return []
+        if not self.folder.is_dir():
+            raise Mistake(f"{self.folder} is a file, not a folder")
+        ours = {*FILES, *(f".{name}.new" for name in FILES)}
+        ours |= {folder.name for name in (BEST, LAST) for folder in self._generations(name)}
+        return sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
+
+    @property
     def scores(self) -> dict[str, Any]:
         """The kept model's dev scores, beside those of a constant predictor."""
         scores: dict[str, Any] = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
@@ -54,29 +69,25 @@ class Run:
 
     def clear(self) -> None:
         """Remove what an earlier run left."""
-        for name in (RECIPE, LOG, SCORES, ENVIRONMENT):
-            (self.folder / name).unlink(missing_ok=True)
+        with _disk(self.folder):
+            for name in FILES:
+                (self.folder / name).unlink(missing_ok=True)
         for name in (BEST, LAST):
             for folder in self._generations(name):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def part(self, name: str) -> Path:
         """The folder `best` or `last`; finishes a replacement that was cut off; raises Mistake where it never was."""
-        folder, new, old = self._generations(name)
-        if not folder.exists() and old.exists():
-            new.rename(folder)
+        folder = self._finish(name)
         if not folder.exists():
             raise Mistake(f"{self.folder} has no {name}/ yet: its training ended before the first evaluation")
         return folder
 
     def replace(self, name: str, write: Callable[[Path], None]) -> None:
         """Write a folder anew; at any instant either the old or the new one is there, whole."""
-        folder, new, old = self._generations(name)
-        if not folder.exists() and old.exists():
-            new.rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-        with _disk(self.folder):
+        folder = self._finish(name)
+        _, new, old = self._generations(name)
+        with _disk(self.folder, GO_ON):
             new.mkdir(parents=True)
             try:
                 write(new)
@@ -92,15 +103,14 @@ class Run:
 
     def write(self, name: str, content: str) -> None:
         """Write one file anew, whole or not at all."""
-        with _disk(self.folder):
-            write_whole(self.folder / name, content)
+        write_whole(self.folder / name, content)
 
     def write_json(self, name: str, content: Any) -> None:
         self.write(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Add one line to the log."""
-        with _disk(self.folder), (self.folder / LOG).open("a", encoding="utf-8") as log:
+        with _disk(self.folder, GO_ON), (self.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     @property
@@ -119,20 +129,30 @@ class Run:
             for line in log:
                 yield json.loads(line)
 
+    def _finish(self, name: str) -> Path:
+        """Finish a replacement that was cut off between its two renames, and clear what one left behind."""
+        folder, new, old = self._generations(name)
+        if not folder.exists() and old.exists():
+            (new if new.exists() else old).rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        return folder
+
     def _generations(self, name: str) -> tuple[Path, Path, Path]:
         return self.folder / name, self.folder / f".{name}.new", self.folder / f".{name}.old"
 
 
 def write_whole(path: Path, content: str) -> None:
-    """Write a text file so that no one ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a text file so that no one ever sees half of it; raises Mistake where it cannot be written."""
     unfinished = path.with_name(f".{path.name}.new")
-    try:
-        unfinished.write_text(content, encoding="utf-8", newline="")
-        _flush(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            unfinished.write_text(content, encoding="utf-8", newline="")
+            _flush(unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -142,20 +162,16 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """A full disk is said as one; the last good checkpoint stays."""
+def _disk(place: Path, remedy: str = "") -> Iterator[None]:
+    """What the disk refuses is said in one line."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else error.strerror or str(error)
+        raise Mistake(f"{place} could not be written: {why}{remedy}") from error
+    except SafetensorError as error:
+        # the library wraps the system's error in its own
+        full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
         why = "the disk is full" if full else str(error)
-        raise Mistake(
-            f"{folder} could not be written: {why}; what was saved before is intact (go on with --resume)"
-        ) from error
-    except Exception as error:
-        # safetensors reports a full disk as an error of its own
-        if "os error 28" not in str(error).lower():
-            raise
-        raise Mistake(
-            f"{folder} could not be written: the disk is full; what was saved before is intact (go on with --resume)"
-        ) from error
+        raise Mistake(f"{place} could not be written: {why}{remedy}") from error

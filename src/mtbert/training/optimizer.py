@@ -20,8 +20,8 @@ class Optimizer(Protocol):
 
     lr: float
 
-    def step(self, factor: float) -> None:
-        """One update at `factor` times the learning rate."""
+    def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
+        """One update at `factor` times the learning rate, on `scale` times the gradients."""
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -69,7 +69,7 @@ class AdamW:
         self._squares: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, factor: float = 1.0) -> None:
+    def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
         for name, p in self.parameters.items():
             if p.grad is None and not self.zero_fill:
                 continue
@@ -78,7 +78,7 @@ class AdamW:
                 self._means[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
                 self._squares[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             self._steps[name] += 1
-            self._update(p, gradient, name, self.lr * factor)
+            self._update(p, gradient, name, self.lr * factor, scale)
 
     def clear(self) -> None:
         for p in self.parameters.values():
@@ -97,7 +97,7 @@ class AdamW:
         self._steps |= {name: int(steps) for name, steps in parts["steps"].items()}
         self._means, self._squares = parts["means"], parts["squares"]
 
-    def _update(self, p: Tensor, gradient: Tensor, name: str, lr: float) -> None:
+    def _update(self, p: Tensor, gradient: Tensor, name: str, lr: float, scale: float) -> None:
         t = self._steps[name]
         first_correction = 1 - self.first**t if self.correct_bias else 1.0
         second_correction = math.sqrt(1 - self.second**t) if self.correct_bias else 1.0
@@ -105,16 +105,20 @@ class AdamW:
         # sqrt(v / c^2) + epsilon = (sqrt(v) + epsilon * c) / c: the two forms differ in epsilon alone
         epsilon = self.epsilon * second_correction if self.form == "torch" else self.epsilon
         decays = p.ndim > 1 or self.decay_vectors
-        shrink = 1 - lr * self.weight_decay if decays else 1.0
+        decay = lr * self.weight_decay if decays else 0.0
 
         whole = [tensor.view(-1) for tensor in (p, gradient.contiguous(), self._means[name], self._squares[name])]
         size = CHUNK if p.device.type == "cpu" else max(p.numel(), 1)
         for part, g, mean, square in zip(*(torch.split(tensor, size) for tensor in whole), strict=True):
-            mean.lerp_(g, 1 - self.first)
+            g = g if scale == 1.0 else g * scale
+            mean.mul_(self.first).add_(g, alpha=1 - self.first)
             square.mul_(self.second).addcmul_(g, g, value=1 - self.second)
-            if shrink != 1.0:
-                part.mul_(shrink)
-            part.addcdiv_(mean, square.sqrt().add_(epsilon), value=-rate)
+            denominator = square.sqrt().add_(epsilon)
+            if decay:
+                # one sum, so that a decay below half a unit in the last place is not rounded away
+                part.add_(torch.div(mean, denominator).mul_(-rate).add_(part, alpha=-decay))
+            else:
+                part.addcdiv_(mean, denominator, value=-rate)
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adamw": AdamW})

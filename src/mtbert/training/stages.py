@@ -17,7 +17,7 @@ class Keeper:
     def take(self, score: float) -> bool:
         """Whether this evaluation is strictly better than all before it."""
         better = score > self.best
-        self.best = max(score, self.best)
+        self.best = score if better else self.best  # a score that is not a number is never better
         self.waited = 0 if better else self.waited + 1
         return better
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Record:
     step: int  # 1 for the first
     lr: float
     terms: dict[str, dict[str, float]]  # task -> loss and penalties
-    gradient_norm: float | None  # before clipping; None where nothing is clipped
+    gradient_norm: float  # before clipping
     examples: int
     seconds: float
 
@@ -78,6 +79,7 @@ class Trainer:
         factor = self.schedule((self.step + 0.5) / self.steps)
         tasks = self.sampler.draw(self.step, self.step / self.steps)
         terms: dict[str, dict[str, float]] = {}
+        drawn: dict[str, list[int]] = {}
         examples = 0
 
         def losses() -> Iterator[Tensor]:
@@ -85,22 +87,29 @@ class Trainer:
             for task in tasks:  # lazy, so that one task's graph is freed before the next is built
                 batch = self.streams[task].draw()
                 loss = self.objective(batch.to(self.device))
+                drawn[task] = batch.rows.tolist()
                 if not torch.isfinite(loss.total):
-                    raise Mistake(self._not_finite(task, loss.terms, batch.rows.tolist()))
+                    values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
+                    raise Mistake(self._not_finite(values, {task: drawn[task]}))
                 terms[task] = loss.terms
                 examples += len(batch)
                 yield loss.total
 
         self.combiner(losses(), self.learning)
-        norm = None if self.clip is None else float(nn.utils.clip_grad_norm_(self.learning, self.clip))
-        self.optimizer.step(factor)
+        norm = float(nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None]))
+        if not math.isfinite(norm):
+            raise Mistake(self._not_finite(f"gradient norm {norm:g}", drawn))
+        # the optimizer scales as it goes: one pass over the gradients less
+        scale = 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
+        self.optimizer.step(factor, scale)
         self.optimizer.clear()
         self.step += 1
         return Record(self.step, self.optimizer.lr * factor, terms, norm, examples, time.perf_counter() - started)
 
-    def _not_finite(self, task: str, terms: dict[str, float], rows: list[int]) -> str:
-        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+    def _not_finite(self, values: str, drawn: Mapping[str, list[int]]) -> str:
+        tasks = ", ".join(f"task '{task}'" for task in drawn)
+        rows = "; ".join(f"rows {numbers}" for numbers in drawn.values())
         return (
-            f"step {self.step + 1}, task '{task}': training has become numerically unstable ({values}; rows {rows}); "
+            f"step {self.step + 1}, {tasks}: training has become numerically unstable ({values}; {rows}); "
             "the last checkpoint is intact; a lower learning rate or `clip: 1.0` usually helps"
         )

@@ -1,0 +1,279 @@
+"""AdamW against the course's numbers, torch's own AdamW and arithmetic by hand; every optimizer from its table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mtbert.training.optimizer import OPTIMIZERS, AdamW, Optimizer
+
+COURSE = torch.tensor([[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]])
+COURSE_START = [[-0.00432252, 0.30971584, -0.47518533], [-0.4248946, -0.22236897, 0.15482073]]
+
+
+def parameters(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    return [nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def named(values: list[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
+    return [(f"layer.{index}.weight", p) for index, p in enumerate(values)]
+
+
+def gradients(values: list[nn.Parameter], step: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    return [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in values]
+
+
+def give(values: list[nn.Parameter], step: int) -> None:
+    for p, gradient in zip(values, gradients(values, step), strict=True):
+        p.grad = gradient
+
+
+def make(name: str, values: list[nn.Parameter]) -> Optimizer:
+    return OPTIMIZERS[name](named(values), **OPTIMIZERS.complete(name, {}))
+
+
+# ---- AdamW
+
+
+@pytest.mark.parametrize("form", ["starter", "torch"])
+def test_adamw_passes_the_courses_optimizer_test(form: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2, bias=False)
+    torch.testing.assert_close(model.weight.data, torch.tensor(COURSE_START), atol=1e-7, rtol=0)
+    optimizer = AdamW(model.named_parameters(), lr=1e-3, weight_decay=1e-4, form=form)
+    generator = np.random.default_rng(0)
+    for _ in range(1000):
+        x = torch.tensor(generator.uniform(size=3), dtype=torch.float32)
+        loss = (model(x) - torch.stack([x[0] + x[1], -x[2]])).square().sum()
+        loss.backward()
+        optimizer.step(1.0)
+        optimizer.clear()
+    torch.testing.assert_close(model.weight.data, COURSE, atol=1.2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adamw_equals_torchs_own_in_float64(decay: float) -> None:
+    ours, theirs = parameters((4, 3), (5,), (2, 3, 2)), parameters((4, 3), (5,), (2, 3, 2))
+    optimizer = AdamW(named(ours), lr=1e-2, betas=[0.8, 0.98], epsilon=1e-6, weight_decay=decay, decay_vectors=True)
+    reference = torch.optim.AdamW(theirs, lr=1e-2, betas=(0.8, 0.98), eps=1e-6, weight_decay=decay)
+    for step in range(50):
+        factor = 1 - step / 60
+        reference.param_groups[0]["lr"] = 1e-2 * factor
+        give(ours, step)
+        give(theirs, step)
+        optimizer.step(factor)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_adamw_updates_a_matrix_larger_than_a_cache_like_a_small_one() -> None:
+    ours, theirs = parameters((700, 401)), parameters((700, 401))
+    optimizer = AdamW(named(ours), lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.AdamW(theirs, lr=1e-2, eps=1e-6, weight_decay=0.1)
+    for step in range(3):
+        give(ours, step)
+        give(theirs, step)
+        optimizer.step(1.0)
+        reference.step()
+    torch.testing.assert_close(ours[0], theirs[0], atol=1e-12, rtol=0)
+
+
+def test_adamw_takes_gradients_of_any_memory_layout() -> None:
+    ours, theirs = parameters((4, 4), (3, 5)), parameters((4, 4), (3, 5))
+    optimizer = AdamW(named(ours), lr=1e-2)
+    reference = torch.optim.AdamW(theirs, lr=1e-2, eps=1e-6, weight_decay=0.0)
+    for values in (ours, theirs):
+        values[0].grad = torch.arange(16.0, dtype=torch.float64).view(4, 4).t()
+        values[1].grad = torch.ones(1, dtype=torch.float64).expand(3, 5)
+    optimizer.step(1.0)
+    reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_decay_leaves_vectors_alone_unless_asked() -> None:
+    ours, theirs = parameters((4, 3), (5,)), parameters((4, 3), (5,))
+    optimizer = AdamW(named(ours), lr=1e-2, weight_decay=0.5)
+    groups = [{"params": theirs[:1], "weight_decay": 0.5}, {"params": theirs[1:], "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, lr=1e-2, eps=1e-6)
+    for step in range(20):
+        give(ours, step)
+        give(theirs, step)
+        optimizer.step(1.0)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_adamw_in_the_starters_form_equals_three_steps_by_hand() -> None:
+    lr, first, second, epsilon, decay = 1e-3, 0.9, 0.999, 1e-6, 0.01
+    p, mean, square, expected = 0.7, 0.0, 0.0, []
+    for t, g in enumerate([0.1, -0.3, 0.05], start=1):
+        mean = first * mean + (1 - first) * g
+        square = second * square + (1 - second) * g * g
+        rate = lr * math.sqrt(1 - second**t) / (1 - first**t)
+        p = p - rate * mean / (math.sqrt(square) + epsilon) - lr * decay * p
+        expected.append(p)
+
+    value = nn.Parameter(torch.tensor([[0.7]], dtype=torch.float64))
+    optimizer = AdamW([("p", value)], lr=lr, epsilon=epsilon, weight_decay=decay, form="starter")
+    found = []
+    for g in [0.1, -0.3, 0.05]:
+        value.grad = torch.tensor([[g]], dtype=torch.float64)
+        optimizer.step(1.0)
+        found.append(value.item())
+    # decay before or after the gradient's step differs by lr^2 * decay * |update / lr|: methods.md 4 allows either
+    assert found == pytest.approx(expected, abs=1e-3 * 1e-3 * 0.01 * 3 * 1.5)
+    assert abs(found[0] - 0.7 + 9.996839e-4 + 1e-3 * 0.01 * 0.7) < 2e-8
+
+
+def test_without_decay_the_starters_form_is_exact() -> None:
+    lr, mean, square, p = 1e-3, 0.0, 0.0, 0.7
+    value = nn.Parameter(torch.tensor([0.7], dtype=torch.float64))
+    optimizer = AdamW([("p", value)], lr=lr, form="starter")
+    for t, g in enumerate([0.1, -0.3, 0.05], start=1):
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
+        p -= lr * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * mean / (math.sqrt(square) + 1e-6)
+        value.grad = torch.tensor([g], dtype=torch.float64)
+        optimizer.step(1.0)
+        assert value.item() == pytest.approx(p, abs=1e-14)
+
+
+def test_the_first_step_in_the_starters_form_moves_by_the_published_amount() -> None:
+    value = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    value.grad = torch.tensor([0.1], dtype=torch.float64)
+    AdamW([("p", value)], lr=1e-3, form="starter").step(1.0)
+    assert value.item() == pytest.approx(-9.996839e-4, abs=5e-11)
+
+
+def test_without_bias_correction_the_first_step_is_the_bare_ratio_of_moments() -> None:
+    value = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    value.grad = torch.tensor([0.1], dtype=torch.float64)
+    AdamW([("p", value)], lr=1e-3, correct_bias=False).step(1.0)
+    assert value.item() == pytest.approx(-1e-3 * 0.01 / (math.sqrt(0.001) * 0.1 + 1e-6), rel=1e-12)
+
+
+def test_an_idle_parameter_rests_and_counts_only_its_own_steps() -> None:
+    busy, idle = parameters((3, 2), (3, 2))
+    alone = nn.Parameter(idle.detach().clone())
+    optimizer = AdamW([("busy", busy), ("idle", idle)], lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.AdamW([alone], lr=1e-2, eps=1e-6, weight_decay=0.1)
+    for step in range(20):
+        before = idle.detach().clone()
+        busy.grad, new = gradients([busy, idle], step)
+        idle.grad = new if step % 3 == 0 else None
+        optimizer.step(1.0)
+        optimizer.clear()
+        if step % 3:
+            assert torch.equal(idle, before)
+        else:
+            alone.grad = new
+            reference.step()
+    torch.testing.assert_close(idle, alone, atol=1e-12, rtol=0)
+
+
+def test_zero_fill_keeps_an_idle_parameter_moving_on_its_momentum() -> None:
+    values, theirs = parameters((3, 2)), parameters((3, 2))
+    optimizer = AdamW(named(values), lr=1e-2, zero_fill=True)
+    reference = torch.optim.AdamW(theirs, lr=1e-2, eps=1e-6, weight_decay=0.0)
+    for step in range(6):
+        before = values[0].detach().clone()
+        give(theirs, step)
+        values[0].grad = theirs[0].grad.clone() if step == 0 else None
+        if step:
+            theirs[0].grad = torch.zeros_like(theirs[0])
+        optimizer.step(1.0)
+        optimizer.clear()
+        reference.step()
+        assert not torch.equal(values[0], before)
+    torch.testing.assert_close(values[0], theirs[0], atol=1e-12, rtol=0)
+
+
+# ---- every optimizer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_finds_the_bottom_of_a_bowl(name: str) -> None:
+    (value,) = values = parameters((4, 2))
+    optimizer = make(name, values)
+    optimizer.lr = 0.05
+    start = value.square().sum().item()
+    for _ in range(300):
+        value.square().sum().backward()
+        optimizer.step(1.0)
+        optimizer.clear()
+    assert value.square().sum().item() < 0.01 * start
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_at_a_factor_of_zero_moves_nothing(name: str) -> None:
+    values = parameters((3, 2), (4,))
+    before = [p.detach().clone() for p in values]
+    optimizer = make(name, values)
+    give(values, 0)
+    optimizer.step(0.0)
+    assert all(torch.equal(p, old) for p, old in zip(values, before, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_leaves_parameters_without_a_gradient_alone(name: str) -> None:
+    busy, idle = values = parameters((3, 2), (3, 2))
+    before = idle.detach().clone()
+    optimizer = make(name, values)
+    for step in range(4):
+        busy.grad = gradients([busy], step)[0]
+        optimizer.step(1.0)
+        optimizer.clear()
+    assert torch.equal(idle, before)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clear_forgets_every_gradient(name: str) -> None:
+    values = parameters((3, 2), (4,))
+    optimizer = make(name, values)
+    give(values, 0)
+    optimizer.clear()
+    assert [p.grad for p in values] == [None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_goes_on_from_a_saved_state_bit_by_bit(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    whole = parameters((3, 2), (4,), (2, 2), dtype=dtype)
+    optimizer = make(name, whole)
+    for step in range(5):
+        give(whole, step)
+        whole[2].grad = None  # one that has never had a gradient
+        optimizer.step(1.0)
+    save_file({key: tensor.clone() for key, tensor in optimizer.state().items()}, tmp_path / "state.safetensors")
+
+    copies = [nn.Parameter(p.detach().clone()) for p in whole]
+    other = make(name, copies)
+    other.load(load_file(tmp_path / "state.safetensors"))
+    for step in range(5, 10):
+        for values, one in ((whole, optimizer), (copies, other)):
+            give(values, step)
+            one.step(0.5)
+    assert all(torch.equal(mine, copy) for mine, copy in zip(whole, copies, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_taking_the_state_does_not_disturb_training(name: str) -> None:
+    watched, alone = parameters((3, 2)), parameters((3, 2))
+    first, second = make(name, watched), make(name, alone)
+    for step in range(5):
+        first.state()
+        give(watched, step)
+        give(alone, step)
+        first.step(1.0)
+        second.step(1.0)
+    assert torch.equal(watched[0], alone[0])
