@@ -1,5 +1,5 @@
 # Two commands set everything up: `make demo` and `make test`. A repeat reinstalls nothing.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 

@@ -339,6 +339,7 @@ BAD: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         encoder_named("my models/bert"),
         ["encoder 'my models/bert'"],
     ),
+    "a folder that is not there and is almost a hub id": (encoder_named("runs/my--bert"), ["encoder 'runs/my--bert'"]),
     "an encoder's name with a typo": (encoder_named("minlm"), ["encoder 'minlm'", "minilm"]),
     "an encoder of another architecture": (
         folder_with({"model_type": "roberta"}, "model.safetensors"),

@@ -39,19 +39,20 @@ def records(run: Run) -> list[dict[str, Any]]:
 
 def tensors(run: Run) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
-    for path in sorted(run.folder.rglob("*.safetensors")):
+    for path in sorted([*run.folder.glob("best/**/*.safetensors"), *run.folder.glob("last/*.safetensors")]):
         found |= {f"{path.relative_to(run.folder)}:{name}": tensor for name, tensor in load_file(path).items()}
     return found
 
 
 def assert_same_run(found: Run, whole: Run) -> None:
-    """Log, scores, kept model and checkpoint, to the last bit; and no leftovers."""
+    """Log, scores, kept model and checkpoint, to the last bit."""
     assert records(found) == records(whole)
     assert found.scores == whole.scores
+    assert found.part("best").exists()
+    assert found.part("last").exists()
     ours, theirs = tensors(found), tensors(whole)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    assert sorted(path.name for path in found.folder.iterdir()) == sorted(path.name for path in whole.folder.iterdir())
 
 
 @pytest.fixture
@@ -408,6 +409,19 @@ def test_a_mistake_with_overwrite_loses_nothing(small_recipe: dict[str, Any], tm
     with pytest.raises(Mistake, match="there is no file"):
         mtbert.train(small_recipe, out=run.folder, overwrite=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["best", "last", "log.jsonl"])
+def test_what_bears_a_runs_names_without_a_recipe_is_not_deleted(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    run = mtbert.train(small_recipe, out=tmp_path / "run")
+    (tmp_path / "kept").mkdir()
+    (run.folder / name).rename(tmp_path / "kept" / name)  # all that someone saved of an earlier run
+    before = sorted(tmp_path.joinpath("kept").rglob("*"))
+    with pytest.raises(Mistake, match="is not empty and holds no run"):
+        mtbert.train(small_recipe, out=tmp_path / "kept")
+    assert sorted(tmp_path.joinpath("kept").rglob("*")) == before
 
 
 def test_a_folder_of_someone_elses_is_refused_and_untouched(small_recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,7 +19,7 @@ from mtbert.data.batches import Examples
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.experiment import Experiment
-from mtbert.results.evaluation import outputs_of
+from mtbert.results.evaluation import evaluate, outputs_of
 
 SHOWN = 3  # parsed examples of each task
 TIMED = 6  # optimiser steps a stage; the first warms up and does not count
@@ -128,22 +130,22 @@ def _evaluation_seconds(experiment: Experiment) -> float:
         ]
         chosen = [[column[row] for row in sample] for column in columns]
         some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length)
-        started = time.perf_counter()
-        outputs_of(experiment.model, some)
-        seconds += (time.perf_counter() - started) * len(examples) / len(some)
+        spent = _seconds(partial(outputs_of, experiment.model, some))
+        seconds += spent * len(examples) / len(some)
     return seconds
 
 
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
-    trainer, _, every = experiment.stage(index)
+    trainer, dev, every = experiment.stage(index)
     drawn = Counter(task for step in range(trainer.steps) for task in trainer.sampler.draw(step, step / trainer.steps))
     passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
     first_losses: dict[str, float] = {}
     seconds = []
-    started = time.perf_counter()
-    for stream in trainer.streams.values():
-        stream.draw()  # where features are cached, they are computed now and never again
-    once = time.perf_counter() - started
+    # where features are cached, they are computed at the first batch and never again
+    once = _seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
+    if trainer.objective.model is not experiment.model:
+        once += _seconds(lambda: evaluate(trainer.objective.model, dev))
+        evaluation_seconds = _seconds(lambda: evaluate(trainer.objective.model, dev))
     for record in islice(trainer, TIMED):
         seconds.append(record.seconds)
         for task, terms in record.terms.items():
@@ -161,6 +163,12 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
         per_step,
         (once + trainer.steps * per_step + evaluations * evaluation_seconds) / 60,
     )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _problems(split: SplitReport, experiment: Experiment) -> list[str]:

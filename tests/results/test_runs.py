@@ -160,7 +160,34 @@ def test_a_replacement_cut_off_between_its_two_renames_is_finished_on_reading(ru
         writer(text)(run.folder / name)
     assert run.has(BEST)
     assert content(run.part(BEST)) == {"new"}
-    assert names(run) == ["best"]  # the old one takes no space any more
+
+
+def test_another_process_may_read_while_a_replacement_is_under_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.replace(BEST, writer("old"))
+    found: list[set[str]] = []
+    rename, reading = Path.rename, [False]
+
+    def read() -> None:
+        if not reading[0]:
+            reading[0] = True
+            found.append(content(Run(run.folder).part(BEST)))
+            reading[0] = False
+
+    def write(folder: Path) -> None:
+        read()
+        writer("new")(folder)
+        read()
+
+    def spy(self: Path, target: Path) -> Path:
+        read()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", spy)
+    run.replace(BEST, write)
+    read()
+    assert found[:3] == [{"old"}] * 3
+    assert set().union(*found[3:]) <= {"old", "new"}
+    assert found[-1] == {"new"}
 
 
 def test_a_half_written_folder_of_a_killed_run_is_never_read(run: Run) -> None:

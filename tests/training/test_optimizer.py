@@ -237,6 +237,23 @@ def test_an_optimizer_leaves_parameters_without_a_gradient_alone(name: str) -> N
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_on_scaled_gradients_steps_as_on_gradients_scaled_before(name: str) -> None:
+    scaled, given = parameters((3, 2), (4,)), parameters((3, 2), (4,))
+    first, second = make(name, scaled), make(name, given)
+    for step in range(5):
+        scale = 1 / (1 + step)
+        give(scaled, step)
+        give(given, step)
+        for p in given:
+            p.grad.mul_(scale)
+        first.step(1.0, scale)
+        second.step(1.0)
+        assert all(torch.equal(p.grad, gradient) for p, gradient in zip(scaled, gradients(scaled, step), strict=True))
+    for mine, other in zip(scaled, given, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_clear_forgets_every_gradient(name: str) -> None:
     values = parameters((3, 2), (4,))
     optimizer = make(name, values)

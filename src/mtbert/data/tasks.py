@@ -123,7 +123,7 @@ class Task(BaseModel):
 
 
 class Classification(Task):
-    """One of two or more classes, by cross-entropy (methods.md 6). Labels in files are class names or their index.
+    """One of two or more classes, by cross-entropy. Labels in files are class names or their index.
 
     Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0.
     """
@@ -211,7 +211,7 @@ class Classification(Task):
 
 
 class Regression(Task):
-    """A score on a range, by mean squared error on the range scaled to [0, 1] (methods.md 8)."""
+    """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
     kind: Literal["regression"] = "regression"

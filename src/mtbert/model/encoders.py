@@ -77,7 +77,8 @@ def make_encoder(name: str, options: dict[str, Any]) -> Source:
 def _folder(place: str) -> Path:
     if Path(place).is_dir():
         return Path(place)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", place):
+    # what the hub allows in an id; everything else was meant as a folder
+    if not re.fullmatch(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", place, re.ASCII):
         raise Mistake(
             f"encoder '{place}' is neither a name ({', '.join(ENCODERS)}), nor a folder that exists, "
             "nor a hub id such as google-bert/bert-base-uncased"

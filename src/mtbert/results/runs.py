@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ RECIPE, LOG, SCORES, ENVIRONMENT, BEST, LAST = (
     "best",
     "last",
 )
-FILES = (RECIPE, LOG, SCORES, ENVIRONMENT)
 GO_ON = "; what was saved before is intact, --resume goes on from there"
 
 
@@ -47,13 +46,12 @@ class Run:
 
     @property
     def strangers(self) -> list[str]:
-        """What is in the folder and was not written by a run."""
+        """What is in the folder that a run does not leave before its recipe is written."""
         if not self.folder.exists():
             return []
         if not self.folder.is_dir():
             raise Mistake(f"{self.folder} is a file, not a folder")
-        ours = {*FILES, *(f".{name}.new" for name in FILES)}
-        ours |= {folder.name for name in (BEST, LAST) for folder in self._generations(name)}
+        ours = {ENVIRONMENT, f".{ENVIRONMENT}.new", f".{RECIPE}.new"}
         return sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
 
     @property
@@ -68,13 +66,13 @@ class Run:
         return folder.exists() or old.exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run left."""
+        """Remove what an earlier run left; its recipe last, by which the folder is known as a run's."""
         with _disk(self.folder):
-            for name in FILES:
+            for name in (BEST, LAST):
+                for folder in self._generations(name):
+                    shutil.rmtree(folder, ignore_errors=True)
+            for name in (LOG, SCORES, ENVIRONMENT, RECIPE):
                 (self.folder / name).unlink(missing_ok=True)
-        for name in (BEST, LAST):
-            for folder in self._generations(name):
-                shutil.rmtree(folder, ignore_errors=True)
 
     def part(self, name: str) -> Path:
         """The folder `best` or `last`; finishes a replacement that was cut off; raises Mistake where it never was."""
@@ -87,6 +85,8 @@ class Run:
         """Write a folder anew; at any instant either the old or the new one is there, whole."""
         folder = self._finish(name)
         _, new, old = self._generations(name)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         with _disk(self.folder, GO_ON):
             new.mkdir(parents=True)
             try:
@@ -98,7 +98,9 @@ class Run:
                 raise
             if folder.exists():
                 folder.rename(old)
-            new.rename(folder)
+                self._finish(name)
+            else:
+                new.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def write(self, name: str, content: str) -> None:
@@ -130,12 +132,11 @@ class Run:
                 yield json.loads(line)
 
     def _finish(self, name: str) -> Path:
-        """Finish a replacement that was cut off between its two renames, and clear what one left behind."""
+        """Put a whole new folder in its place; another process, reading, may come first."""
         folder, new, old = self._generations(name)
         if not folder.exists() and old.exists():
-            (new if new.exists() else old).rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                new.rename(folder)
         return folder
 
     def _generations(self, name: str) -> tuple[Path, Path, Path]:
