@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,20 @@ def test_rows_without_labels_cannot_be_scored(experiment: Experiment) -> None:
     unlabelled = Examples.from_texts(task, [["good film"]], experiment.tokenizer, 512)
     with pytest.raises(Mistake, match="task 'mood' has no labels"):
         evaluate(experiment.model, {"mood": unlabelled})
+
+
+@pytest.mark.parametrize("pairs", ["joint", "separate"])
+def test_predictions_of_a_symmetric_task_do_not_depend_on_the_order_of_a_pair(
+    small_recipe: dict[str, Any], pairs: str
+) -> None:
+    small_recipe["tasks"]["near"] |= {"symmetric": True, "pairs": pairs}
+    experiment = build(read_recipe(small_recipe))
+    swapped = copy.deepcopy(small_recipe)
+    swapped["tasks"]["near"]["text"] = ["b", "a"]
+    there = outputs_of(experiment.model, experiment.sets["dev"]["near"])
+    back = outputs_of(experiment.model, build(read_recipe(swapped)).sets["dev"]["near"])
+    torch.testing.assert_close(there, back, rtol=0, atol=1e-6)
+
+    small_recipe["tasks"]["near"]["symmetric"] = False
+    one_way = outputs_of(experiment.model, build(read_recipe(small_recipe)).sets["dev"]["near"])
+    assert (there - one_way).abs().max() > 1e-4

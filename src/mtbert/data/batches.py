@@ -62,6 +62,10 @@ class ExampleSet(Protocol):
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
         """Every example once, longest first: the batches for evaluation."""
 
+    @property
+    def orders(self) -> Sequence[ExampleSet]:
+        """The sets whose outputs are averaged: this one, and where pairs are symmetric the one with texts swapped."""
+
 
 class Examples:
     """All examples of one task and split, tokenised; any rows of them become a Batch."""
@@ -78,6 +82,7 @@ class Examples:
         self.labels = labels
         self.max_length = min(task.max_length, positions)
         self._texts = tuple(texts)
+        self._tokenizer = tokenizer
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
         self.targets = None if labels is None else task.targets(labels)
 
@@ -126,6 +131,13 @@ class Examples:
         order = np.argsort(-self.lengths, kind="stable")
         for start in range(0, len(self), batch_size):
             yield self.batch(order[start : start + batch_size])
+
+    @property
+    def orders(self) -> list[Examples]:
+        """This set, and where its pairs are symmetric the same one with the texts swapped."""
+        if not self.task.symmetric:
+            return [self]
+        return [self, Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)]
 
     def _sequences(
         self, rows: NDArray[np.int64], pieces: list[tuple[Tokens, NDArray[np.int64]]]

@@ -10,13 +10,13 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ class Task(BaseModel):
     bad_rows: Literal["error", "skip"] = "error"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
+    symmetric: bool = False
     max_length: int = Field(512, ge=8)
     pooling: str = "mean"
     features: str = "difference"
@@ -62,6 +63,12 @@ class Task(BaseModel):
         if not re.fullmatch(r"\w[\w-]*", name) or hasattr(nn.ModuleDict, name) or name in ("overall", "shared"):
             raise Mistake(f"'{name}' cannot name a task: use letters, digits, _ and -, and no word of torch's own")
         return name
+
+    @model_validator(mode="after")
+    def _symmetric_pair(self) -> Self:
+        if self.symmetric and len(self.text) == 1:
+            raise Mistake("symmetric is for pairs: this task reads one text")
+        return self
 
     @property
     def sequences(self) -> int:

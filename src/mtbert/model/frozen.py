@@ -76,6 +76,11 @@ class FrozenExamples:
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))
 
     @cached_property
+    def orders(self) -> list[FrozenExamples]:
+        """This set, and where its pairs are symmetric the same one with the texts swapped."""
+        return [self, *(FrozenExamples(swapped, self._model) for swapped in self._examples.orders[1:])]
+
+    @cached_property
     def _features(self) -> Tensor:
         model = self._model
         frozen: list[nn.Module] = [model.encoder, model.modules_by_task]

@@ -62,15 +62,19 @@ def constant_scores(
 
 
 def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> Tensor:
-    """A task's outputs for all its examples, in their order: (N, outputs) on the CPU."""
+    """A task's outputs for all its examples, in their order: (N, outputs) on the CPU.
+
+    Where pairs are symmetric, the mean over both orders of their texts.
+    """
     device = next(model.parameters()).device
-    outputs = torch.empty(len(examples), examples.task.outputs)
+    total = torch.zeros(len(examples), examples.task.outputs)
     mode = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in examples.in_order_of_length(batch_size):
-                outputs[torch.from_numpy(batch.rows)] = model(batch.to(device)).float().cpu()
+            for order in examples.orders:
+                for batch in order.in_order_of_length(batch_size):
+                    total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
     finally:
         model.train(mode)
-    return outputs
+    return total / len(examples.orders)
