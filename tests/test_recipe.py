@@ -568,3 +568,8 @@ def test_mistakes_of_the_file_stay_with_the_file_beside_an_override(tmp_path: Pa
     text = RECIPE.replace("steps: 5", "steps: -5")
     message = complaint(tmp_path, text, "stages.0.batch_size=16", "seed=2")
     assert message.startswith(f"{tmp_path / 'recipe.yaml'}, line {line_of('steps: 5')}: stages.0.steps: ")
+
+
+def test_a_regularizer_given_twice_is_refused(small_recipe: dict[str, Any]) -> None:
+    with pytest.raises(Mistake, match="'gaussian' is given twice"):
+        read_recipe(small_recipe, ["stages.0.regularizers=[gaussian, {name: gaussian, sigma: 0.1}]"])

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +25,7 @@ from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import Recipe, Stage, read_recipe
+from mtbert.results.environment import environment
 from mtbert.results.evaluation import Scores, constant_scores, evaluate
 from mtbert.results.runs import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
 from mtbert.schedules import SCHEDULES
@@ -219,7 +215,7 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 
 def _begin(run: Run, experiment: Experiment) -> None:
     run.clear()
-    run.write_json(ENVIRONMENT, _environment(experiment))
+    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
     run.write(RECIPE, experiment.recipe.as_yaml())
 
 
@@ -314,50 +310,3 @@ def _restore(
     torch.set_rng_state(state["random"])
     if torch.cuda.is_available() and "random_cuda" in state:
         torch.cuda.set_rng_state(state["random_cuda"])
-
-
-def _environment(experiment: Experiment) -> dict[str, Any]:
-    """Versions, hardware, and hashes of the data."""
-    libraries = ["mtbert", "torch", "numpy", "tokenizers", "safetensors", "pyarrow"]
-    device = next(experiment.model.parameters()).device
-    return {
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
-        "git": _git_revision(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "parameters": sum(p.numel() for p in experiment.model.parameters()),
-        "data": {
-            f"{task}.{split}": {"rows": len(rows), "skipped": len(rows.skipped), "sha256": _hash(rows.name)}
-            for split, by_task in experiment.rows.items()
-            for task, rows in by_task.items()
-        },
-    }
-
-
-def _hash(name: str) -> str | None:
-    if not os.path.isfile(name):
-        return None
-    with open(name, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _git_revision() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

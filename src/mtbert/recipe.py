@@ -17,6 +17,7 @@ from pydantic import (
     Strict,
     ValidationError,
     field_serializer,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -113,6 +114,15 @@ class Stage(BaseModel):
     combiner: Combiner = _default("sum")
     evaluate_every: Count | None = None
     patience: Count | None = None
+
+    @field_validator("regularizers")
+    @classmethod
+    def _each_once(cls, regularizers: tuple[Method, ...]) -> tuple[Method, ...]:
+        names = [one.name for one in regularizers]
+        for name in names:
+            if names.count(name) > 1:
+                raise Mistake(f"regularizer '{name}' is given twice")
+        return regularizers
 
     @model_validator(mode="after")
     def _one_length(self) -> Stage:
