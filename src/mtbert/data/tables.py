@@ -296,17 +296,17 @@ def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, st
     cells = cells.combine_chunks().dictionary_encode()
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
+    missing = f"column '{task.label}': there is no label"
     values, wrong = [], {}
     for index, cell in enumerate(cells.dictionary.to_pylist()):
         try:
             values.append(task.read_label(cell))
         except Mistake as mistake:
             values.append(np.nan)
-            wrong[index] = f"column '{task.label}': {mistake}"
+            wrong[index] = f"column '{task.label}': {mistake}" if str(cell).strip() else missing
 
     codes = cells.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
     labels = np.append(np.array(values, dtype=np.float64), np.nan)[codes]
-    missing = f"column '{task.label}': there is no label"
     return labels, {int(row): wrong.get(int(codes[row]), missing) for row in np.flatnonzero(np.isnan(labels))}
 
 
