@@ -24,7 +24,7 @@ from mtbert.model.devices import best_device
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe import Recipe, Stage, read_recipe
+from mtbert.recipe import Recipe, read_recipe
 from mtbert.results.environment import environment
 from mtbert.results.evaluation import Scores, constant_scores, evaluate
 from mtbert.results.runs import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
@@ -78,9 +78,6 @@ class Experiment:
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
 
-    def stage_tasks(self, stage: Stage) -> list[str]:
-        return list(stage.tasks or self.recipe.tasks)
-
     def stage(self, index: int) -> PreparedStage:
         """One stage at its first step."""
         stage, seed = self.recipe.stages[index], self.recipe.seed + index
@@ -97,7 +94,7 @@ class Experiment:
             }
         streams = {
             task: Stream(sets["train"][task], stage.batch_size, (seed, number))
-            for number, task in enumerate(self.stage_tasks(stage))
+            for number, task in enumerate(stage.tasks or self.recipe.tasks)
         }
         sampler = SAMPLERS[stage.sampler.name](
             {task: stream.batches_per_pass for task, stream in streams.items()}, seed, **stage.sampler.options
