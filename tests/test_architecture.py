@@ -13,7 +13,7 @@ SOURCE = Path(mtbert.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "registry": {"errors"},
-    "schedules": {"registry"},
+    "schedules": {"errors", "registry"},
     "data": {"errors", "registry", "schedules"},
     "model": {"errors", "registry", "schedules", "data"},
     "training": {"errors", "registry", "schedules", "data", "model"},

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers import SAMPLERS
@@ -20,7 +20,7 @@ from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
-from mtbert.model.devices import best_device
+from mtbert.model.devices import PRECISIONS, best_device
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
@@ -36,6 +36,7 @@ from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import only_heads, select
 from mtbert.training.stages import Keeper
 from mtbert.training.trainer import Record, Trainer
+from mtbert.training.weighting import WEIGHTINGS
 
 STATE, FACTS = "state.safetensors", "state.json"
 
@@ -92,29 +93,45 @@ class Experiment:
                 split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}
                 for split, by_task in self.sets.items()
             }
-        streams = {
-            task: Stream(sets["train"][task], stage.batch_size, (seed, number))
-            for number, task in enumerate(stage.tasks or self.recipe.tasks)
-        }
+        chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
         sampler = SAMPLERS[stage.sampler.name](
-            {task: stream.batches_per_pass for task, stream in streams.items()}, seed, **stage.sampler.options
+            {task: len(examples) for task, examples in chosen.items()},
+            stage.batch_size,
+            seed,
+            **stage.sampler.options,
         )
-        regularizers = {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers}
+        streams = {
+            task: Stream(examples, sampler.batch_sizes[task], (seed, number))
+            for number, (task, examples) in enumerate(chosen.items())
+        }
+        tasks = {task: self.recipe.tasks[task] for task in chosen}
+        weighting = WEIGHTINGS[stage.weighting.name](tasks, self._last_shared(), **stage.weighting.options)
         parameters = dict(self.model.named_parameters())
+        learned = {name: parameters[name] for name in learning}
+        learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
+        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
         trainer = Trainer(
-            Objective(model, regularizers),
-            OPTIMIZERS[stage.optimizer.name](
-                [(name, parameters[name]) for name in learning], **stage.optimizer.options
+            Objective(
+                model,
+                {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers},
+                weighting,
+                stage.batch_size if stage.reduction == "fixed_batch" else None,
             ),
+            OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options),
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,
             streams,
             COMBINERS[stage.combiner.name](**stage.combiner.options),
-            stage.steps or max(1, round((stage.epochs or 0) * (stage.steps_per_epoch or sampler.steps_per_epoch))),
+            stage.steps or max(1, round((stage.epochs or 0) * epoch)),
             stage.clip,
+            stage.accumulate,
+            PRECISIONS[self.recipe.precision],
         )
-        every = stage.evaluate_every or stage.steps_per_epoch or sampler.steps_per_epoch
-        return PreparedStage(trainer, sets["dev"], every)
+        return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch)
+
+    def _last_shared(self) -> list[nn.Parameter]:
+        """The learning parameters of the encoder's last layer."""
+        return [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
 
 
 def build(recipe: Recipe) -> Experiment:
@@ -226,6 +243,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     for index in range(facts["stage"], len(recipe.stages)):
         trainer, dev, every = experiment.stage(index)
         keeper = Keeper(recipe.stages[index].patience, best)
+        trainer.objective.start()
         if index == facts["resumed"]:
             _restore(model, trainer, keeper, facts, state)
         elif index > 0:
@@ -261,7 +279,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
 def _save(run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: int) -> None:
     """Everything that training needs to go on, together."""
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    state |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer.state().items()}
+    state |= {f"trainer.{name}": tensor for name, tensor in trainer.state().items()}
     state["random"] = torch.get_rng_state()
     if torch.cuda.is_available():
         state["random_cuda"] = torch.cuda.get_rng_state()
@@ -293,13 +311,13 @@ def _saved(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _restore(
     model: MultiTask, trainer: Trainer, keeper: Keeper, facts: dict[str, Any], state: dict[str, Tensor]
 ) -> None:
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "trainer": {}}
     for key, tensor in state.items():
         part, _, name = key.partition(".")
         if name:
             parts[part][name] = tensor
     model.load_state_dict(parts["model"])
-    trainer.optimizer.load(parts["optimizer"])
+    trainer.load(parts["trainer"])
     trainer.step = facts["step"]
     for task, position in facts["positions"].items():
         trainer.streams[task].position = position

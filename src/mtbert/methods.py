@@ -16,6 +16,7 @@ from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import SELECTORS
+from mtbert.training.weighting import WEIGHTINGS
 
 TABLES: dict[str, Registry[Any]] = {
     "encoders": ENCODERS,
@@ -29,6 +30,7 @@ TABLES: dict[str, Registry[Any]] = {
     "optimizers": OPTIMIZERS,
     "regularizers": REGULARIZERS,
     "combiners": COMBINERS,
+    "loss weightings": WEIGHTINGS,
     "parts to train": SELECTORS,
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,7 @@ from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import SELECTORS
+from mtbert.training.weighting import WEIGHTINGS
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -84,6 +85,7 @@ Sampler = Annotated[Method, BeforeValidator(partial(_method, SAMPLERS, "proporti
 Optimizer = Annotated[Method, BeforeValidator(partial(_method, OPTIMIZERS, "adamw"))]
 Schedule = Annotated[Method, BeforeValidator(partial(_method, SCHEDULES, "linear"))]
 Combiner = Annotated[Method, BeforeValidator(partial(_method, COMBINERS, "sum"))]
+Weighting = Annotated[Method, BeforeValidator(partial(_method, WEIGHTINGS, "fixed"))]
 Regularizer = Annotated[Method, BeforeValidator(partial(_method, REGULARIZERS, None))]
 
 
@@ -112,6 +114,9 @@ class Stage(BaseModel):
     clip: Positive | None = 1.0
     regularizers: tuple[Regularizer, ...] = ()
     combiner: Combiner = _default("sum")
+    weighting: Weighting = _default("fixed")
+    reduction: Literal["mean", "fixed_batch"] = "mean"
+    accumulate: Count = 1
     evaluate_every: Count | None = None
     patience: Count | None = None
 
@@ -143,6 +148,7 @@ class Recipe(BaseModel):
     modules: tuple[ModulePlan, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
     keep: str = "overall"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
 
     @field_serializer("tasks")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol
 
+from pydantic import BeforeValidator
+
+from mtbert.errors import Mistake
 from mtbert.registry import Registry, Share
 
 
@@ -42,3 +47,31 @@ def _warmed(progress: float, warmup: float) -> float:
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule", {"constant": Constant, "linear": Linear})
+
+
+def _checked(given: Any) -> Any:
+    number = given.get("value", 1.0) if isinstance(given, Mapping) else given
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
+        raise Mistake(f"value should be a number of at least 0, not {number!r}")
+    if not isinstance(given, Mapping):
+        return float(given)
+    if "name" not in given:
+        raise Mistake(f"a value that changes needs the name of its schedule: {', '.join(SCHEDULES)}")
+    options = {key: value for key, value in given.items() if key not in ("name", "value")}
+    return {"name": given["name"], "value": float(number), **SCHEDULES.complete(given["name"], options)}
+
+
+# an option that may change during training: a number, or {name: linear, value: 5, warmup: 0.1}
+Varying = Annotated[float | dict[str, Any], BeforeValidator(_checked)]
+
+
+class Varied:
+    """A number, or a schedule times its `value`, as a function of progress."""
+
+    def __init__(self, given: float | Mapping[str, Any]) -> None:
+        options: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"name": "constant", "value": given}
+        self._value = float(options.pop("value", 1.0))
+        self._schedule = SCHEDULES[options.pop("name")](**options)
+
+    def __call__(self, progress: float) -> float:
+        return self._value * self._schedule(progress)

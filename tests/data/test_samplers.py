@@ -14,7 +14,7 @@ BATCHES = {"sentiment": 6, "paraphrase": 11, "similarity": 3}
 
 
 def made(name: str, batches: dict[str, int] | None = None, seed: int = 11711) -> Sampler:
-    return SAMPLERS[name](batches or BATCHES, seed, **SAMPLERS.complete(name, {}))
+    return SAMPLERS[name](batches or BATCHES, 1, seed, **SAMPLERS.complete(name, {}))
 
 
 def drawn(sampler: Sampler, steps: int) -> list[list[str]]:

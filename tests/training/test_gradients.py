@@ -30,7 +30,7 @@ def loss(values: list[nn.Parameter], scale: float) -> Tensor:
 @pytest.mark.parametrize("name", COMBINERS)
 def test_one_loss_alone_gives_its_own_gradient(name: str) -> None:
     values = three()
-    make(name)([loss(values, 2.0)], values)
+    make(name)([("a", loss(values, 2.0))], values)
     expected = torch.autograd.grad(loss(values, 2.0), values[:2])
     for p, gradient in zip(values[:2], expected, strict=True):
         torch.testing.assert_close(p.grad, gradient, atol=1e-12, rtol=0)
@@ -39,7 +39,7 @@ def test_one_loss_alone_gives_its_own_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", COMBINERS)
 def test_a_parameter_that_no_loss_reaches_gets_no_gradient(name: str) -> None:
     values = three()
-    make(name)([loss(values, 2.0), loss(values, 0.5)], values)
+    make(name)([("a", loss(values, 2.0)), ("b", loss(values, 0.5))], values)
     assert values[2].grad is None
 
 
@@ -47,10 +47,10 @@ def test_a_parameter_that_no_loss_reaches_gets_no_gradient(name: str) -> None:
 def test_every_loss_is_drawn_once(name: str) -> None:
     values, drawn = three(), []
 
-    def losses() -> Iterator[Tensor]:
+    def losses() -> Iterator[tuple[str, Tensor]]:
         for scale in (1.0, 2.0, 3.0):
             drawn.append(scale)
-            yield loss(values, scale)
+            yield str(scale), loss(values, scale)
 
     make(name)(losses(), values)
     assert drawn == [1.0, 2.0, 3.0]
@@ -58,7 +58,7 @@ def test_every_loss_is_drawn_once(name: str) -> None:
 
 def test_sum_gives_the_gradient_of_the_summed_losses() -> None:
     values = three()
-    Sum()([loss(values, 1.0), values[0].square().sum(), loss(values, -3.0)], values)
+    Sum()([("a", loss(values, 1.0)), ("b", values[0].square().sum()), ("a", loss(values, -3.0))], values)
     shared, first = torch.autograd.grad(
         loss(values, 1.0) + values[0].square().sum() + loss(values, -3.0), [values[0], values[1]]
     )
@@ -69,11 +69,11 @@ def test_sum_gives_the_gradient_of_the_summed_losses() -> None:
 def test_sum_frees_one_tasks_graph_before_it_draws_the_next() -> None:
     values, alive = three(), []
 
-    def losses() -> Iterator[Tensor]:
+    def losses() -> Iterator[tuple[str, Tensor]]:
         for scale in (1.0, 2.0):
             one = loss(values, scale)
             alive.append(one.grad_fn)
-            yield one
+            yield str(scale), one
             with pytest.raises(RuntimeError, match="second time"):
                 one.backward()
 

@@ -15,6 +15,7 @@ from mtbert.experiment import Experiment, build
 from mtbert.recipe import read_recipe
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers import REGULARIZERS, CleanPass, Gaussian, Regularizer
+from mtbert.training.weighting import Fixed
 
 W = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
 
@@ -54,7 +55,7 @@ def test_gaussian_has_the_expectation_of_a_linear_map() -> None:
     embeddings = torch.randn(size, 1, 3)
     model = LinearMap()
     clean = CleanPass(embeddings, model.resume(embeddings, nothing(size)))
-    penalty = Gaussian(weight=10.0, sigma=0.05).penalty(model, nothing(size), clean).item()  # type: ignore[arg-type]
+    penalty = Gaussian(weight=10.0, sigma=0.05).penalty(model, nothing(size), clean, 0.0).item()  # type: ignore[arg-type]
     # variance of |W n|^2 for Gaussian n is 2 * tr((W W^T)^2) = 74, and the mean is over 2 outputs
     standard_error = 10.0 * 0.05**2 * math.sqrt(74 / 4 / size)
     assert abs(penalty - 0.0875) < 3 * standard_error
@@ -64,7 +65,7 @@ def test_gaussian_has_the_expectation_of_a_linear_map() -> None:
 def test_gaussian_without_noise_and_dropout_is_exactly_zero(tiny: Experiment, task: str) -> None:
     batch = tiny.sets["train"][task].batch(range(6))
     tiny.model.train()
-    assert Gaussian(sigma=0.0).penalty(tiny.model, batch, clean_pass(tiny, batch)).item() == 0.0
+    assert Gaussian(sigma=0.0).penalty(tiny.model, batch, clean_pass(tiny, batch), 0.0).item() == 0.0
 
 
 def test_gaussian_grows_with_the_square_of_its_noise_and_linearly_with_its_weight() -> None:
@@ -73,7 +74,7 @@ def test_gaussian_grows_with_the_square_of_its_noise_and_linearly_with_its_weigh
     found = []
     for weight, sigma in ((1.0, 0.1), (3.0, 0.1), (1.0, 0.2)):
         torch.manual_seed(7)
-        found.append(Gaussian(weight=weight, sigma=sigma).penalty(LinearMap(), nothing(50), clean).item())  # type: ignore[arg-type]
+        found.append(Gaussian(weight=weight, sigma=sigma).penalty(LinearMap(), nothing(50), clean, 0.0).item())  # type: ignore[arg-type]
     assert found[1] == pytest.approx(3 * found[0], rel=1e-4)
     assert found[2] == pytest.approx(4 * found[0], rel=1e-4)
 
@@ -85,7 +86,7 @@ def test_a_penalty_is_a_finite_scalar_and_never_negative(tiny: Experiment, name:
     for seed in range(5):
         torch.manual_seed(seed)
         batch = tiny.sets["train"][task].batch(range(seed, seed + 6))
-        penalty = make(name).penalty(tiny.model, batch, clean_pass(tiny, batch))
+        penalty = make(name).penalty(tiny.model, batch, clean_pass(tiny, batch), 0.0)
         assert penalty.shape == ()
         assert 0 <= penalty.item() < math.inf
 
@@ -94,7 +95,7 @@ def test_a_penalty_is_a_finite_scalar_and_never_negative(tiny: Experiment, name:
 def test_a_penalty_teaches_the_encoder(tiny: Experiment, name: str) -> None:
     batch = tiny.sets["train"]["mood"].batch(range(6))
     tiny.model.train()
-    make(name).penalty(tiny.model, batch, clean_pass(tiny, batch)).backward()
+    make(name).penalty(tiny.model, batch, clean_pass(tiny, batch), 0.0).backward()
     reached = [p.grad for _, p in tiny.model.encoder.layers.named_parameters() if p.grad is not None]
     assert reached
     assert all(torch.isfinite(gradient).all() for gradient in reached)
@@ -104,6 +105,6 @@ def test_a_penalty_teaches_the_encoder(tiny: Experiment, name: str) -> None:
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_penalty_is_added_to_the_loss_under_its_own_name(tiny: Experiment, name: str) -> None:
     batch = tiny.sets["train"]["mood"].batch(range(6))
-    loss = Objective(tiny.model, {name: make(name)})(batch)
+    loss = Objective(tiny.model, {name: make(name)}, Fixed(tiny.recipe.tasks, []))(batch, 0.0)
     assert set(loss.terms) == {"loss", name}
     assert loss.total.item() == pytest.approx(loss.terms["loss"] + loss.terms[name], rel=1e-6)

@@ -18,6 +18,7 @@ from mtbert.experiment import Experiment, Silence, build
 from mtbert.recipe import read_recipe
 from mtbert.training.objective import Objective
 from mtbert.training.trainer import Record, Trainer
+from mtbert.training.weighting import Fixed
 
 
 def built(recipe: dict[str, Any], **stage: Any) -> Experiment:
@@ -123,7 +124,9 @@ def test_a_tasks_weight_scales_its_gradient(small_recipe: dict[str, Any]) -> Non
         small_recipe["tasks"]["mood"]["weight"] = weight
         experiment = built(small_recipe)
         experiment.model.eval()
-        loss = Objective(experiment.model, {})(experiment.sets["train"]["mood"].batch(range(8)))
+        loss = Objective(experiment.model, {}, Fixed(experiment.recipe.tasks, []))(
+            experiment.sets["train"]["mood"].batch(range(8)), 0.0
+        )
         loss.total.backward()
         gradients.append(experiment.model.heads["mood"].output.weight.grad.clone())
         assert loss.total.item() == pytest.approx(weight * loss.terms["loss"], rel=1e-6)
@@ -135,7 +138,7 @@ def test_rows_without_labels_cannot_be_learned_from(small_recipe: dict[str, Any]
     batch = experiment.sets["train"]["mood"].batch(range(4))
     unlabelled = type(batch)(batch.task, batch.tokens, batch.segments, batch.mask, None, batch.rows, 1)
     with pytest.raises(Mistake, match="task 'mood' has no labels"):
-        Objective(experiment.model, {})(unlabelled)
+        Objective(experiment.model, {}, Fixed(experiment.recipe.tasks, []))(unlabelled, 0.0)
 
 
 def stop_at(trainer: Trainer, step: int) -> None:

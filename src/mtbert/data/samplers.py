@@ -1,4 +1,4 @@
-"""Which tasks feed the next optimiser step.
+"""Which tasks feed the next optimiser step, and with batches of what size.
 
 A sampler is a function of the step and of progress, never of what it did before: a resumed run draws what the
 uninterrupted one would have drawn.
@@ -7,47 +7,51 @@ uninterrupted one would have drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from mtbert.registry import Registry
 
 
-class Sampler(Protocol):
-    """Made from the batches that one pass over each task has, and a seed."""
+class Sampler:
+    """Made from how many examples each task has, the batch size asked for, and a seed.
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """How many optimiser steps this sampler calls an epoch."""
+    `batch_sizes` says how many examples a batch of each task has, `steps_per_epoch` what the sampler calls an epoch,
+    and `several` whether one step is fed by more than one task.
+    """
+
+    several = False
+    steps_per_epoch: int
+
+    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+        self.tasks = list(examples)
+        self.seed = seed
+        self.batch_sizes = dict.fromkeys(examples, batch_size)
+        self.batches = {task: -(-count // batch_size) for task, count in examples.items()}
+        self.steps_per_epoch = sum(self.batches.values())
 
     def draw(self, step: int, progress: float) -> list[str]:
-        """The tasks that feed optimiser step `step`, one batch each."""
+        """The tasks that feed step `step`, one batch each; `progress` in [0, 1] is how far the stage has come."""
+        raise NotImplementedError
 
 
-class RoundRobin:
+class RoundRobin(Sampler):
     """One task after the other, in recipe order. An epoch: as many steps as all tasks together have batches."""
 
-    def __init__(self, batches: Mapping[str, int], seed: int) -> None:
-        self._tasks = list(batches)
-        self.steps_per_epoch = sum(batches.values())
-
     def draw(self, step: int, progress: float) -> list[str]:
-        return [self._tasks[step % len(self._tasks)]]
+        return [self.tasks[step % len(self.tasks)]]
 
 
-class Proportional:
+class Proportional(Sampler):
     """A random task, likelier the more batches it has. An epoch: as many steps as all tasks together have batches."""
 
-    def __init__(self, batches: Mapping[str, int], seed: int) -> None:
-        self._tasks = list(batches)
-        self._seed = seed
-        self.steps_per_epoch = sum(batches.values())
-        self._edges = np.cumsum(list(batches.values())) / self.steps_per_epoch
+    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+        super().__init__(examples, batch_size, seed)
+        self._edges = np.cumsum(list(self.batches.values())) / self.steps_per_epoch
 
     def draw(self, step: int, progress: float) -> list[str]:
-        chance = np.random.default_rng([self._seed, step]).random()
-        return [self._tasks[int(np.searchsorted(self._edges, chance, side="right"))]]
+        chance = np.random.default_rng([self.seed, step]).random()
+        return [self.tasks[int(np.searchsorted(self._edges, chance, side="right"))]]
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", {"round_robin": RoundRobin, "proportional": Proportional})

@@ -1,17 +1,24 @@
-"""Where a model runs, and how its memory is kept."""
+"""Where a model runs, in what precision, and how its memory is kept."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
 
 def best_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Matrix products in this precision, sums and normalisations in float32; nothing changes for float32."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
 
 
 def keep_freed_memory(limit: int = 1 << 30) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,14 +20,28 @@ class CleanPass(NamedTuple):
     outputs: Tensor  # (B, outputs)
 
 
-class Regularizer(Protocol):
+class Regularizer:
     """A penalty added to the loss of every batch."""
 
-    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass) -> Tensor:
-        """A weighted scalar, never negative."""
+    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass, progress: float) -> Tensor:
+        """A weighted scalar, never negative; `progress` in [0, 1] is how far the stage has come."""
+        raise NotImplementedError
+
+    def start(self, model: AnyModel) -> None:
+        """The stage begins with this model."""
+
+    def after_step(self, model: AnyModel, progress: float) -> None:
+        """The optimizer has moved the model."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that is needed to go on."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
 
 
-class Gaussian:
+class Gaussian(Regularizer):
     """Gaussian noise on the embeddings, and the squared distance it moves the outputs (report 'SMARTer BERT').
 
     weight * mean((f(E) - f(E + sigma * N(0, I)))^2) over batch and outputs. The clean pass is the loss's own, so
@@ -37,7 +52,7 @@ class Gaussian:
         self.weight = weight
         self.sigma = sigma
 
-    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass) -> Tensor:
+    def penalty(self, model: AnyModel, batch: Batch, clean: CleanPass, progress: float) -> Tensor:
         noise = self.sigma * torch.randn_like(clean.embeddings)
         noisy = model.resume(clean.embeddings + noise, batch)
         return self.weight * (clean.outputs - noisy).float().square().mean()

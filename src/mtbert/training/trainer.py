@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.batches import Stream
+from mtbert.data.batches import Batch, Stream
 from mtbert.data.samplers import Sampler
 from mtbert.errors import Mistake
-from mtbert.model.devices import keep_freed_memory
+from mtbert.model.devices import autocast, keep_freed_memory
 from mtbert.schedules import Schedule
 from mtbert.training.gradients import Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import Optimizer
+from mtbert.training.state import Stateful, gather, scatter
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Trainer:
         combiner: Combiner,
         steps: int,
         clip: float | None = None,
+        accumulate: int = 1,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -58,6 +62,8 @@ class Trainer:
         self.combiner = combiner
         self.steps = steps
         self.clip = clip
+        self.accumulate = accumulate
+        self.precision = precision
         self.step = 0
         keep_freed_memory()
         self.device = next(objective.model.parameters()).device
@@ -75,40 +81,55 @@ class Trainer:
         """One optimiser step; raises Mistake where the loss is no longer a number."""
         started = time.perf_counter()
         self.objective.model.train()
-        # the first step already learns, the last one still does
-        factor = self.schedule((self.step + 0.5) / self.steps)
-        tasks = self.sampler.draw(self.step, self.step / self.steps)
+        progress = self.step / self.steps
+        draws = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
         terms: dict[str, dict[str, float]] = {}
-        drawn: dict[str, list[int]] = {}
-        examples = 0
+        batches: list[Batch] = []
 
-        def losses() -> Iterator[Tensor]:
-            nonlocal examples
-            for task in tasks:  # lazy, so that one task's graph is freed before the next is built
-                batch = self.streams[task].draw()
-                loss = self.objective(batch.to(self.device))
-                drawn[task] = batch.rows.tolist()
+        def losses() -> Iterator[tuple[str, Tensor]]:
+            for task in chain.from_iterable(self.sampler.draw(draw, progress) for draw in draws):
+                batch = self.streams[task].draw().to(self.device)
+                with autocast(self.device, self.precision):
+                    loss = self.objective(batch, progress)
                 if not torch.isfinite(loss.total):
                     values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
-                    raise Mistake(self._not_finite(values, {task: drawn[task]}))
+                    raise Mistake(self._not_finite(values, [batch]))
                 terms[task] = loss.terms
-                examples += len(batch)
-                yield loss.total
+                batches.append(batch)
+                yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
 
         self.combiner(losses(), self.learning)
         norm = float(nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None]))
         if not math.isfinite(norm):
-            raise Mistake(self._not_finite(f"gradient norm {norm:g}", drawn))
+            raise Mistake(self._not_finite(f"gradient norm {norm:g}", batches))
         # the optimizer scales as it goes: one pass over the gradients less
         scale = 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
+        # the first step already learns, the last one still does
+        factor = self.schedule((self.step + 0.5) / self.steps)
         self.optimizer.step(factor, scale)
         self.optimizer.clear()
         self.step += 1
+        self.objective.after_step(batches, self.step / self.steps)
+        if draws[-1] // self.sampler.steps_per_epoch != (draws[-1] + 1) // self.sampler.steps_per_epoch:
+            self.objective.weighting.end_epoch()
+        examples = sum(len(batch) for batch in batches)
         return Record(self.step, self.optimizer.lr * factor, terms, norm, examples, time.perf_counter() - started)
 
-    def _not_finite(self, values: str, drawn: Mapping[str, list[int]]) -> str:
-        tasks = ", ".join(f"task '{task}'" for task in drawn)
-        rows = "; ".join(f"rows {numbers}" for numbers in drawn.values())
+    def state(self) -> dict[str, Tensor]:
+        """Everything beside the model, the step and the streams' positions that is needed to go on."""
+        return gather(self._parts)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        scatter(self._parts, state)
+
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        return {"optimizer": self.optimizer, "objective": self.objective, "combiner": self.combiner}
+
+    def _not_finite(self, values: str, batches: Sequence[Batch]) -> str:
+        tasks = ", ".join(f"task '{batch.task}'" for batch in batches)
+        rows = "; ".join(f"rows {batch.rows.tolist()}" for batch in batches)
         return (
             f"step {self.step + 1}, {tasks}: training has become numerically unstable ({values}; {rows}); "
             "the last checkpoint is intact; a lower learning rate or `clip: 1.0` usually helps"
