@@ -74,7 +74,7 @@ def check(experiment: Experiment) -> Report:
     """Look at the data, take a few timed steps of every stage on a model that is then thrown away."""
     splits = [_split(task, split, experiment) for split in experiment.sets for task in experiment.recipe.tasks.values()]
     evaluation = _evaluation_seconds(experiment)
-    stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.stages))]
+    stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]
     # kilobytes on Linux, bytes on a Mac
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)

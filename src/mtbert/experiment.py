@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
-from mtbert.data.samplers import SAMPLERS
+from mtbert.data.samplers import SAMPLERS, Sampler
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
@@ -24,17 +24,17 @@ from mtbert.model.devices import PRECISIONS, best_device
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe import Recipe, read_recipe
+from mtbert.recipe import Recipe, Stage, read_recipe
 from mtbert.results.environment import environment
 from mtbert.results.evaluation import Scores, constant_scores, evaluate
 from mtbert.results.runs import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
 from mtbert.schedules import SCHEDULES
-from mtbert.training.gradients import COMBINERS
+from mtbert.training.gradients import COMBINERS, Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import only_heads, select
-from mtbert.training.stages import Keeper
+from mtbert.training.stages import KEEP_RULES, Keeper
 from mtbert.training.trainer import Record, Trainer
 from mtbert.training.weighting import WEIGHTINGS
 
@@ -69,6 +69,15 @@ class PreparedStage(NamedTuple):
     evaluate_every: int
 
 
+@contextmanager
+def _said_of(place: str) -> Iterator[None]:
+    """Mistakes made in here name the place in the recipe."""
+    try:
+        yield
+    except Mistake as mistake:
+        raise Mistake(f"{place}: {mistake}") from None
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A recipe's objects: what is trained, and on what."""
@@ -80,11 +89,15 @@ class Experiment:
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
 
     def stage(self, index: int) -> PreparedStage:
-        """One stage at its first step."""
-        stage, seed = self.recipe.stages[index], self.recipe.seed + index
+        """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
+        entry, stage = self.recipe.unrolled()[index]
+        with _said_of(f"stages.{entry}"):
+            return self._prepared(stage, self.recipe.seed + index)
+
+    def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
         learning = select(self.model, stage.train)
         if not learning:
-            raise Mistake(f"stages.{index}.train: {', '.join(stage.train)} leaves nothing to train in this model")
+            raise Mistake(f"train: {', '.join(stage.train)} leaves nothing to train in this model")
         model: AnyModel = self.model
         sets: Mapping[str, Mapping[str, ExampleSet]] = self.sets
         if stage.cache_features and only_heads(learning) and not stage.regularizers:
@@ -94,12 +107,13 @@ class Experiment:
                 for split, by_task in self.sets.items()
             }
         chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
-        sampler = SAMPLERS[stage.sampler.name](
-            {task: len(examples) for task, examples in chosen.items()},
-            stage.batch_size,
-            seed,
-            **stage.sampler.options,
-        )
+        with _said_of("sampler"):
+            sampler = SAMPLERS[stage.sampler.name](
+                {task: len(examples) for task, examples in chosen.items()},
+                stage.batch_size,
+                seed,
+                **stage.sampler.options,
+            )
         streams = {
             task: Stream(examples, sampler.batch_sizes[task], (seed, number))
             for number, (task, examples) in enumerate(chosen.items())
@@ -121,13 +135,24 @@ class Experiment:
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,
             streams,
-            COMBINERS[stage.combiner.name](**stage.combiner.options),
+            self._combiner(stage, sampler),
             stage.steps or max(1, round((stage.epochs or 0) * epoch)),
             stage.clip,
             stage.accumulate,
             PRECISIONS[self.recipe.precision],
         )
         return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch)
+
+    def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
+        combiner = COMBINERS[stage.combiner.name](**stage.combiner.options)
+        if combiner.needs_several and not sampler.several and stage.accumulate == 1:
+            several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
+            raise Mistake(
+                f"combiner '{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
+                f"'{stage.sampler.name}' has one; samplers with several: {', '.join(several) or 'none'}; "
+                "or let `accumulate` batches feed a step"
+            )
+        return combiner
 
     def _last_shared(self) -> list[nn.Parameter]:
         """The learning parameters of the encoder's last layer."""
@@ -161,7 +186,7 @@ def train(
     run = Run(out or Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
     _check_folder(run, read, resume, overwrite)
     experiment = build(read)
-    for index in range(len(read.stages)):
+    for index in range(len(read.unrolled())):
         experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
 
     if not (resume and run.exists):
@@ -239,15 +264,22 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     facts, state = _saved(run)
     run.cut_log(facts["log_size"])
 
-    best = -math.inf
-    for index in range(facts["stage"], len(recipe.stages)):
+    for index in range(facts["stage"], len(recipe.unrolled())):
+        entry, stage = recipe.unrolled()[index]
         trainer, dev, every = experiment.stage(index)
-        keeper = Keeper(recipe.stages[index].patience, best)
+        if index == 0 or recipe.unrolled()[index - 1][0] != entry:
+            facts["baseline"] = facts["kept"]
+        rule = KEEP_RULES[stage.keep.name](
+            facts["kept"], facts["baseline"], stage.tasks or list(recipe.tasks), recipe.keep, **stage.keep.options
+        )
+        keeper = Keeper(rule, stage.patience)
         trainer.objective.start()
         if index == facts["resumed"]:
             _restore(model, trainer, keeper, facts, state)
         elif index > 0:
-            _save(run, model, trainer, keeper, index)  # so that a resumed stage begins from what this one began from
+            # so that a resumed stage begins from what this one began from
+            _save(run, model, trainer, keeper, index, facts["baseline"])
+        accepted = Accepted.of(model, trainer) if rule.reverts else None
         listener.begin(index, trainer.steps, trainer.step)
 
         for record in () if keeper.satisfied else trainer:
@@ -256,7 +288,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
             if record.step % every and not trainer.finished:
                 continue
             scores = evaluate(trainer.objective.model, dev)
-            kept_now = keeper.take(scores.by(recipe.keep))
+            kept_now = keeper.take(scores.measures)
             run.log({"stage": index, "step": record.step, "kept": kept_now, "scores": scores.as_dict()})
             if kept_now:
                 run.replace(BEST, lambda folder: save_model(model, experiment.tokenizer, folder))
@@ -265,18 +297,44 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
                     {"stage": index, "step": record.step, "keep": recipe.keep}
                     | {"dev": scores.as_dict(), "constant": constant.as_dict()},
                 )
-            _save(run, model, trainer, keeper, index)
+            if accepted is not None:
+                accepted = Accepted.of(model, trainer) if kept_now else accepted.restored(model, trainer)
+            _save(run, model, trainer, keeper, index, facts["baseline"])
             listener.scores(scores, kept_now)
             if keeper.satisfied:
                 break
-        best = keeper.best
-        if index + 1 < len(recipe.stages):
+        facts["kept"] = rule.kept
+        if index + 1 < len(recipe.unrolled()):
             kept, _ = load_model(run.part(BEST))
             model.load_state_dict(kept.state_dict())
     return run
 
 
-def _save(run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: int) -> None:
+class Accepted(NamedTuple):
+    """A model and what trains it, as they were when the model was kept."""
+
+    model: dict[str, Tensor]
+    trainer: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: MultiTask, trainer: Trainer) -> Accepted:
+        """A copy of both."""
+        return cls(_copied(model.state_dict()), _copied(trainer.state()))
+
+    def restored(self, model: MultiTask, trainer: Trainer) -> Accepted:
+        """Go back to them."""
+        model.load_state_dict(self.model)
+        trainer.load(_copied(self.trainer))
+        return self
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _save(
+    run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: int, baseline: Mapping[str, float] | None
+) -> None:
     """Everything that training needs to go on, together."""
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     state |= {f"trainer.{name}": tensor for name, tensor in trainer.state().items()}
@@ -287,8 +345,8 @@ def _save(run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: i
         "stage": stage,
         "step": trainer.step,
         "positions": {task: stream.position for task, stream in trainer.streams.items()},
-        "best": keeper.best,
-        "waited": keeper.waited,
+        "keeper": keeper.facts(),
+        "baseline": baseline,
         "log_size": run.log_size,
     }
 
@@ -302,10 +360,11 @@ def _save(run: Run, model: MultiTask, trainer: Trainer, keeper: Keeper, stage: i
 def _saved(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The facts and tensors to go on from; the beginning where nothing has been saved."""
     if not run.has(LAST):
-        return {"stage": 0, "resumed": None, "log_size": 0}, {}
+        return {"stage": 0, "resumed": None, "log_size": 0, "kept": None, "baseline": None}, {}
     folder = run.part(LAST)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return facts | {"resumed": facts["stage"]}, load_file(folder / STATE)
+    facts |= {"resumed": facts["stage"], "kept": facts["keeper"]["kept"] or None}
+    return facts, load_file(folder / STATE)
 
 
 def _restore(
@@ -321,7 +380,7 @@ def _restore(
     trainer.step = facts["step"]
     for task, position in facts["positions"].items():
         trainer.streams[task].position = position
-    keeper.best, keeper.waited = facts["best"], facts["waited"]
+    keeper.load(facts["keeper"])
     torch.set_rng_state(state["random"])
     if torch.cuda.is_available() and "random_cuda" in state:
         torch.cuda.set_rng_state(state["random_cuda"])

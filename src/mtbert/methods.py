@@ -16,6 +16,7 @@ from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import SELECTORS
+from mtbert.training.stages import KEEP_RULES
 from mtbert.training.weighting import WEIGHTINGS
 
 TABLES: dict[str, Registry[Any]] = {
@@ -31,6 +32,7 @@ TABLES: dict[str, Registry[Any]] = {
     "regularizers": REGULARIZERS,
     "combiners": COMBINERS,
     "loss weightings": WEIGHTINGS,
+    "keep rules": KEEP_RULES,
     "parts to train": SELECTORS,
 }
 

@@ -36,6 +36,7 @@ from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers import REGULARIZERS
 from mtbert.training.selection import SELECTORS
+from mtbert.training.stages import KEEP_RULES
 from mtbert.training.weighting import WEIGHTINGS
 
 M = TypeVar("M", bound=BaseModel)
@@ -86,6 +87,7 @@ Optimizer = Annotated[Method, BeforeValidator(partial(_method, OPTIMIZERS, "adam
 Schedule = Annotated[Method, BeforeValidator(partial(_method, SCHEDULES, "linear"))]
 Combiner = Annotated[Method, BeforeValidator(partial(_method, COMBINERS, "sum"))]
 Weighting = Annotated[Method, BeforeValidator(partial(_method, WEIGHTINGS, "fixed"))]
+KeepRule = Annotated[Method, BeforeValidator(partial(_method, KEEP_RULES, "best"))]
 Regularizer = Annotated[Method, BeforeValidator(partial(_method, REGULARIZERS, None))]
 
 
@@ -119,6 +121,8 @@ class Stage(BaseModel):
     accumulate: Count = 1
     evaluate_every: Count | None = None
     patience: Count | None = None
+    keep: KeepRule = _default("best")
+    for_each_task: bool = False
 
     @field_validator("regularizers")
     @classmethod
@@ -163,6 +167,14 @@ class Recipe(BaseModel):
     def as_yaml(self) -> str:
         """The recipe with every default filled in; reading it gives the same recipe."""
         return as_text(self.model_dump(mode="json"))
+
+    def unrolled(self) -> list[tuple[int, Stage]]:
+        """The stages as they are run, each with the number of its entry: one a task where it says so."""
+        return [
+            (number, stage if names is None else stage.model_copy(update={"tasks": names}))
+            for number, stage in enumerate(self.stages)
+            for names in ([(task,) for task in stage.tasks or self.tasks] if stage.for_each_task else [None])
+        ]
 
     def source(self, task: str, split: str) -> Any:
         """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
@@ -312,8 +324,19 @@ class _Reader:
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
-        if recipe.keep not in ("overall", *recipe.tasks):
-            self.problem(("keep",), unknown("rule or task", recipe.keep, ["overall", *recipe.tasks]))
+        measures = ["overall", "mean", *recipe.tasks]
+        self._known_measure(recipe.keep, measures, ("keep",))
+        for index, stage in enumerate(recipe.stages):
+            if index == 0 and stage.keep.name == "threshold":
+                self.problem(("stages", 0, "keep"), "'threshold' compares with an earlier stage, and there is none")
+            self._known_measure(stage.keep.options.get("by") or "overall", measures, ("stages", index, "keep", "by"))
+        for name in ("overall", "mean"):
+            if name in recipe.tasks:
+                self.problem(("tasks", name), f"'{name}' is a measure of all tasks; give the task another name")
+
+    def _known_measure(self, name: str, measures: Sequence[str], place: Place) -> None:
+        if name not in measures:
+            self.problem(place, unknown("measure", name, measures))
 
     def _in_table(self, table: Registry[Any], name: str, place: Place) -> None:
         if name not in table:

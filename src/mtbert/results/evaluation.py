@@ -19,7 +19,7 @@ from mtbert.model.frozen import AnyModel
 class Scores:
     """Metrics of every task on one split."""
 
-    tasks: dict[str, dict[str, float]]
+    tasks: dict[str, dict[str, float]]  # the main metric comes first
     normalised: dict[str, float]  # each task's main metric on a scale where 1 is perfect
 
     @property
@@ -27,9 +27,11 @@ class Scores:
         """The mean of the tasks' normalised main metrics; a Pearson correlation counts as (r + 1) / 2."""
         return sum(self.normalised.values()) / len(self.normalised)
 
-    def by(self, rule: str) -> float:
-        """The number a keep rule looks at: 'overall' or the main metric of one task."""
-        return self.overall if rule == "overall" else self.normalised[rule]
+    @property
+    def measures(self) -> dict[str, float]:
+        """What a keep rule looks at: each task's main metric by its name, 'overall', and 'mean' of the main metrics."""
+        main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
+        return main | {"overall": self.overall, "mean": sum(main.values()) / len(main)}
 
     def as_dict(self) -> dict[str, object]:
         return {"overall": self.overall, "tasks": self.tasks}
