@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
-from mtbert.data.samplers import SAMPLERS, Sampler
+from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
@@ -115,7 +116,7 @@ class Experiment:
                 **stage.sampler.options,
             )
         streams = {
-            task: Stream(examples, sampler.batch_sizes[task], (seed, number))
+            task: Stream(examples, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
             for number, (task, examples) in enumerate(chosen.items())
         }
         tasks = {task: self.recipe.tasks[task] for task in chosen}

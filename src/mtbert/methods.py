@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from mtbert.data.samplers import SAMPLERS
+from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tasks import KINDS
 from mtbert.model.encoders import ENCODERS
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from mtbert.data.samplers import SAMPLERS
+from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoders import ENCODERS

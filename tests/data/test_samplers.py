@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from mtbert.data.samplers import SAMPLERS, Sampler
+from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.table import SAMPLERS
 
 BATCHES = {"sentiment": 6, "paraphrase": 11, "similarity": 3}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch, Stream
-from mtbert.data.samplers import Sampler
+from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast, keep_freed_memory
 from mtbert.schedules import Schedule

@@ -1,0 +1,86 @@
+"""All batches of one task, then all of the next; a task may be split into parts, one an epoch."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+
+from mtbert.data.samplers.base import Sampler
+from mtbert.errors import Mistake, unknown
+from mtbert.registry import Count
+
+
+class Sequential(Sampler):
+    """All batches of one task, then all of the next, in recipe order. An epoch: one pass over every task.
+
+    The task trained last is remembered best (report 'SMARTer BERT', baseline). Every epoch shuffles each task anew.
+    """
+
+    def draw(self, step: int, progress: float) -> list[str]:
+        return [_whose_turn(self.batches, step % self.steps_per_epoch)]
+
+
+class EqualSplit(Sampler):
+    """Sequential, with large tasks in parts. An epoch: every unsplit task, and one part of every split one.
+
+    The parts of one pass over a task are disjoint and cover it, the last part being the shorter one; when all have been
+    seen, the task is shuffled and split anew (report 'SMARTer BERT', which splits once). Epochs thus differ a little in
+    length: `steps_per_epoch` is that of the first.
+
+    `parts` names tasks and numbers of parts; without it the largest task is split into parts of about the size of the
+    next largest, which for the report's sizes are its 17 (split1).
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, int],
+        batch_size: int,
+        seed: int,
+        *,
+        parts: dict[str, Count] | None = None,
+    ) -> None:
+        super().__init__(examples, batch_size, seed)
+        self.parts = dict.fromkeys(self.tasks, 1) | (self._largest_like_the_next() if parts is None else parts)
+        for task, count in self.parts.items():
+            if task not in examples:
+                raise Mistake(unknown("task in `parts` of sampler 'equal_split':", task, examples))
+            size = self._part(task)
+            if (count - 1) * size >= self.batches[task]:
+                raise Mistake(
+                    f"sampler 'equal_split': the {self.batches[task]} batches of task '{task}' do not fill {count} "
+                    f"parts; they fill {math.ceil(self.batches[task] / size)} parts of {size}"
+                )
+        self.steps_per_epoch = self._begun(1)
+
+    def draw(self, step: int, progress: float) -> list[str]:
+        # an epoch has a step at least, so epoch `step` begins at `step` or later
+        epoch = bisect_right(range(step + 1), step, key=self._begun) - 1
+        turns = {task: self._drawn(task, epoch + 1) - self._drawn(task, epoch) for task in self.tasks}
+        return [_whose_turn(turns, step - self._begun(epoch))]
+
+    def _largest_like_the_next(self) -> dict[str, int]:
+        others = [batches for task, batches in self.batches.items() if task != self.largest]
+        return {self.largest: math.ceil(self.batches[self.largest] / max(others))} if others else {}
+
+    def _part(self, task: str) -> int:
+        """Batches in a part of a task."""
+        return math.ceil(self.batches[task] / self.parts[task])
+
+    def _drawn(self, task: str, epoch: int) -> int:
+        """Batches of a task drawn before an epoch."""
+        passes, part = divmod(epoch, self.parts[task])
+        return passes * self.batches[task] + part * self._part(task)
+
+    def _begun(self, epoch: int) -> int:
+        """The step at which an epoch begins."""
+        return sum(self._drawn(task, epoch) for task in self.tasks)
+
+
+def _whose_turn(turns: Mapping[str, int], step: int) -> str:
+    """The task at a step of an epoch in which one task after the other takes its turns."""
+    for task, count in turns.items():
+        if step < count:
+            return task
+        step -= count
+    raise IndexError("the epoch is over")
