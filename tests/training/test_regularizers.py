@@ -14,7 +14,7 @@ from mtbert.data.batches import Batch
 from mtbert.experiment import Experiment, build
 from mtbert.recipe import read_recipe
 from mtbert.training.objective import Objective
-from mtbert.training.regularizers import REGULARIZERS, CleanPass, Gaussian, Regularizer
+from mtbert.training.regularizers.table import REGULARIZERS, CleanPass, Gaussian, Regularizer
 from mtbert.training.weighting import Fixed
 
 W = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
