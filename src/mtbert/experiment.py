@@ -33,7 +33,7 @@ from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS, Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import OPTIMIZERS
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import only_heads, select
 from mtbert.training.stages import KEEP_RULES, Keeper
 from mtbert.training.trainer import Record, Trainer

@@ -34,7 +34,7 @@ from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS
 from mtbert.training.stages import KEEP_RULES
 from mtbert.training.weighting import WEIGHTINGS
