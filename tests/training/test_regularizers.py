@@ -147,9 +147,7 @@ def test_a_stage_goes_on_bit_by_bit_from_its_state(small_recipe: dict[str, Any],
     small_recipe["stages"][0] |= {"steps": 9, "regularizers": [{"name": name}]}
 
     def trainer() -> Trainer:
-        made = build(read_recipe(small_recipe)).stage(0).trainer
-        made.objective.start()
-        return made
+        return build(read_recipe(small_recipe)).stage(0).trainer
 
     whole, cut = trainer(), trainer()
     for one in (whole, cut):
@@ -185,7 +183,6 @@ def test_a_penalty_that_is_not_a_number_stops_with_its_name(
 ) -> None:
     small_recipe["stages"][0] |= {"tasks": "mood", "regularizers": [name]}
     trainer = build(read_recipe(small_recipe)).stage(0).trainer
-    trainer.objective.start()
     trainer.take_step()
     if spoilt == "loss":
         trainer.objective.model.heads["mood"].output.bias.data.fill_(math.nan)
