@@ -338,7 +338,7 @@ def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
 def test_a_disk_that_fills_up_while_saving_leaves_the_last_good_checkpoint(
     staged: dict[str, Any], whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    place = mtbert.model.checkpoints if which == "best" else mtbert.experiment
+    place = mtbert.model.checkpoints if which == "best" else mtbert.running
     save, saves = place.save_file, [0]
 
     def full(state: Any, path: Path, **options: Any) -> None:

@@ -122,10 +122,18 @@ def test_a_method_is_a_name_or_a_name_with_options(
     assert (schedule.name, schedule.options) == (name, options)
 
 
+# what options without a default may be
+NEEDED: dict[str, Any] = {"weights": {"mood": 1.0}}
+
+
 @pytest.mark.parametrize("family", ["samplers", "schedules", "optimizers", "combiners"])
 def test_every_method_of_a_stage_can_be_named(family: str, tmp_path: Path) -> None:
     for name in TABLES[family]:
-        needed = {option: 1 for option, given in TABLES[family].options(name).items() if given.default is given.empty}
+        needed = {
+            option: NEEDED[option]
+            for option, given in TABLES[family].options(name).items()
+            if given.default is given.empty
+        }
         stage = {"steps": 1, family[:-1]: {"name": name, **needed}}
         recipe = read_recipe(as_dict() | {"stages": [stage]})
         assert getattr(recipe.stages[0], family[:-1]).name == name

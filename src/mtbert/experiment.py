@@ -50,7 +50,7 @@ def _said_of(place: str) -> Iterator[None]:
     try:
         yield
     except Mistake as mistake:
-        raise Mistake(f"{place}: {mistake}") from None
+        raise Mistake(f"{place}{mistake}") from None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Experiment:
     def stage(self, index: int) -> PreparedStage:
         """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
         entry, stage = self.recipe.unrolled()[index]
-        with _said_of(f"stages.{entry}"):
+        with _said_of(f"stages.{entry}."):
             return self._prepared(stage, self.recipe.seed + index)
 
     def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
@@ -83,7 +83,7 @@ class Experiment:
                 for split, by_task in self.sets.items()
             }
         chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
-        with _said_of("sampler"):
+        with _said_of("sampler: "):
             sampler = SAMPLERS[stage.sampler.name](
                 {task: len(examples) for task, examples in chosen.items()},
                 stage.batch_size,
@@ -124,7 +124,7 @@ class Experiment:
         if combiner.needs_several and not sampler.several and stage.accumulate == 1:
             several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
             raise Mistake(
-                f"combiner '{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
+                f"combiner: '{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
                 f"'{stage.sampler.name}' has one; samplers with several: {', '.join(several) or 'none'}; "
                 "or let `accumulate` batches feed a step"
             )
