@@ -105,16 +105,6 @@ def test_the_teacher_learns_nothing_and_stays_in_evaluation_mode(dropping: Exper
     assert not shared
 
 
-def test_what_does_not_learn_is_the_teachers_as_it_was(plain: Experiment) -> None:
-    plain.model.encoder.requires_grad_(False)
-    one, teacher = begun(plain.model, decay=0.1, late_decay=0.1)
-    before = copied(teacher.state_dict())
-    one.after_step(plain.model, 0.5)
-    for name, tensor in teacher.state_dict().items():
-        if name.startswith("encoder."):
-            assert torch.equal(tensor, before[name])
-
-
 def test_a_refreshed_teacher_lags_up_to_the_interval(plain: Experiment) -> None:
     one = BregmanRefresh(refresh=3)
     fill(plain.model, 0.0)

@@ -95,6 +95,13 @@ def test_the_perturbation_of_each_example_is_inside_its_ball_and_on_its_border(
         assert sizes.min() > 0.5 * radius
 
 
+@pytest.mark.parametrize("norm", ["inf", "l2"])
+def test_a_perturbation_that_is_inside_the_ball_is_not_blown_up_to_its_border(norm: Any) -> None:
+    one = Smart(radius=1.0, sigma=1e-3, step_size=1e-3, norm=norm)
+    noise = one.perturbation(linear_passes([W], ORIGIN).under("off", 1.0))
+    assert 0 < noise.abs().max() < 0.01
+
+
 @pytest.mark.parametrize("task", ALL_KINDS)
 def test_the_perturbation_is_worse_than_chance(plain: Experiment, task: str) -> None:
     passes = passes_of(plain, task)
