@@ -27,6 +27,7 @@ from mtbert.errors import Mistake
 from mtbert.experiment import Silence, evaluate_run
 from mtbert.model.checkpoints import load_model
 from mtbert.model.multitask import MultiTask
+from mtbert.recipe import read_recipe
 from mtbert.results.evaluation import Scores, evaluate
 from mtbert.results.runs import Run
 from mtbert.training.trainer import Record
@@ -520,3 +521,17 @@ def test_strange_texts_in_a_delimited_file_keep_their_rows(
     small_recipe["stages"][0] |= {"steps": 2, "tasks": "mood"}
     run = mtbert.train(small_recipe, out=tmp_path / "run")
     assert mtbert.load(run.folder).predict_table("mood", path).ids == ["0", "1", "2", "3", "4"]
+
+
+def test_the_sampler_decides_how_large_batches_are_and_how_much_of_a_task_is_used(
+    small_recipe: dict[str, Any],
+) -> None:
+    small_recipe["stages"] = [
+        {"steps": 3, "batch_size": 8, "sampler": "equal_round_robin"},
+        {"steps": 3, "batch_size": 8, "sampler": "interleaved"},
+    ]
+    experiment = mtbert.experiment.build(read_recipe(small_recipe))
+    equal, interleaved = (experiment.stage(index).trainer for index in range(2))
+    assert len({stream.batches_per_pass for stream in equal.streams.values()}) == 1
+    assert {task: stream.batch_size for task, stream in interleaved.streams.items()} == interleaved.sampler.batch_sizes
+    assert len(set(interleaved.sampler.batch_sizes.values())) > 1
