@@ -72,7 +72,8 @@ class Report:
 
 def check(experiment: Experiment) -> Report:
     """Look at the data, take a few timed steps of every stage on a model that is then thrown away."""
-    splits = [_split(task, split, experiment) for split in experiment.sets for task in experiment.recipe.tasks.values()]
+    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
+    splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]

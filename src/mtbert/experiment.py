@@ -19,11 +19,12 @@ from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.devices import PRECISIONS, best_device
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
+from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import Recipe, Stage, read_recipe
 from mtbert.results.environment import environment
@@ -88,6 +89,7 @@ class Experiment:
     tokenizer: Tokenizer
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
+    frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
 
     def stage(self, index: int) -> PreparedStage:
         """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
@@ -96,7 +98,7 @@ class Experiment:
             return self._prepared(stage, self.recipe.seed + index)
 
     def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
-        learning = select(self.model, stage.train)
+        learning = select(self.model, stage.train, self.frozen)
         if not learning:
             raise Mistake(f"train: {', '.join(stage.train)} leaves nothing to train in this model")
         model: AnyModel = self.model
@@ -163,10 +165,10 @@ class Experiment:
 def build(recipe: Recipe) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
     torch.manual_seed(recipe.seed)
-    rows = _read(recipe, ["train", "dev"])
-    encoder, tokenizer = make_encoder(recipe.encoder.name, recipe.encoder.options)
-    model = MultiTask(encoder, list(recipe.tasks.values()), recipe.modules).to(best_device())
-    return Experiment(recipe, model, tokenizer, rows, _examples(recipe, rows, tokenizer, encoder.shape.positions))
+    rows = _read(recipe, recipe.learned, ["train", "dev"])
+    model, tokenizer, frozen = _model(recipe)
+    sets = _examples(recipe, rows, tokenizer, model.encoder.shape.positions)
+    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
 
 
 def train(
@@ -183,11 +185,21 @@ def train(
     With `resume` a run that was cut off goes on from its last evaluation to the weights that the uninterrupted one
     would have had. Raises Mistake for anything the caller can put right, before anything is written.
     """
-    read = read_recipe(recipe, overrides, data)
-    run = Run(out or Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
-    _check_folder(run, read, resume, overwrite)
-    experiment = build(read)
-    for index in range(len(read.unrolled())):
+    return train_recipe(read_recipe(recipe, overrides, data), run_for(recipe, out), resume, overwrite, listener)
+
+
+def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Run:
+    """The run folder asked for, or one named after the recipe."""
+    return Run(out or Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
+
+
+def train_recipe(
+    recipe: Recipe, run: Run, resume: bool = False, overwrite: bool = False, listener: Listener | None = None
+) -> Run:
+    """Train a recipe that has been read; as `train` otherwise."""
+    _check_folder(run, recipe, resume, overwrite)
+    experiment = build(recipe)
+    for index in range(len(recipe.unrolled())):
         experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
 
     if not (resume and run.exists):
@@ -195,11 +207,14 @@ def train(
     return _go(run, experiment, listener or Silence())
 
 
-def evaluate_run(folder: str | Path, data: str | Path | None = None) -> Scores:
-    """Score a run's kept model on the dev sets its recipe names."""
+def evaluate_run(folder: str | Path, data: str | Path | None = None, tasks: Sequence[str] | None = None) -> Scores:
+    """Score a run's kept model on the dev sets of these tasks, or of all that the run has trained."""
     recipe = _recipe_of(Run.open(folder), data)
+    for name in tasks or ():
+        if name not in recipe.tasks:
+            raise Mistake(unknown("task", name, recipe.tasks))
     model, tokenizer = load_model(Run(folder).part(BEST))
-    rows = _read(recipe, ["dev"])
+    rows = _read(recipe, tasks or recipe.learned, ["dev"])
     return evaluate(model.to(best_device()), _examples(recipe, rows, tokenizer, model.encoder.shape.positions)["dev"])
 
 
@@ -213,14 +228,27 @@ def _recipe_of(run: Run, data: str | Path | None) -> Recipe:
     return read_recipe(run.folder / RECIPE, data=data)
 
 
-def _read(recipe: Recipe, splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
+def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
+    """The model that training begins with, and the names in it that are frozen for good."""
+    tasks = list(recipe.tasks.values())
+    if recipe.base is None:
+        encoder, tokenizer = make_encoder(recipe.encoder.name, recipe.encoder.options)
+        return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
+    base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
+    if list(base.tasks) != list(recipe.base.tasks):
+        said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
+        raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
+    return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
+
+
+def _read(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
     rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
-    for name, task in recipe.tasks.items():
+    for name in tasks:
         for split in splits:
             source = recipe.source(name, split)
             if source is None:
                 raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = read_rows(task, source)
+            rows[split][name] = read_rows(recipe.tasks[name], source)
     return rows
 
 

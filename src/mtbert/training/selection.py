@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import Registry
@@ -26,11 +26,11 @@ def modules(name: str) -> bool:
 SELECTORS: Registry[bool] = Registry("part to train", {"all": everything, "heads": heads, "modules": modules})
 
 
-def select(model: MultiTask, parts: Sequence[str]) -> list[str]:
-    """Let these parts learn and freeze the rest; the names of what learns."""
+def select(model: MultiTask, parts: Sequence[str], frozen: Collection[str] = ()) -> list[str]:
+    """Let these parts learn, but for the names that are `frozen`, and freeze the rest; the names of what learns."""
     chosen: list[Callable[[str], bool]] = [SELECTORS[part] for part in parts]
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(takes(name) for takes in chosen))
+        parameter.requires_grad_(name not in frozen and any(takes(name) for takes in chosen))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
