@@ -181,15 +181,31 @@ def predict(
 
 
 @app.command()
-def methods(as_json: AsJson = False) -> None:
-    """Every table a recipe can name things from, one line a method."""
-    from mtbert.console import show_methods
-    from mtbert.methods import list_methods
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every table a recipe can name things from, one line a method; or all about one of them."""
+    from mtbert.console import explain, show_methods
+    from mtbert.methods import find_methods, list_methods
 
+    if name is not None:
+        found = find_methods(name)
+        if as_json:
+            _print_json([method.as_dict() for method in found])
+        for method in () if as_json else found:
+            explain(method)
+        return
+    families = list_methods()
     if as_json:
-        _print_json(list_methods())
+        _print_json(
+            {
+                family: {name: method.as_dict() for name, method in by_name.items()}
+                for family, by_name in families.items()
+            }
+        )
     else:
-        show_methods(list_methods())
+        show_methods(families)
 
 
 @bench.command("train")

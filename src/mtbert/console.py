@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from mtbert.check import Report
+from mtbert.methods import Method
+from mtbert.recipe_text import as_line
 from mtbert.results.evaluation import Scores
 from mtbert.training.trainer import Record
 
@@ -108,13 +110,28 @@ def show_report(report: Report, quiet: bool) -> None:
         OUTPUT.print("no problems found")
 
 
-def show_methods(families: Mapping[str, Mapping[str, str]]) -> None:
+def show_methods(families: Mapping[str, Mapping[str, Method]]) -> None:
     """Every table, one line a method."""
     for family, methods in families.items():
         OUTPUT.print(f"[bold]{family}[/bold]")
         width = max((len(name) for name in methods), default=0)
-        for name, line in methods.items():
-            OUTPUT.print(f"  {name:<{width}}  {line}", markup=False)
+        for name, method in methods.items():
+            OUTPUT.print(f"  {name:<{width}}  {method.line}", markup=False)
+
+
+def explain(method: Method) -> None:
+    """One method: its whole docstring, its options, and how a recipe names it."""
+    OUTPUT.print(f"[bold]{method.name}[/bold] ({method.family})\n")
+    OUTPUT.print(method.text, markup=False)
+    if method.options:
+        OUTPUT.print("\noptions")
+        width = max(len(name) for name in method.options)
+        for name, option in method.options.items():
+            usual = "required" if option.required else f"default {as_line(option.default)}"
+            OUTPUT.print(f"  {name:<{width}}  {option.values}; {usual}", markup=False)
+    if method.size:
+        OUTPUT.print(f"\nsize with the defaults: {method.size}")
+    OUTPUT.print(f"\nin a recipe:  {method.example}\n", markup=False)
 
 
 def fail(message: str) -> None:
