@@ -124,7 +124,8 @@ class Method:
     @property
     def line(self) -> str:
         """Summary, sources, size, options and their defaults in a line."""
-        papers = f" ({'; '.join(self.papers)})" if self.papers else ""
+        unsaid = "; ".join(paper for paper in self.papers if paper not in self.summary)
+        papers = f" ({unsaid})" if unsaid else ""
         size = f"; {self.size}" if self.size else ""
         options = ", ".join(
             name if option.required else f"{name}={option.default}" for name, option in self.options.items()
@@ -189,9 +190,9 @@ def _papers(text: str) -> list[str]:
 
 
 def _entry(family: str, name: str, options: dict[str, Option]) -> str:
-    """The method as a recipe writes it, with its defaults; a task's keys are no options of its kind."""
-    defaults = {key: option.default for key, option in options.items() if not option.required}
-    return as_line({"name": name, **defaults}) if defaults and TABLES[family] is not KINDS else name
+    """The method as a recipe writes it, with its defaults; the keys of a task stand beside its kind."""
+    given = {key: "..." if option.required else option.default for key, option in options.items()}
+    return as_line({"name": name, **given}) if given and TABLES[family] is not KINDS else name
 
 
 def _size(name: str) -> Size | None:
