@@ -19,7 +19,14 @@ from mtbert.registry import Count, NonNegative, Positive, Share
 METHODS = [(family, name) for family, table in TABLES.items() for name in table]
 
 # for one task of BERT-base (Stickland and Murray, 2019; Houlsby et al., 2019; the reports), with our defaults
-PUBLISHED_SIZES = {"lhuc": 9_216}
+PUBLISHED_SIZES = {
+    "lhuc": 9_216,
+    "embert": 27_648,
+    "adapter": 2_379_264,
+    "pals": 1_819_836,
+    "low_rank": 1_853_616,
+    "relational": 2_360_064,
+}
 
 
 def method(family: str, name: str) -> Method:
@@ -105,6 +112,7 @@ def test_an_unknown_name_shows_the_nearest() -> None:
         (Annotated[list[Share], Field(min_length=2, max_length=2)], "list of 2 (number from 0 to 1)"),
         (tuple[float, float], "list of 2 (number)"),
         (Annotated[int, Field(lt=5)], "whole number, below 5"),
+        (dict[str, Positive], "names with a number, above 0 each"),
         (Any, "anything"),
     ],
 )

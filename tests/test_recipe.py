@@ -472,7 +472,7 @@ def test_mistakes_in_a_dict_name_their_place() -> None:
         ("stages.0.steps=9", "stages.0.steps", 9),
         ("stages.1.batch_size=4", "stages.1.batch_size", 4),
         ("stages.0.clip=null", "stages.0.clip", None),
-        ("stages.0.train=[heads, modules]", "stages.0.train", ("heads", "modules")),
+        ("stages.0.train=[heads, modules]", "stages.0.train.1.name", "modules"),
         ("tasks.mood.classes=[a, b]", "tasks.mood.classes", ("a", "b")),
         ("tasks.mood.classes.1=middle", "tasks.mood.classes", ("low", "middle", "high")),
         ("tasks.mood.label=a=b", "tasks.mood.label", "a=b"),

@@ -221,6 +221,9 @@ def _said(schema: Mapping[str, Any]) -> str:
         many = f"{least} " if least is not None and least == most else ""
         item = schema.get("items") or schema.get("prefixItems", [{}])[0]
         return f"list of {many}({_said(item)})"
+    if schema.get("type") == "object":
+        values = schema.get("additionalProperties")
+        return f"names with a {_said(values)} each" if isinstance(values, Mapping) else "{name: ..., option: ...}"
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
     if not bounds:
