@@ -123,10 +123,6 @@ def test_a_method_is_a_name_or_a_name_with_options(
     assert (schedule.name, schedule.options) == (name, options)
 
 
-# what options without a default may be
-NEEDED: dict[str, Any] = {"weights": {"mood": 1.0}}
-
-
 @pytest.mark.parametrize("family", ["samplers", "schedules", "optimizers", "combiners"])
 def test_every_method_of_a_stage_can_be_named(family: str, tmp_path: Path) -> None:
     for name in TABLES[family]:
@@ -478,7 +474,7 @@ def test_mistakes_in_a_dict_name_their_place() -> None:
         ("stages.0.steps=9", "stages.0.steps", 9),
         ("stages.1.batch_size=4", "stages.1.batch_size", 4),
         ("stages.0.clip=null", "stages.0.clip", None),
-        ("stages.0.train=[heads, modules]", "stages.0.train", ("heads", "modules")),
+        ("stages.0.train=[heads, modules]", "stages.0.train.1.name", "modules"),
         ("tasks.mood.classes=[a, b]", "tasks.mood.classes", ("a", "b")),
         ("tasks.mood.classes.1=middle", "tasks.mood.classes", ("low", "middle", "high")),
         ("tasks.mood.label=a=b", "tasks.mood.label", "a=b"),

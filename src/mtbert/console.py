@@ -100,7 +100,7 @@ def show_report(report: Report, quiet: bool) -> None:
             OUTPUT.print(
                 f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}\n"
                 f"  first losses: {losses}\n"
-                f"  {stage.trained:,} parameters learn, {stage.frozen:,} are frozen\n"
+                f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}\n"
                 f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations"
             )
         OUTPUT.print(f"peak memory of these steps: {report.peak_memory_gib:.1f} GiB")
@@ -137,6 +137,10 @@ def explain(method: Method) -> None:
 def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     sys.stderr.write(f"error: {message}\n")
+
+
+def _parts(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} ({size:,})" for part, size in sizes.items()) or "nothing"
 
 
 def _short(text: str, room: int = 100) -> str:

@@ -31,7 +31,7 @@ from mtbert.training.gradients import COMBINERS, Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
-from mtbert.training.selection import only_heads, select
+from mtbert.training.selection import SELECTORS, only_heads, select
 from mtbert.training.trainer import Trainer
 from mtbert.training.weighting import WEIGHTINGS
 
@@ -71,9 +71,13 @@ class Experiment:
             return self._prepared(stage, self.recipe.seed + index)
 
     def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
-        learning = select(self.model, stage.train, self.frozen)
+        shape = self.model.encoder.shape
+        parts = [SELECTORS[part.name](shape, **part.options) for part in stage.train]
+        learning = select(self.model, parts, self.frozen)
         if not learning:
-            raise Mistake(f"train: {', '.join(stage.train)} leaves nothing to train in this model")
+            raise Mistake(
+                f"train: {', '.join(part.name for part in stage.train)} leaves nothing to train in this model"
+            )
         model: AnyModel = self.model
         sets: Mapping[str, Mapping[str, ExampleSet]] = self.sets
         if stage.cache_features and only_heads(learning) and not stage.regularizers:

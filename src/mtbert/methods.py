@@ -124,7 +124,8 @@ class Method:
     @property
     def line(self) -> str:
         """Summary, sources, size, options and their defaults in a line."""
-        papers = f" ({'; '.join(self.papers)})" if self.papers else ""
+        unsaid = "; ".join(paper for paper in self.papers if paper not in self.summary)
+        papers = f" ({unsaid})" if unsaid else ""
         size = f"; {self.size}" if self.size else ""
         options = ", ".join(
             name if option.required else f"{name}={option.default}" for name, option in self.options.items()
@@ -189,9 +190,9 @@ def _papers(text: str) -> list[str]:
 
 
 def _entry(family: str, name: str, options: dict[str, Option]) -> str:
-    """The method as a recipe writes it, with its defaults; a task's keys are no options of its kind."""
-    defaults = {key: option.default for key, option in options.items() if not option.required}
-    return as_line({"name": name, **defaults}) if defaults and TABLES[family] is not KINDS else name
+    """The method as a recipe writes it, with its defaults; the keys of a task stand beside its kind."""
+    given = {key: "..." if option.required else option.default for key, option in options.items()}
+    return as_line({"name": name, **given}) if given and TABLES[family] is not KINDS else name
 
 
 def _size(name: str) -> Size | None:
@@ -220,6 +221,9 @@ def _said(schema: Mapping[str, Any]) -> str:
         many = f"{least} " if least is not None and least == most else ""
         item = schema.get("items") or schema.get("prefixItems", [{}])[0]
         return f"list of {many}({_said(item)})"
+    if schema.get("type") == "object":
+        values = schema.get("additionalProperties")
+        return f"names with a {_said(values)} each" if isinstance(values, Mapping) else "{name: ..., option: ...}"
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
     if not bounds:

@@ -81,6 +81,15 @@ def _encoder(given: Any) -> Method:
     return Method(name=name, options=ENCODERS.complete("minilm", options))
 
 
+def _part(given: Any) -> Method:
+    """A part to train; `{layers: [4, 5]}` is short for `{name: layers, which: [4, 5]}`."""
+    if isinstance(given, Mapping) and len(given) == 1:
+        [(name, value)] = given.items()
+        options = SELECTORS.options(name) if name in SELECTORS else {}
+        given = {"name": name} | dict.fromkeys(options, value) if options else given
+    return _method(SELECTORS, None, given)
+
+
 Encoder = Annotated[Method, BeforeValidator(_encoder)]
 Sampler = Annotated[Method, BeforeValidator(partial(_method, SAMPLERS, "proportional"))]
 Optimizer = Annotated[Method, BeforeValidator(partial(_method, OPTIMIZERS, "adamw"))]
@@ -89,13 +98,18 @@ Combiner = Annotated[Method, BeforeValidator(partial(_method, COMBINERS, "sum"))
 Weighting = Annotated[Method, BeforeValidator(partial(_method, WEIGHTINGS, "fixed"))]
 KeepRule = Annotated[Method, BeforeValidator(partial(_method, KEEP_RULES, "best"))]
 Regularizer = Annotated[Method, BeforeValidator(partial(_method, REGULARIZERS, None))]
+Part = Annotated[Method, BeforeValidator(_part)]
 
 
 def _default(name: str) -> Any:
     return Field(default=name)  # a name, completed like one that was written
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+def _one_or_more(given: Any) -> Any:
+    return (given,) if isinstance(given, (str, Mapping)) else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 
 
 class Stage(BaseModel):
@@ -109,7 +123,7 @@ class Stage(BaseModel):
     steps: Count | None = None
     steps_per_epoch: Count | None = None
     batch_size: Count = 32
-    train: Names = ("all",)
+    train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("all")
     cache_features: bool = True
     optimizer: Optimizer = _default("adamw")
     schedule: Schedule = _default("linear")
@@ -123,6 +137,10 @@ class Stage(BaseModel):
     patience: Count | None = None
     keep: KeepRule = _default("best")
     for_each_task: bool = False
+
+    @field_serializer("train")
+    def _short(self, parts: tuple[Method, ...]) -> list[Any]:
+        return [part.model_dump() if part.options else part.name for part in parts]
 
     @field_validator("regularizers")
     @classmethod
@@ -334,8 +352,6 @@ class _Reader:
             self._in_table(FEATURES, task.features, ("tasks", name, "features"))
             self._in_table(HEADS, task.head, ("tasks", name, "head"))
         for index, stage in enumerate(recipe.stages):
-            for part in stage.train:
-                self._in_table(SELECTORS, part, ("stages", index, "train"))
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))

@@ -31,6 +31,7 @@ from tiny_models import (
     publish,
     relative_error,
     same_bits,
+    served,
     shaken,
     tiny_bert,
     tiny_encoder,
@@ -276,12 +277,16 @@ def test_a_reloaded_classification_has_the_same_bits(pooling: str, features: str
 @pytest.mark.parametrize("shared", [False, True], ids=["one each", "shared"])
 @pytest.mark.parametrize("module", TASK_MODULES)
 def test_a_reloaded_task_module_has_the_same_bits(module: str, shared: bool, tmp_path: Path) -> None:
-    plans = [plan(module, shared=shared), plan(module, tasks=["near"])]
-    again = assert_reloads_to_the_last_bit(make_model(plans), tmp_path)
+    again = assert_reloads_to_the_last_bit(make_model([plan(module, shared=shared)]), tmp_path)
+    modules = {id(again.modules_by_task.of(task).modules[0]) for task in served(module)}
+    assert len(modules) == (1 if shared else len(served(module)))
 
-    one = again.modules_by_task
-    assert (one.of("mood").modules[0] is one.of("same").modules[0]) == shared
-    assert [len(one.of(task).modules) for task in ("mood", "same", "near")] == [1, 1, 2]
+
+def test_reloaded_modules_serve_the_tasks_they_served(tmp_path: Path) -> None:
+    plans = [plan("lhuc", tasks=["near"]), plan("lhuc", shared=True), plan("adapter", tasks=["same", "near"])]
+    again = assert_reloads_to_the_last_bit(make_model(plans), tmp_path).modules_by_task
+    assert again.of("mood").modules[0] is again.of("same").modules[0]
+    assert [len(again.of(task).modules) for task in ("mood", "same", "near")] == [1, 2, 3]
 
 
 def test_a_reloaded_model_is_in_evaluation_mode(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ EQUIPMENT = {
     "plain": [],
     **{name: [plan(name)] for name in TASK_MODULES},
     **{f"shared {name}": [plan(name, shared=True)] for name in TASK_MODULES},
-    "everything at once": [plan(name) for name in TASK_MODULES] + [plan(name, shared=True) for name in TASK_MODULES],
+    "everything at once": [
+        *(plan(name) for name in TASK_MODULES),
+        *(plan(name, shared=True) for name in TASK_MODULES if name != "relational"),  # which stands for the features
+    ],
 }
 
 # ---- two doors

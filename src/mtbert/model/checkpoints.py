@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mtbert.data.tasks import KINDS, Task
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
 from mtbert.model.multitask import MultiTask
 from mtbert.model.shape import Shape
@@ -156,6 +157,19 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
         "modules": [asdict(plan) for plan in model.plans],
     }
     _write_json(description, folder / MODEL)
+
+
+def merged(model: MultiTask, task: str) -> Encoder:
+    """A copy of the encoder with one task's modules in its weights: plain BERT, for save_encoder and that task's head.
+
+    Raises Mistake where a module of the task is not of a form that weights can take.
+    """
+    if task not in model.tasks:
+        raise Mistake(unknown("task", task, model.tasks))
+    encoder = deepcopy(model.encoder)
+    for module in model.modules_by_task.of(task).modules:
+        module.merge_into(encoder)
+    return encoder
 
 
 def _read_shape(folder: Path, dropout: float | None, attention_dropout: float | None) -> Shape:

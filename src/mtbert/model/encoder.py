@@ -37,6 +37,7 @@ class Layer(nn.Module):
         mixed = attend(q, k, v, batch.mask, self.heads, self.attention_dropout if self.training else 0.0)
         update = self.dropout(self.mix_heads(mixed))
         h = self.attention_norm(x + taps.after_attention(update, x, layer, batch))
+        h = taps.after_attention_norm(h, layer, batch)
         update = self.dropout(self.contract(F.gelu(self.expand(h))))
         y: Tensor = self.output_norm(h + taps.after_ffn(update, x, layer, batch))
         return taps.after_layer(y, layer, batch)

@@ -101,6 +101,11 @@ class Cosine(nn.Module):
         _needs_a_score(task, "cosine")
         if task.sequences == 1:
             raise Mistake(f"task '{task.name}': a cosine head compares two texts encoded apart: set `pairs: separate`")
+        if features < 2 * width:
+            raise Mistake(
+                f"task '{task.name}': a cosine head compares the vectors of two texts, and a task module has put one "
+                "vector in their place; use `head: sigmoid` or `head: linear`"
+            )
         self.width = width
 
     def forward(self, features: Tensor) -> Tensor:

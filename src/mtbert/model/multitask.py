@@ -57,5 +57,5 @@ class MultiTask(nn.Module):
         POOLINGS[task.pooling]  # an unknown name is said now, not at the first batch
         if len(task.text) == 2 and task.sequences == 1 and task.segments == "pair" and self.encoder.shape.segments < 2:
             raise Mistake(f"task '{task.name}': this encoder has one segment only; set `segments: zeros`")
-        features = self.modules_by_task.of(task.name).feature_width(feature_width(task, width))
+        features = self.modules_by_task.of(task.name).feature_width(feature_width(task, width), task)
         return HEADS[task.head](task, width, features)

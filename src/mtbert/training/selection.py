@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Annotated
 
+from pydantic import Field, Strict
+
+from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
+from mtbert.model.shape import Shape
 from mtbert.registry import Registry
 
+Selector = Callable[[str], bool]  # whether a parameter of this name learns
 
-def everything(name: str) -> bool:
+
+def everything(shape: Shape) -> Selector:
     """Every parameter."""
-    return True
+    return lambda name: True
 
 
-def heads(name: str) -> bool:
+def heads(shape: Shape) -> Selector:
     """The tasks' heads."""
-    return name.startswith("heads.")
+    return _of_head
 
 
-def modules(name: str) -> bool:
+def modules(shape: Shape) -> Selector:
     """The task modules."""
-    return name.startswith("modules_by_task.")
+    return lambda name: name.startswith("modules_by_task.")
 
 
-SELECTORS: Registry[bool] = Registry("part to train", {"all": everything, "heads": heads, "modules": modules})
+def norms(shape: Shape) -> Selector:
+    """The encoder's LayerNorms, which the tasks share (beside adapters: Houlsby et al., 2019)."""
+    return lambda name: name.startswith("encoder.") and name.split(".")[-2].endswith("_norm")
 
 
-def select(model: MultiTask, parts: Sequence[str], frozen: Collection[str] = ()) -> list[str]:
+def biases(shape: Shape) -> Selector:
+    """The encoder's biases, those of its LayerNorms included (BitFit: Ben Zaken et al., 2022)."""
+    return lambda name: name.startswith("encoder.") and name.endswith(".bias")
+
+
+def layers(
+    shape: Shape, *, which: Annotated[list[Annotated[int, Strict(), Field(ge=0)]], Field(min_length=1)]
+) -> Selector:
+    """Some of the encoder's layers, 0 the first; `{layers: [4, 5]}` for short."""
+    for layer in which:
+        if layer >= shape.layers:
+            raise Mistake(f"there is no layer {layer}: this encoder has layers 0 to {shape.layers - 1}")
+    return lambda name: any(name.startswith(f"encoder.layers.{layer}.") for layer in which)
+
+
+SELECTORS: Registry[Selector] = Registry(
+    "part to train",
+    {"all": everything, "heads": heads, "modules": modules, "norms": norms, "biases": biases, "layers": layers},
+)
+
+
+def select(model: MultiTask, parts: Sequence[Selector], frozen: Collection[str] = ()) -> list[str]:
     """Let these parts learn, but for the names that are `frozen`, and freeze the rest; the names of what learns."""
-    chosen: list[Callable[[str], bool]] = [SELECTORS[part] for part in parts]
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen and any(takes(name) for takes in chosen))
+        parameter.requires_grad_(name not in frozen and any(takes(name) for takes in parts))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def only_heads(names: Sequence[str]) -> bool:
     """Whether nothing in or before the encoder learns, so that what the heads read never changes."""
-    return all(heads(name) for name in names)
+    return all(_of_head(name) for name in names)
+
+
+def _of_head(name: str) -> bool:
+    return name.startswith("heads.")

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
+
+if TYPE_CHECKING:
+    from mtbert.model.encoder import Encoder
 
 QKV = tuple[Tensor, Tensor, Tensor]
 
@@ -25,6 +30,9 @@ class Taps(Protocol):
 
     def after_attention(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
         """Attention's update (S, L, D) before it is added to the layer's input `x` and normalised."""
+
+    def after_attention_norm(self, y: Tensor, layer: int, batch: Batch) -> Tensor:
+        """What the feed-forward network reads (S, L, D), after attention's LayerNorm."""
 
     def after_ffn(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
         """The feed-forward update (S, L, D) before it is added and normalised; `x` is the layer's input."""
@@ -42,11 +50,16 @@ class Taps(Protocol):
 class TaskModule(nn.Module):
     """A module that changes nothing; methods override the taps they use."""
 
+    in_common: tuple[str, ...] = ()  # parameters that all tasks of a recipe's entry share, though each has its module
+
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, layer: int, batch: Batch) -> QKV:
         return q, k, v
 
     def after_attention(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
         return update
+
+    def after_attention_norm(self, y: Tensor, layer: int, batch: Batch) -> Tensor:
+        return y
 
     def after_ffn(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
         return update
@@ -60,9 +73,18 @@ class TaskModule(nn.Module):
     def after_pooling(self, features: Tensor, batch: Batch) -> Tensor:
         return features
 
-    def feature_width(self, width: int) -> int:
-        """How wide after_pooling makes features of this width."""
+    def feature_width(self, width: int, task: Task) -> int:
+        """How wide after_pooling makes features of this width; raises Mistake where it cannot serve the task."""
         return width
+
+    def borrow(self, name: str, parameter: nn.Parameter) -> None:
+        """Use a parameter that stands elsewhere in the model in place of one's own of that name."""
+        delattr(self, name)
+        object.__setattr__(self, name, parameter)  # past torch, which would list and save it a second time
+
+    def merge_into(self, encoder: Encoder) -> None:
+        """Write the module into the weights of an encoder, where that is possible; it is superfluous then."""
+        raise Mistake(f"{type(self).__name__} cannot be merged into the weights of an encoder")
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,11 @@ class Fold:
             update = module.after_attention(update, x, layer, batch)
         return update
 
+    def after_attention_norm(self, y: Tensor, layer: int, batch: Batch) -> Tensor:
+        for module in self.modules:
+            y = module.after_attention_norm(y, layer, batch)
+        return y
+
     def after_ffn(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
         for module in self.modules:
             update = module.after_ffn(update, x, layer, batch)
@@ -111,7 +138,7 @@ class Fold:
             features = module.after_pooling(features, batch)
         return features
 
-    def feature_width(self, width: int) -> int:
+    def feature_width(self, width: int, task: Task) -> int:
         for module in self.modules:
-            width = module.feature_width(width)
+            width = module.feature_width(width, task)
         return width

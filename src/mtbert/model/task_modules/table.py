@@ -8,11 +8,27 @@ from torch import nn
 
 from mtbert.errors import Mistake, unknown
 from mtbert.model.shape import Shape
+from mtbert.model.task_modules.adapters import Adapter
 from mtbert.model.task_modules.base import Fold, ModulePlan, TaskModule
-from mtbert.model.task_modules.vectors import LHUC
+from mtbert.model.task_modules.lora import LoRA
+from mtbert.model.task_modules.pals import LowRank, PALs
+from mtbert.model.task_modules.relational import Relational
+from mtbert.model.task_modules.vectors import LHUC, EmBERT, LayerNorm
 from mtbert.registry import Registry
 
-TASK_MODULES: Registry[TaskModule] = Registry("task module", {"lhuc": LHUC})
+TASK_MODULES: Registry[TaskModule] = Registry(
+    "task module",
+    {
+        "adapter": Adapter,
+        "lhuc": LHUC,
+        "pals": PALs,
+        "low_rank": LowRank,
+        "embert": EmBERT,
+        "relational": Relational,
+        "lora": LoRA,
+        "layer_norm": LayerNorm,
+    },
+)
 
 
 class TaskModules(nn.Module):
@@ -26,6 +42,8 @@ class TaskModules(nn.Module):
             for task in plan.tasks or ():
                 if task not in tasks:
                     raise Mistake(f"task module '{plan.name}': {unknown('task', task, tasks)}")
+        _check_order(plans, tasks)
+        for plan in plans:
             self._add(plan, shape, plan.tasks or tasks)
 
     def of(self, task: str) -> Fold:
@@ -34,10 +52,28 @@ class TaskModules(nn.Module):
 
     def _add(self, plan: ModulePlan, shape: Shape, tasks: Sequence[str]) -> None:
         makers = [tuple(tasks)] if plan.shared else [(task,) for task in tasks]
-        entry = nn.ModuleDict()
+        entry, common = nn.ModuleDict(), nn.ParameterDict()
         for owners in makers:
             module = TASK_MODULES[plan.name](shape, **plan.options)
             entry["shared" if plan.shared else owners[0]] = module
             for task in owners:
                 self._folds[task].append(module)
+            for name in () if plan.shared else module.in_common:
+                common[name] = common[name] if name in common else getattr(module, name)
+                module.borrow(name, common[name])
+        if common:
+            entry["shared"] = common
         self.entries.append(entry)
+
+
+def _check_order(plans: Sequence[ModulePlan], tasks: Sequence[str]) -> None:
+    """Entries follow one another in recipe order; two that nothing tells apart have none."""
+    for index, plan in enumerate(plans):
+        for earlier in plans[:index]:
+            alike = (plan.name, plan.options, plan.shared) == (earlier.name, earlier.options, earlier.shared)
+            both = [task for task in plan.tasks or tasks if task in (earlier.tasks or tasks)]
+            if alike and both:
+                raise Mistake(
+                    f"task module '{plan.name}' stands twice for task '{both[0]}' with nothing to tell which comes "
+                    "first: drop one of the two, or let them differ in an option, `shared` or `tasks`"
+                )
