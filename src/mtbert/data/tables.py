@@ -98,9 +98,7 @@ def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
 
     good = np.setdiff1d(np.arange(len(ids)), bad)
     kept = pa.array(good)
-    return Rows(
-        table.name, ids.take(kept), tuple(cells.take(kept) for cells in texts), labels[good], described
-    )
+    return Rows(table.name, ids.take(kept), tuple(cells.take(kept) for cells in texts), labels[good], described)
 
 
 def read_table(source: Any) -> Table:
