@@ -109,7 +109,7 @@ def _train_apart(recipe: Mapping[str, Any], folder: Path) -> tuple[float, float]
 
 def _main() -> None:
     """The process apart: one line after the first step, and the peak in GiB at the end."""
-    from mtbert.experiment import Silence, train
+    from mtbert.running import Silence, train
     from mtbert.training.trainer import Record
 
     class Watch(Silence):
