@@ -23,8 +23,10 @@ from safetensors.torch import load_file
 import mtbert
 import mtbert.model.checkpoints
 import mtbert.running
+from mtbert.data.batches import Examples
+from mtbert.data.perturbation import perturbed
 from mtbert.errors import Mistake
-from mtbert.experiment import evaluate_run
+from mtbert.experiment import build, evaluate_run
 from mtbert.model.checkpoints import load_model
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import read_recipe
@@ -537,3 +539,15 @@ def test_the_sampler_decides_how_large_batches_are_and_how_much_of_a_task_is_use
     equal, interleaved = (experiment.stage(index).trainer for index in range(2))
     assert [stream.batches_per_pass for stream in equal.streams.values()] == [2, 2, 2]
     assert [stream.batch_size for stream in interleaved.streams.values()] == [3, 7, 7]
+
+
+def test_a_perturbed_evaluation_scores_the_perturbed_dev_rows(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    run = mtbert.train(small_recipe, out=tmp_path / "run")
+    model, tokenizer = load_model(run.part("best"))
+    rows = build(read_recipe(small_recipe)).rows["dev"]
+    changed = {
+        task: Examples.from_rows(model.tasks[task], perturbed(one, 3), tokenizer, model.encoder.shape.positions)
+        for task, one in rows.items()
+    }
+    assert evaluate_run(run.folder, perturbed_by=3) == evaluate(model, changed)
+    assert evaluate_run(run.folder, perturbed_by=3) != evaluate_run(run.folder)

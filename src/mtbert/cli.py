@@ -140,13 +140,16 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="A task to score, once for each; all the run trained by default.")
     ] = None,
     data: DataFolder = None,
+    perturbed_by: Annotated[
+        int | None, typer.Option("--perturbed", metavar="SEED", help="Put typos and changed case into the texts.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's kept model on its dev sets."""
+    """Score a run's kept model on its dev sets, as they are or with typos."""
     from mtbert.console import show_scores
     from mtbert.experiment import evaluate_run
 
-    scores = evaluate_run(run, data, tasks).as_dict()
+    scores = evaluate_run(run, data, tasks, perturbed_by).as_dict()
     if as_json:
         _print_json(scores)
     else:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
+from mtbert.data.perturbation import perturbed
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
@@ -148,14 +149,24 @@ def build(recipe: Recipe) -> Experiment:
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
 
 
-def evaluate_run(folder: str | Path, data: str | Path | None = None, tasks: Sequence[str] | None = None) -> Scores:
-    """Score a run's kept model on the dev sets of these tasks, or of all that the run has trained."""
+def evaluate_run(
+    folder: str | Path,
+    data: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    perturbed_by: int | None = None,
+) -> Scores:
+    """Score a run's kept model on the dev sets of these tasks, or of all that the run has trained.
+
+    With the seed `perturbed_by`, on texts with typos and changed case instead.
+    """
     recipe = _recipe_of(Run.open(folder), data)
     for name in tasks or ():
         if name not in recipe.tasks:
             raise Mistake(unknown("task", name, recipe.tasks))
     model, tokenizer = load_model(Run(folder).part(BEST))
     rows = _read(recipe, tasks or recipe.learned, ["dev"])
+    if perturbed_by is not None:
+        rows = {"dev": {name: perturbed(read, perturbed_by) for name, read in rows["dev"].items()}}
     return evaluate(model.to(best_device()), _examples(recipe, rows, tokenizer, model.encoder.shape.positions)["dev"])
 
 

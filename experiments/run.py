@@ -1,0 +1,135 @@
+"""Compare methods: every row of a grid, with every seed, scored on dev; results are written as they come.
+
+    python experiments/run.py experiments/modules.yaml --data ../shared/data --out runs/modules
+
+A grid names a recipe, overrides common to all rows, seeds, and rows: a name and its overrides (`seeds: N` in a row takes
+the first N seeds only; `apart: true` trains one model a task, each with its share of the steps by training examples).
+What is done already is not done again, so a run that was cut off goes on; several processes may share one folder, each
+takes what no other has begun (remove `*.claim` files after a kill). At the end, and with `--table`, prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import mtbert
+from mtbert.experiment import evaluate_run
+from mtbert.recipe import read_recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
+    given = parser.parse_args()
+    grid = yaml.safe_load(given.grid.read_text(encoding="utf-8"))
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not given.table:
+        for name, row, seed in _runs(grid):
+            _run(grid, given, name, row, seed)
+    _print_table(grid, given.out)
+
+
+def _runs(grid: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int]]:
+    """Seed by seed, so that a run that is cut off has every row at least once."""
+    for number, seed in enumerate(grid["seeds"]):
+        for name, given in grid["rows"].items():
+            row = {"set": given} if isinstance(given, list) else given
+            if number < row.get("seeds", len(grid["seeds"])):
+                yield name, row, seed
+
+
+def _run(grid: Mapping[str, Any], given: argparse.Namespace, name: str, row: Mapping[str, Any], seed: int) -> None:
+    place = given.out / f"{name.replace(' ', '-').replace('/', '-')}-{seed}"
+    result, claim = place.with_suffix(".json"), place.with_suffix(".claim")
+    if result.exists():
+        return
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    recipe = given.grid.parent / grid["recipe"]
+    overrides = [*grid.get("common", []), *row.get("set", []), f"seed={seed}"]
+    started = time.perf_counter()
+    parts = _apart(recipe, overrides, given.data) if row.get("apart") else {"all": overrides}
+    scores: dict[str, Any] = {}
+    perturbed: dict[str, Any] = {}
+    for part, chosen in parts.items():
+        folder = place.with_name(f"{place.name}-{part}")
+        run = mtbert.train(recipe, given.data, folder, chosen, overwrite=True)
+        found = run.scores["dev"]["tasks"]
+        scores |= found if part == "all" else {part: found[part]}
+        if "perturbed" in grid:
+            found = evaluate_run(folder, given.data, perturbed_by=grid["perturbed"]).tasks
+            perturbed |= found if part == "all" else {part: found[part]}
+        for weights in ("best", "last"):
+            shutil.rmtree(folder / weights)
+    seconds = time.perf_counter() - started
+    content = {"row": name, "seed": seed, "overrides": overrides, "seconds": seconds, "dev": scores}
+    content |= {"perturbed": perturbed} if perturbed else {}
+    result.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    claim.unlink()
+    print(f"{name}, seed {seed}: {seconds:.0f} s, overall {_overall(scores):.4f}", flush=True)
+
+
+def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str]]:
+    """One model a task: its overrides, with the task's share of the steps."""
+    read = read_recipe(recipe, overrides, data)
+    steps = read.stages[0].steps
+    assert steps is not None, "models apart share a number of steps: set stages.0.steps"
+    sizes = {task: sum(1 for _ in Path(str(read.source(task, "train"))).open(encoding="utf-8")) for task in read.tasks}
+    total = sum(sizes.values())
+    return {
+        task: [*overrides, f"stages.0.tasks=[{task}]", f"keep={task}", f"stages.0.steps={round(steps * size / total)}"]
+        for task, size in sizes.items()
+    }
+
+
+def _main(metrics: Mapping[str, float]) -> float:
+    return next(iter(metrics.values()))
+
+
+def _overall(scores: Mapping[str, Mapping[str, float]]) -> float:
+    """As mtbert's own: a correlation counts as (r + 1) / 2."""
+    return statistics.mean(
+        (metrics["pearson"] + 1) / 2 if "pearson" in metrics else _main(metrics) for metrics in scores.values()
+    )
+
+
+def _print_table(grid: Mapping[str, Any], out: Path) -> None:
+    """Means over seeds, with the half range between them, as Markdown; rows in the grid's order."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
+    tasks = list(results[0]["dev"]) if results else []
+    robust = "perturbed" in grid
+    head = ["row", "seeds", "overall", *(["overall, perturbed"] if robust else []), *tasks, "seconds a run"]
+    print("| " + " | ".join(head) + " |")
+    print("|---" * len(head) + "|")
+    for name in grid["rows"]:
+        mine = [result for result in results if result["row"] == name]
+        if not mine:
+            continue
+        cells = [_spread([_overall(one["dev"]) for one in mine])]
+        cells += [_spread([_overall(one["perturbed"]) for one in mine])] if robust else []
+        cells += [f"{statistics.mean(_main(one['dev'][task]) for one in mine):.4f}" for task in tasks]
+        seconds = statistics.mean(one["seconds"] for one in mine)
+        print("| " + " | ".join([name, str(len(mine)), *cells, f"{seconds:.0f}"]) + " |")
+
+
+def _spread(values: list[float]) -> str:
+    half = (max(values) - min(values)) / 2
+    return f"{statistics.mean(values):.4f}" + (f" ± {half:.4f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
