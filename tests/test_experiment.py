@@ -27,6 +27,7 @@ from mtbert.errors import Mistake
 from mtbert.experiment import Silence, evaluate_run
 from mtbert.model.checkpoints import load_model
 from mtbert.model.multitask import MultiTask
+from mtbert.recipe import read_recipe
 from mtbert.results.evaluation import Scores, evaluate
 from mtbert.results.runs import Run
 from mtbert.training.trainer import Record
@@ -520,3 +521,18 @@ def test_strange_texts_in_a_delimited_file_keep_their_rows(
     small_recipe["stages"][0] |= {"steps": 2, "tasks": "mood"}
     run = mtbert.train(small_recipe, out=tmp_path / "run")
     assert mtbert.load(run.folder).predict_table("mood", path).ids == ["0", "1", "2", "3", "4"]
+
+
+def test_the_sampler_decides_how_large_batches_are_and_how_much_of_a_task_is_used(
+    small_recipe: dict[str, Any],
+) -> None:
+    mood = Path(small_recipe["data"]) / "mood-train.tsv"
+    mood.write_text("\n".join(mood.read_text().splitlines()[:16]))  # 15 of its 40 rows
+    small_recipe["stages"] = [
+        {"steps": 3, "batch_size": 7, "sampler": "equal_round_robin"},
+        {"steps": 3, "batch_size": 7, "sampler": "interleaved"},
+    ]
+    experiment = mtbert.experiment.build(read_recipe(small_recipe))
+    equal, interleaved = (experiment.stage(index).trainer for index in range(2))
+    assert [stream.batches_per_pass for stream in equal.streams.values()] == [2, 2, 2]
+    assert [stream.batch_size for stream in interleaved.streams.values()] == [3, 7, 7]

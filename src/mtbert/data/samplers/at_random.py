@@ -7,7 +7,9 @@ pass, which may be smaller. An epoch of all these samplers is as many steps as a
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 
@@ -125,13 +127,14 @@ class Weighted(Sampler):
 
 
 def _by_power(examples: Mapping[str, int], power: float) -> dict[str, float]:
-    logarithms = power * np.log(list(examples.values()))
-    scaled = np.exp(logarithms - logarithms.max())  # so that no power overflows
-    return dict(zip(examples, (scaled / scaled.sum()).tolist(), strict=True))
+    largest = max(examples.values())
+    scaled = {task: (count / largest) ** power for task, count in examples.items()}  # no power overflows
+    total = sum(scaled.values())
+    return {task: share / total for task, share in scaled.items()}
 
 
 def _drawn(chances: Mapping[str, float], seed: int, step: int) -> str:
     """One task, the same for the same seed and step."""
-    edges = np.cumsum(list(chances.values()))
+    edges = list(accumulate(chances.values()))
     point = np.random.default_rng([seed, step]).random() * edges[-1]
-    return list(chances)[int(np.searchsorted(edges, point, side="right"))]
+    return list(chances)[bisect_right(edges, point)]

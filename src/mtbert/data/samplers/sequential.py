@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake, unknown
@@ -42,39 +42,46 @@ class EqualSplit(Sampler):
     ) -> None:
         super().__init__(examples, batch_size, seed)
         self.parts = dict.fromkeys(self.tasks, 1) | (self._largest_like_the_next() if parts is None else parts)
+        self._cuts: dict[str, _Cut] = {}
         for task, count in self.parts.items():
             if task not in examples:
                 raise Mistake(unknown("task in `parts` of sampler 'equal_split':", task, examples))
-            size = self._part(task)
-            if (count - 1) * size >= self.batches[task]:
+            batches = self.batches[task]
+            size = -(-batches // count)
+            if (count - 1) * size >= batches:
                 raise Mistake(
-                    f"sampler 'equal_split': the {self.batches[task]} batches of task '{task}' do not fill {count} "
-                    f"parts; they fill {math.ceil(self.batches[task] / size)} parts of {size}"
+                    f"sampler 'equal_split': the {batches} batches of task '{task}' do not fill {count} parts; "
+                    f"they fill {-(-batches // size)} parts of {size}"
                 )
+            self._cuts[task] = _Cut(batches, count, size)
         self.steps_per_epoch = self._begun(1)
 
     def draw(self, step: int, progress: float) -> list[str]:
         # an epoch has a step at least, so epoch `step` begins at `step` or later
         epoch = bisect_right(range(step + 1), step, key=self._begun) - 1
-        turns = {task: self._drawn(task, epoch + 1) - self._drawn(task, epoch) for task in self.tasks}
+        turns = {task: cut.drawn(epoch + 1) - cut.drawn(epoch) for task, cut in self._cuts.items()}
         return [_whose_turn(turns, step - self._begun(epoch))]
 
     def _largest_like_the_next(self) -> dict[str, int]:
         others = [batches for task, batches in self.batches.items() if task != self.largest]
-        return {self.largest: math.ceil(self.batches[self.largest] / max(others))} if others else {}
-
-    def _part(self, task: str) -> int:
-        """Batches in a part of a task."""
-        return math.ceil(self.batches[task] / self.parts[task])
-
-    def _drawn(self, task: str, epoch: int) -> int:
-        """Batches of a task drawn before an epoch."""
-        passes, part = divmod(epoch, self.parts[task])
-        return passes * self.batches[task] + part * self._part(task)
+        return {self.largest: -(-self.batches[self.largest] // max(others))} if others else {}
 
     def _begun(self, epoch: int) -> int:
         """The step at which an epoch begins."""
-        return sum(self._drawn(task, epoch) for task in self.tasks)
+        return sum(cut.drawn(epoch) for cut in self._cuts.values())
+
+
+class _Cut(NamedTuple):
+    """How a task's batches are cut into parts of a size, the last one shorter."""
+
+    batches: int
+    parts: int
+    size: int
+
+    def drawn(self, epoch: int) -> int:
+        """Batches drawn before an epoch."""
+        passes, part = divmod(epoch, self.parts)
+        return passes * self.batches + part * self.size
 
 
 def _whose_turn(turns: Mapping[str, int], step: int) -> str:
