@@ -2,8 +2,8 @@
 
     python experiments/run.py experiments/modules.yaml --data ../shared/data --out runs/modules
 
-A grid names a recipe, overrides common to all rows, seeds, and rows: a name and its overrides (`seeds: N` in a row takes
-the first N seeds only; `apart: true` trains one model a task, each with its share of the steps by training examples).
+A grid names a recipe, overrides common to all rows, seeds, and rows: a name and its overrides (`seeds: N` in a row
+takes the first N seeds only; `apart: true` trains one model a task, each with its share of the steps by training rows).
 What is done already is not done again, so a run that was cut off goes on; several processes may share one folder, each
 takes what no other has begun (remove `*.claim` files after a kill). At the end, and with `--table`, prints the table.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 import mtbert
+from mtbert.data.tables import read_rows
 from mtbert.experiment import evaluate_run
 from mtbert.recipe import read_recipe
 
@@ -88,7 +89,7 @@ def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str
     read = read_recipe(recipe, overrides, data)
     steps = read.stages[0].steps
     assert steps is not None, "models apart share a number of steps: set stages.0.steps"
-    sizes = {task: sum(1 for _ in Path(str(read.source(task, "train"))).open(encoding="utf-8")) for task in read.tasks}
+    sizes = {task: len(read_rows(read.tasks[task], read.source(task, "train"))) for task in read.tasks}
     total = sum(sizes.values())
     return {
         task: [*overrides, f"stages.0.tasks=[{task}]", f"keep={task}", f"stages.0.steps={round(steps * size / total)}"]

@@ -312,6 +312,66 @@ def test_a_rate_for_a_part_that_does_not_learn_is_a_mistake() -> None:
         moves(["heads.mood.output.weight"], rates={"modules": 5})
 
 
+<<<<<<< HEAD
+=======
+# ---- words that rest
+
+
+WORDS = "encoder.word_embedding.weight"
+
+
+def word_gradient(step: int) -> Tensor:
+    """Three of eight words have a gradient; one element of it may be zero."""
+    generator = torch.Generator().manual_seed(200 + step)
+    gradient = torch.zeros(8, 4, dtype=torch.float64)
+    gradient[torch.randperm(8, generator=generator)[:3]] = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    gradient[:, 0] = 0
+    return gradient
+
+
+def test_lazy_words_are_torchs_sparse_adam() -> None:
+    (ours,), (theirs,) = parameters((8, 4)), parameters((8, 4))
+    optimizer = AdamW([(WORDS, ours)], lr=1e-2, form="starter", lazy_words=True)
+    reference = torch.optim.SparseAdam([theirs], lr=1e-2, eps=1e-6)
+    for step in range(30):
+        ours.grad = word_gradient(step)
+        rows = ours.grad.any(dim=1).nonzero().view(-1)
+        theirs.grad = torch.sparse_coo_tensor(rows[None], ours.grad[rows], (8, 4), check_invariants=False)
+        optimizer.step(1.0)
+        reference.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
+def test_lazy_words_leave_unseen_words_and_their_moments_alone() -> None:
+    (value,) = parameters((8, 4))
+    optimizer = AdamW([(WORDS, value)], lr=1e-2, weight_decay=0.1, lazy_words=True)
+    for step in range(10):
+        before = {name: tensor.clone() for name, tensor in (optimizer.state() | {"words": value.detach()}).items()}
+        value.grad = word_gradient(step)
+        unseen, seen = ~value.grad.any(dim=1), value.grad.any(dim=1)
+        optimizer.step(1.0)
+        after = optimizer.state() | {"words": value.detach()}
+        for name in before:
+            if name != f"steps.{WORDS}":
+                assert torch.equal(after[name][unseen], before[name][unseen])
+        assert not torch.equal(value[seen], before["words"][seen])
+
+
+def test_lazy_words_that_are_all_seen_move_as_ever() -> None:
+    (lazy, lazy_other), (eager, eager_other) = parameters((8, 4), (8, 4)), parameters((8, 4), (8, 4))
+    first = AdamW([(WORDS, lazy), ("heads.mood.output.weight", lazy_other)], weight_decay=0.1, lazy_words=True)
+    second = AdamW([(WORDS, eager), ("heads.mood.output.weight", eager_other)], weight_decay=0.1)
+    for step in range(10):
+        for words, other in ((lazy, lazy_other), (eager, eager_other)):
+            words.grad = gradients([words], step)[0]
+            other.grad = word_gradient(step)  # only words rest
+        first.step(1.0, 0.5)
+        second.step(1.0, 0.5)
+    assert torch.equal(lazy, eager)
+    assert torch.equal(lazy_other, eager_other)
+
+
+>>>>>>> samplers
 # ---- every optimizer
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+<<<<<<< HEAD
 from collections.abc import Collection, Iterable, Mapping
+=======
+from collections.abc import Collection, Iterable, Mapping, Sequence
+>>>>>>> samplers
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -19,6 +23,10 @@ CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and 
 # part of the model -> how the names of its parameters begin
 PARTS = {"encoder": "encoder.", "heads": "heads.", "modules": "modules_by_task.", "weighting": "weighting."}
 LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+<<<<<<< HEAD
+=======
+WORDS = "encoder.word_embedding.weight"
+>>>>>>> samplers
 EMBEDDING = re.compile(r"encoder\.\w*embedding\w*\.")
 
 
@@ -51,6 +59,13 @@ class AdamW:
     `rates` multiplies the learning rate of parts of the model: `{heads: 10}`. `layer_decay` multiplies that of each
     layer of the encoder once more than that of the layer above, and that of the embeddings once more than the lowest
     layer's; the topmost layer that learns, the pooler, heads and modules keep theirs (Howard and Ruder, 2018).
+<<<<<<< HEAD
+=======
+
+    `lazy_words` moves only the rows of the word embedding that have a gradient: words that a step does not see rest,
+    moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum. Faster
+    on a CPU; not the same run.
+>>>>>>> samplers
     """
 
     def __init__(
@@ -67,6 +82,10 @@ class AdamW:
         zero_fill: bool = False,
         rates: dict[str, Positive] = {},  # noqa: B006
         layer_decay: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0,
+<<<<<<< HEAD
+=======
+        lazy_words: bool = False,
+>>>>>>> samplers
     ) -> None:
         self.lr = lr
         self.parameters = dict(parameters)
@@ -78,6 +97,7 @@ class AdamW:
         self.correct_bias = correct_bias
         self.form = form
         self.zero_fill = zero_fill
+        self.lazy_words = lazy_words
         self._steps = dict.fromkeys(self.parameters, 0)
         self._means: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
@@ -121,8 +141,20 @@ class AdamW:
         decays = p.ndim > 1 or self.decay_vectors
         decay = lr * self.weight_decay if decays else 0.0
 
-        whole = [tensor.view(-1) for tensor in (p, gradient.contiguous(), self._means[name], self._squares[name])]
-        size = CHUNK if p.device.type == "cpu" else max(p.numel(), 1)
+        tensors = [p, gradient.contiguous(), self._means[name], self._squares[name]]
+        if self.lazy_words and name == WORDS:
+            used = gradient.any(dim=1).nonzero().view(-1)
+            rows = [tensor[used] for tensor in tensors]
+            self._move(rows, rate, epsilon, decay, scale)
+            for tensor, moved in zip(tensors, rows, strict=True):
+                tensor[used] = moved
+        else:
+            self._move(tensors, rate, epsilon, decay, scale)
+
+    def _move(self, tensors: Sequence[Tensor], rate: float, epsilon: float, decay: float, scale: float) -> None:
+        """Parameter, gradient, mean and square of the same shape; all but the gradient change."""
+        size = CHUNK if tensors[0].device.type == "cpu" else max(tensors[0].numel(), 1)
+        whole = [tensor.view(-1) for tensor in tensors]
         for part, g, mean, square in zip(*(torch.split(tensor, size) for tensor in whole), strict=True):
             g = g if scale == 1.0 else g * scale
             mean.mul_(self.first).add_(g, alpha=1 - self.first)
