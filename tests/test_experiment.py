@@ -539,7 +539,6 @@ def test_the_sampler_decides_how_large_batches_are_and_how_much_of_a_task_is_use
     equal, interleaved = (experiment.stage(index).trainer for index in range(2))
     assert [stream.batches_per_pass for stream in equal.streams.values()] == [2, 2, 2]
     assert [stream.batch_size for stream in interleaved.streams.values()] == [3, 7, 7]
-<<<<<<< HEAD
 
 
 def test_a_perturbed_evaluation_scores_the_perturbed_dev_rows(small_recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -552,5 +551,3 @@ def test_a_perturbed_evaluation_scores_the_perturbed_dev_rows(small_recipe: dict
     }
     assert evaluate_run(run.folder, perturbed_by=3) == evaluate(model, changed)
     assert evaluate_run(run.folder, perturbed_by=3) != evaluate_run(run.folder)
-=======
->>>>>>> samplers

@@ -312,8 +312,6 @@ def test_a_rate_for_a_part_that_does_not_learn_is_a_mistake() -> None:
         moves(["heads.mood.output.weight"], rates={"modules": 5})
 
 
-<<<<<<< HEAD
-=======
 # ---- words that rest
 
 
@@ -371,7 +369,6 @@ def test_lazy_words_that_are_all_seen_move_as_ever() -> None:
     assert torch.equal(lazy_other, eager_other)
 
 
->>>>>>> samplers
 # ---- every optimizer
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-<<<<<<< HEAD
-from collections.abc import Collection, Iterable, Mapping
-=======
 from collections.abc import Collection, Iterable, Mapping, Sequence
->>>>>>> samplers
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -23,10 +19,7 @@ CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and 
 # part of the model -> how the names of its parameters begin
 PARTS = {"encoder": "encoder.", "heads": "heads.", "modules": "modules_by_task.", "weighting": "weighting."}
 LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
-<<<<<<< HEAD
-=======
 WORDS = "encoder.word_embedding.weight"
->>>>>>> samplers
 EMBEDDING = re.compile(r"encoder\.\w*embedding\w*\.")
 
 
@@ -59,13 +52,10 @@ class AdamW:
     `rates` multiplies the learning rate of parts of the model: `{heads: 10}`. `layer_decay` multiplies that of each
     layer of the encoder once more than that of the layer above, and that of the embeddings once more than the lowest
     layer's; the topmost layer that learns, the pooler, heads and modules keep theirs (Howard and Ruder, 2018).
-<<<<<<< HEAD
-=======
 
     `lazy_words` moves only the rows of the word embedding that have a gradient: words that a step does not see rest,
     moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum. Faster
     on a CPU; not the same run.
->>>>>>> samplers
     """
 
     def __init__(
@@ -82,10 +72,7 @@ class AdamW:
         zero_fill: bool = False,
         rates: dict[str, Positive] = {},  # noqa: B006
         layer_decay: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0,
-<<<<<<< HEAD
-=======
         lazy_words: bool = False,
->>>>>>> samplers
     ) -> None:
         self.lr = lr
         self.parameters = dict(parameters)
