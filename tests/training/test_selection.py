@@ -105,6 +105,13 @@ def test_layers_are_all_that_stands_in_them(model: MultiTask) -> None:
         assert len(expected) == 12 * len(which)
 
 
+def test_a_task_may_be_named_like_a_norm_or_a_layer() -> None:
+    for part in ("norms", "biases", "layers"):
+        learns = SELECTORS[part](Shape(), **OPTIONS.get(part, {}))
+        assert not learns("heads.my_norm.output.bias")
+        assert not learns("modules_by_task.entries.0.my_norm.up.bias")
+
+
 def test_layer_1_is_not_layer_10() -> None:
     learns = SELECTORS["layers"](Shape(), which=[1])
     assert learns("encoder.layers.1.expand.weight")
