@@ -130,6 +130,20 @@ def test_steps_and_passes_are_those_that_training_takes(small_recipe: dict[str, 
     assert (second.trained, second.frozen) == (heads, total - heads)
 
 
+def test_what_a_stage_trains_and_freezes_is_said_by_part(small_recipe: dict[str, Any]) -> None:
+    stage = small_recipe["stages"][0] | {"steps": 1}
+    small_recipe["modules"] = ["lhuc"]
+    small_recipe["stages"] = [stage | {"train": part} for part in (["heads", "modules"], "all")]
+    first, second = looked(small_recipe).stages
+    # three classes, two classes, and a score read from [u; v; |u - v|]; 2 layers x 16 units for each task
+    heads, modules = 3 * 17 + 2 * 17 + (3 * 16 + 1), 3 * 2 * 16
+    encoder = sum(p.numel() for p in build(read_recipe(small_recipe)).model.encoder.parameters())
+    assert first.trained_parts == {"heads": heads, "modules lhuc": modules}
+    assert first.frozen_parts == {"encoder": encoder}
+    assert second.trained_parts == {"heads": heads, "modules lhuc": modules, "encoder": encoder}
+    assert second.frozen_parts == {}
+
+
 def test_the_first_loss_of_a_fresh_classifier_is_near_that_of_a_guess(small_recipe: dict[str, Any]) -> None:
     (stage,) = looked(small_recipe).stages
     assert stage.first_losses["mood"] == pytest.approx(torch.tensor(3.0).log().item(), abs=0.5)

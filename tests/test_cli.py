@@ -125,6 +125,15 @@ def in_recipe(old: str, new: str) -> Callable[[Path], None]:
     return apply
 
 
+def in_addition(old: str, new: str) -> Callable[[Path], None]:
+    def apply(here: Path) -> None:
+        text = (here / "addition.yaml").read_text()
+        assert old in text
+        (here / "addition.yaml").write_text(text.replace(old, new, 1))
+
+    return apply
+
+
 def line_of(text: str) -> str:
     """Stands for 'recipe.yaml, line N', where N is the line that this text stands on, the last time it does."""
     return f"line of {text}"
@@ -582,6 +591,87 @@ def test_predict_over_its_own_input_is_safe_where_reading_fails(command: Command
     assert path.read_bytes() == before
 
 
+# ---- adding a task
+
+
+@pytest.fixture
+def addition(recipe_file: Path, trained: Path, here: Path) -> Path:
+    """A recipe with a fourth task for the run of the other three."""
+    recipe = yaml.safe_load(recipe_file.read_text())
+    recipe["tasks"] = {"mood_again": recipe["tasks"]["mood"]}
+    del recipe["encoder"]
+    path = here / "addition.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return path
+
+
+def test_add_task_trains_the_new_task_beside_the_old_ones(
+    command: Command, trained: Path, addition: Path, here: Path
+) -> None:
+    said = command("add-task", trained, addition, "stages.0.steps=4", "--out", here / "RUN2", "--quiet")
+    assert said.code == 0
+    assert said.out.endswith(f"run: {here / 'RUN2'}\n")
+    assert said.out.splitlines()[1].startswith("mood_again")
+    for task, name in (("mood", "mood-test.tsv"), ("same", "same-test.csv"), ("near", "near-test.jsonl")):
+        for run in (trained, here / "RUN2"):
+            arguments = ("--task", task, "--input", here / "data" / name, "--output", here / f"{run.name}.csv")
+            assert command("predict", run, *arguments).code == 0
+        assert (here / "RUN.csv").read_bytes() == (here / "RUN2.csv").read_bytes()
+
+    assert set(json.loads(command("evaluate", here / "RUN2", "--json").out)["tasks"]) == {"mood_again"}
+    both = command("evaluate", here / "RUN2", "--task", "mood", "--task", "near", "--json")
+    before = json.loads(command("evaluate", trained, "--json").out)["tasks"]
+    assert json.loads(both.out)["tasks"] == {task: before[task] for task in ("mood", "near")}
+    assert_refused(command("evaluate", here / "RUN2", "--task", "nera"), "unknown task 'nera'; did you mean 'near'?")
+
+
+def test_add_task_resumes_and_overwrites_like_train(
+    command: Command, trained: Path, addition: Path, here: Path
+) -> None:
+    given = ("add-task", trained, addition, "stages.0.steps=4", "--out", here / "RUN2", "--quiet")
+    assert command(*given).code == 0
+    kept = everything(here / "RUN2")
+    assert_refused(command(*given), "already holds a run; --resume")
+    assert everything(here / "RUN2") == kept
+    assert command(*given, "--resume").code == 0
+    assert everything(here / "RUN2") == kept
+    assert json.loads(command(*given, "--overwrite", "--json").out)["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (in_addition("mood_again:", "mood:"), ["line 3: tasks.mood:", "already has a task 'mood'", "mood, same, near"]),
+        (in_addition("tasks:", "encoder: minilm\ntasks:"), ["line 2: encoder: it comes from", "is frozen"]),
+        (in_addition("  batch_size: 8", "  batch_size: 8\n  tasks: [same]"), ["unknown task 'same'", "mood_again"]),
+        (without_file("mood-dev.tsv"), ["there is no file"]),
+    ],
+    ids=["a task of the run", "an encoder", "a stage for an old task", "no data"],
+)
+def test_what_cannot_be_added_is_refused_and_nothing_is_written(
+    command: Command, trained: Path, addition: Path, here: Path, spoil: Callable[[Path], None], parts: list[str]
+) -> None:
+    spoil(here)
+    before = everything(here)
+    assert_refused(command("add-task", trained, addition, "--out", here / "RUN2"), *parts)
+    assert everything(here) == before
+
+
+def test_check_shows_what_add_task_would_train_and_what_is_frozen(
+    command: Command, trained: Path, addition: Path, here: Path
+) -> None:
+    before = everything(here)
+    said = command("check", addition, "--add-to", trained)
+    assert said.code == 0
+    assert everything(here) == before
+    assert re.search(
+        r"trains: head mood_again \(51\); frozen: head mood \(51\), head same .*, head near .*, encoder \([\d,]+\)",
+        said.out,
+    )
+    assert "mood_again train: 40 rows" in said.out
+    assert "near train" not in said.out
+
+
 # ---- looking
 
 
@@ -621,6 +711,17 @@ def test_methods_lists_every_table_and_every_method(command: Command) -> None:
             assert any(re.match(rf"  {re.escape(name)}\s+\S", line) for line in shown)
 
 
+def test_methods_explains_every_one_of_a_name(command: Command) -> None:
+    shown = command("methods", "linear")
+    assert shown.code == 0
+    for part in ("linear (heads)", "linear (schedules)", "warmup  number from 0 to 1; default 0.1", "head: linear"):
+        assert part in shown.out
+    listed = json.loads(command("methods", "linear", "--json").out)
+    assert [one["family"] for one in listed] == ["heads", "schedules"]
+    assert listed[1]["options"]["warmup"]["default"] == 0.1
+    assert_refused(command("methods", "liner"), "unknown method 'liner'; did you mean 'linear'?")
+
+
 def test_every_registry_is_among_the_methods_listed() -> None:
     importlib.import_module("mtbert.check")  # imports all that a recipe can name
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "mtbert"]
@@ -646,7 +747,7 @@ def test_help_imports_nothing_heavy_and_comes_at_once() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 3  # 0.5 s on an idle machine
     assert "HEAVY []" in said.stdout
-    for name in ("demo", "train", "check", "evaluate", "predict", "methods"):
+    for name in ("demo", "train", "add-task", "check", "evaluate", "predict", "methods"):
         assert name in said.stdout
 
 

@@ -21,14 +21,16 @@ import yaml
 from safetensors.torch import load_file
 
 import mtbert
-import mtbert.experiment
 import mtbert.model.checkpoints
+import mtbert.running
 from mtbert.errors import Mistake
-from mtbert.experiment import Silence, evaluate_run
+from mtbert.experiment import evaluate_run
 from mtbert.model.checkpoints import load_model
 from mtbert.model.multitask import MultiTask
+from mtbert.recipe import read_recipe
 from mtbert.results.evaluation import Scores, evaluate
 from mtbert.results.runs import Run
+from mtbert.running import Silence
 from mtbert.training.trainer import Record
 
 
@@ -74,7 +76,7 @@ def rising(monkeypatch: pytest.MonkeyPatch) -> None:
         moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero
         return Scores(found.tasks, dict.fromkeys(found.normalised, moved))
 
-    monkeypatch.setattr(mtbert.experiment, "evaluate", evaluate_moved)
+    monkeypatch.setattr(mtbert.running, "evaluate", evaluate_moved)
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def cut_offs(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
 
     for owner, name in (
         *((Path, "rename"), (Path, "replace")),
-        *((mtbert.experiment, "save_file"), (mtbert.model.checkpoints, "save_file")),
+        *((mtbert.running, "save_file"), (mtbert.model.checkpoints, "save_file")),
     ):
         monkeypatch.setattr(owner, name, before(getattr(owner, name)))
     return taken
@@ -271,7 +273,7 @@ def test_a_process_killed_outright_resumes_to_the_uninterrupted_run(staged: dict
 def test_a_reloaded_model_gives_its_logits_to_the_last_bit(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     kept: list[dict[str, torch.Tensor]] = []
     batches = {}
-    save = mtbert.experiment.save_model
+    save = mtbert.running.save_model
 
     def spy(model: Any, tokenizer: Any, folder: Path) -> None:
         save(model, tokenizer, folder)
@@ -280,10 +282,10 @@ def test_a_reloaded_model_gives_its_logits_to_the_last_bit(small_recipe: dict[st
             kept.append({task: model(batch) for task, batch in batches.items()})
         model.train()
 
-    experiment = mtbert.experiment.build(mtbert.experiment.read_recipe(small_recipe))
+    experiment = mtbert.running.build(mtbert.running.read_recipe(small_recipe))
     batches |= {task: examples.batch(range(12)) for task, examples in experiment.sets["dev"].items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mtbert.experiment, "save_model", spy)
+        patch.setattr(mtbert.running, "save_model", spy)
         run = mtbert.train(small_recipe, out=tmp_path / "run")
     model, _ = load_model(run.folder / "best")
     with torch.inference_mode():
@@ -315,7 +317,7 @@ def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
     mtbert.train(small_recipe, out=tmp_path / "run")
     ours = mtbert.load(tmp_path / "run").model
     theirs = transformers.BertModel.from_pretrained(tmp_path / "run" / "best" / "encoder").eval()
-    examples = mtbert.experiment.build(mtbert.experiment.read_recipe(small_recipe)).sets["dev"]["same"]
+    examples = mtbert.running.build(mtbert.running.read_recipe(small_recipe)).sets["dev"]["same"]
     batch = examples.batch(range(12))
     assert batch.segments.any()
     assert not batch.mask.all()
@@ -337,7 +339,7 @@ def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
 def test_a_disk_that_fills_up_while_saving_leaves_the_last_good_checkpoint(
     staged: dict[str, Any], whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    place = mtbert.model.checkpoints if which == "best" else mtbert.experiment
+    place = mtbert.model.checkpoints if which == "best" else mtbert.running
     save, saves = place.save_file, [0]
 
     def full(state: Any, path: Path, **options: Any) -> None:
@@ -520,3 +522,18 @@ def test_strange_texts_in_a_delimited_file_keep_their_rows(
     small_recipe["stages"][0] |= {"steps": 2, "tasks": "mood"}
     run = mtbert.train(small_recipe, out=tmp_path / "run")
     assert mtbert.load(run.folder).predict_table("mood", path).ids == ["0", "1", "2", "3", "4"]
+
+
+def test_the_sampler_decides_how_large_batches_are_and_how_much_of_a_task_is_used(
+    small_recipe: dict[str, Any],
+) -> None:
+    mood = Path(small_recipe["data"]) / "mood-train.tsv"
+    mood.write_text("\n".join(mood.read_text().splitlines()[:16]))  # 15 of its 40 rows
+    small_recipe["stages"] = [
+        {"steps": 3, "batch_size": 7, "sampler": "equal_round_robin"},
+        {"steps": 3, "batch_size": 7, "sampler": "interleaved"},
+    ]
+    experiment = mtbert.experiment.build(read_recipe(small_recipe))
+    equal, interleaved = (experiment.stage(index).trainer for index in range(2))
+    assert [stream.batches_per_pass for stream in equal.streams.values()] == [2, 2, 2]
+    assert [stream.batch_size for stream in interleaved.streams.values()] == [3, 7, 7]

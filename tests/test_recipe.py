@@ -46,6 +46,7 @@ stages:
 keep: overall
 """
 HOUSE = Path(__file__).parents[1]
+NEEDED = {"weights": {"mood": 1.0, "near": 2.0}}  # options without a default that are not counts
 
 
 def as_dict() -> dict[str, Any]:
@@ -125,7 +126,8 @@ def test_a_method_is_a_name_or_a_name_with_options(
 @pytest.mark.parametrize("family", ["samplers", "schedules", "optimizers", "combiners"])
 def test_every_method_of_a_stage_can_be_named(family: str, tmp_path: Path) -> None:
     for name in TABLES[family]:
-        needed = {option: 1 for option, given in TABLES[family].options(name).items() if given.default is given.empty}
+        options = TABLES[family].options(name)
+        needed = {option: NEEDED[option] for option, given in options.items() if given.default is given.empty}
         stage = {"steps": 1, family[:-1]: {"name": name, **needed}}
         recipe = read_recipe(as_dict() | {"stages": [stage]})
         assert getattr(recipe.stages[0], family[:-1]).name == name

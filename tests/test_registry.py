@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from mtbert.errors import Mistake, unknown
-from mtbert.methods import TABLES, list_methods
+from mtbert.methods import TABLES
 from mtbert.registry import Count, NonNegative, Positive, Registry, Share
 
 
@@ -166,16 +166,6 @@ def test_every_option_has_a_type_and_a_default_that_it_allows(family: str, name:
         if parameter.default is not inspect.Parameter.empty:
             checked = TypeAdapter(parameter.annotation).validate_python(parameter.default, strict=True)
             assert checked == parameter.default, option
-
-
-@pytest.mark.parametrize(("family", "name"), METHODS)
-def test_every_method_says_in_a_line_what_it_is(family: str, name: str) -> None:
-    line = list_methods()[family][name]
-    assert line.removesuffix(".")
-    assert "\n" not in line
-    assert inspect.getdoc(TABLES[family][name])
-    for option in TABLES[family].options(name):
-        assert option in line
 
 
 @pytest.mark.parametrize("family", TABLES)

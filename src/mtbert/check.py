@@ -19,6 +19,7 @@ from mtbert.data.batches import Examples
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.experiment import Experiment
+from mtbert.model.parts import sizes_of
 from mtbert.results.evaluation import evaluate, outputs_of
 
 SHOWN = 3  # parsed examples of each task
@@ -53,6 +54,8 @@ class StageReport:
     first_losses: dict[str, float]
     trained: int  # parameters that learn
     frozen: int
+    trained_parts: dict[str, int]  # the same by part of the model
+    frozen_parts: dict[str, int]
     seconds_per_step: float
     minutes: float  # training and evaluations together
 
@@ -72,7 +75,8 @@ class Report:
 
 def check(experiment: Experiment) -> Report:
     """Look at the data, take a few timed steps of every stage on a model that is then thrown away."""
-    splits = [_split(task, split, experiment) for split in experiment.sets for task in experiment.recipe.tasks.values()]
+    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
+    splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]
@@ -152,14 +156,18 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
             first_losses.setdefault(task, terms["loss"])
     per_step = statistics.mean(seconds[1:] or seconds)
     evaluations = -(-trainer.steps // every)
-    parameters = list(experiment.model.parameters())
+    learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}
+    trained = sizes_of(experiment.model, {name for name in learns if learns[name]})
+    frozen = sizes_of(experiment.model, {name for name in learns if not learns[name]})
     return StageReport(
         index,
         trainer.steps,
         passes,
         first_losses,
-        sum(p.numel() for p in parameters if p.requires_grad),
-        sum(p.numel() for p in parameters if not p.requires_grad),
+        sum(trained.values()),
+        sum(frozen.values()),
+        trained,
+        frozen,
         per_step,
         (once + trainer.steps * per_step + evaluations * evaluation_seconds) / 60,
     )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtbert.errors import Mistake
+
+if TYPE_CHECKING:
+    from mtbert.results.runs import Run
+    from mtbert.running import Listener
 
 app = typer.Typer(
     help="One small BERT, many text tasks: one recipe, one command, one model.",
@@ -27,6 +32,9 @@ DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the d
 BenchRecipe = Annotated[
     Path | None, typer.Option("--recipe", help="What to measure on; recipes/three_tasks.yaml, or else the demo.")
 ]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe's name> by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")]
 Against = Annotated[str, typer.Option("--against", help="The peer.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as stages.0.batch_size=64.")
@@ -56,7 +64,7 @@ def demo(
     """Train the embedded encoder on the embedded three tasks, and use it."""
     import mtbert.demo
 
-    _train(mtbert.demo.RECIPE, out, None, [], resume=False, overwrite=True, quiet=quiet, as_json=False)
+    _follow(lambda told: mtbert.train(mtbert.demo.RECIPE, out=out, overwrite=True, listener=told), quiet)
     model = mtbert.load(out)
     for task, texts in mtbert.demo.QUESTIONS.items():
         for text, answer in zip(texts, model.predict(task, texts), strict=True):
@@ -68,21 +76,43 @@ def demo(
 def train(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe's name> by default.")] = None,
+    out: OutFolder = None,
     data: DataFolder = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a recipe into a run folder."""
-    _train(recipe, out, data, overrides or [], resume=resume, overwrite=overwrite, quiet=quiet, as_json=as_json)
+    import mtbert
+
+    _follow(lambda told: mtbert.train(recipe, data, out, overrides or [], resume, overwrite, told), quiet, as_json)
+
+
+@app.command("add-task")
+def add_task(
+    run: RunFolder,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: OutFolder = None,
+    data: DataFolder = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a recipe's tasks to a run's model, as a new run: what is there stays as it is, to the last bit."""
+    import mtbert
+
+    given = overrides or []
+    _follow(lambda told: mtbert.add_task(run, recipe, data, out, given, resume, overwrite, told), quiet, as_json)
 
 
 @app.command()
 def check(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    add_to: Annotated[Path | None, typer.Option("--add-to", help="A run: look at what add-task would do.")] = None,
     data: DataFolder = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -91,9 +121,12 @@ def check(
     from mtbert.check import check as look
     from mtbert.console import show_report
     from mtbert.experiment import build
+    from mtbert.growth import join
     from mtbert.recipe import read_recipe
 
-    report = look(build(read_recipe(recipe, overrides or [], data)))
+    given = overrides or []
+    read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
+    report = look(build(read))
     if as_json:
         _print_json(report.as_dict())
     else:
@@ -101,12 +134,19 @@ def check(
 
 
 @app.command()
-def evaluate(run: RunFolder, data: DataFolder = None, as_json: AsJson = False) -> None:
+def evaluate(
+    run: RunFolder,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="A task to score, once for each; all the run trained by default.")
+    ] = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Score a run's kept model on its dev sets."""
     from mtbert.console import show_scores
     from mtbert.experiment import evaluate_run
 
-    scores = evaluate_run(run, data).as_dict()
+    scores = evaluate_run(run, data, tasks).as_dict()
     if as_json:
         _print_json(scores)
     else:
@@ -141,15 +181,31 @@ def predict(
 
 
 @app.command()
-def methods(as_json: AsJson = False) -> None:
-    """Every table a recipe can name things from, one line a method."""
-    from mtbert.console import show_methods
-    from mtbert.methods import list_methods
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every table a recipe can name things from, one line a method; or all about one of them."""
+    from mtbert.console import explain, show_methods
+    from mtbert.methods import find_methods, list_methods
 
+    if name is not None:
+        found = find_methods(name)
+        if as_json:
+            _print_json([method.as_dict() for method in found])
+        for method in () if as_json else found:
+            explain(method)
+        return
+    families = list_methods()
     if as_json:
-        _print_json(list_methods())
+        _print_json(
+            {
+                family: {name: method.as_dict() for name, method in by_name.items()}
+                for family, by_name in families.items()
+            }
+        )
     else:
-        show_methods(list_methods())
+        show_methods(families)
 
 
 @bench.command("train")
@@ -224,22 +280,13 @@ def _print_facts(result: Any, as_json: bool) -> None:
         typer.echo(f"{name:<22} {said:.3f}" if isinstance(said, float) else f"{name:<22} {said}")
 
 
-def _train(
-    recipe: Path,
-    out: Path | None,
-    data: Path | None,
-    overrides: list[str],
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def _follow(train: Callable[[Listener | None], Run], quiet: bool, as_json: bool = False) -> None:
+    """Show how training goes and what came of it."""
     from mtbert.console import TrainingProgress, show_scores
-    from mtbert.experiment import train as run_recipe
 
     progress = None if quiet else TrainingProgress()
     try:
-        run = run_recipe(recipe, data, out, overrides, resume, overwrite, progress)
+        run = train(progress)
     finally:
         if progress is not None:
             progress.close()

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from mtbert.check import Report
+from mtbert.methods import Method
+from mtbert.recipe_text import as_line
 from mtbert.results.evaluation import Scores
 from mtbert.training.trainer import Record
 
@@ -98,7 +100,7 @@ def show_report(report: Report, quiet: bool) -> None:
             OUTPUT.print(
                 f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}\n"
                 f"  first losses: {losses}\n"
-                f"  {stage.trained:,} parameters learn, {stage.frozen:,} are frozen\n"
+                f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}\n"
                 f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations"
             )
         OUTPUT.print(f"peak memory of these steps: {report.peak_memory_gib:.1f} GiB")
@@ -108,18 +110,37 @@ def show_report(report: Report, quiet: bool) -> None:
         OUTPUT.print("no problems found")
 
 
-def show_methods(families: Mapping[str, Mapping[str, str]]) -> None:
+def show_methods(families: Mapping[str, Mapping[str, Method]]) -> None:
     """Every table, one line a method."""
     for family, methods in families.items():
         OUTPUT.print(f"[bold]{family}[/bold]")
         width = max((len(name) for name in methods), default=0)
-        for name, line in methods.items():
-            OUTPUT.print(f"  {name:<{width}}  {line}", markup=False)
+        for name, method in methods.items():
+            OUTPUT.print(f"  {name:<{width}}  {method.line}", markup=False)
+
+
+def explain(method: Method) -> None:
+    """One method: its whole docstring, its options, and how a recipe names it."""
+    OUTPUT.print(f"[bold]{method.name}[/bold] ({method.family})\n")
+    OUTPUT.print(method.text, markup=False)
+    if method.options:
+        OUTPUT.print("\noptions")
+        width = max(len(name) for name in method.options)
+        for name, option in method.options.items():
+            usual = "required" if option.required else f"default {as_line(option.default)}"
+            OUTPUT.print(f"  {name:<{width}}  {option.values}; {usual}", markup=False)
+    if method.size:
+        OUTPUT.print(f"\nsize with the defaults: {method.size}")
+    OUTPUT.print(f"\nin a recipe:  {method.example}\n", markup=False)
 
 
 def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     sys.stderr.write(f"error: {message}\n")
+
+
+def _parts(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} ({size:,})" for part, size in sizes.items()) or "nothing"
 
 
 def _short(text: str, room: int = 100) -> str:

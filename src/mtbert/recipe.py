@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from mtbert.data.samplers import SAMPLERS
+from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoders import ENCODERS
@@ -34,7 +34,7 @@ from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
 from mtbert.training.optimizer import OPTIMIZERS
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS
 from mtbert.training.stages import KEEP_RULES
 from mtbert.training.weighting import WEIGHTINGS
@@ -159,11 +159,21 @@ class Stage(BaseModel):
         return self
 
 
+class Base(BaseModel):
+    """The run whose kept model a recipe goes on from, and the tasks that come from it; `mtbert add-task` writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    tasks: Annotated[Names, Field(min_length=1)]
+
+
 class Recipe(BaseModel):
     """Everything a run depends on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    base: Base | None = None
     encoder: Encoder = _default("minilm")
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
@@ -193,6 +203,11 @@ class Recipe(BaseModel):
             for number, stage in enumerate(self.stages)
             for names in ([(task,) for task in stage.tasks or self.tasks] if stage.for_each_task else [None])
         ]
+
+    @property
+    def learned(self) -> list[str]:
+        """The tasks that this recipe trains: all but those of its base."""
+        return [name for name in self.tasks if self.base is None or name not in self.base.tasks]
 
     def source(self, task: str, split: str) -> Any:
         """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
@@ -340,7 +355,7 @@ class _Reader:
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
-        measures = ["overall", "mean", *recipe.tasks]
+        measures = ["overall", "mean", *recipe.learned]
         self._known_measure(recipe.keep, measures, ("keep",))
         for index, stage in enumerate(recipe.stages):
             if index == 0 and stage.keep.name == "threshold":
@@ -349,6 +364,21 @@ class _Reader:
         for name in ("overall", "mean"):
             if name in recipe.tasks:
                 self.problem(("tasks", name), f"'{name}' is a measure of all tasks; give the task another name")
+        if recipe.base is not None:
+            self._base(recipe, recipe.base)
+
+    def _base(self, recipe: Recipe, base: Base) -> None:
+        """Tasks that come from elsewhere are not trained."""
+        self._known_tasks(base.tasks, recipe, ("base", "tasks"))
+        if not recipe.learned:
+            self.problem(("tasks",), f"all of them come from {base.run}: there is none to add")
+        for index, stage in enumerate(recipe.stages):
+            for name in stage.tasks or base.tasks:
+                if name in base.tasks:
+                    message = (
+                        f"'{name}' comes from {base.run} and is frozen (tasks to train: {', '.join(recipe.learned)})"
+                    )
+                    self.problem(("stages", index, "tasks"), message)
 
     def _known_measure(self, name: str, measures: Sequence[str], place: Place) -> None:
         if name not in measures:

@@ -166,6 +166,14 @@ def as_text(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def as_line(content: Any) -> str:
+    """The same in one line: lists and mappings in brackets."""
+    line: str = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**6
+    )
+    return line.removesuffix("...\n").rstrip()  # the mark behind a lone word or number
+
+
 class _Dumper(yaml.SafeDumper):
     """Puts every text in quotes that _Loader or another reader would take for something else."""
 

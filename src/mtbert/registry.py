@@ -83,7 +83,8 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
                 # strict, so that `yes` is no number and "3" no count; integers still pass as floats
                 complete[option] = TypeAdapter(parameter.annotation).validate_python(value, strict=True)
             except ValidationError as error:
-                problem = error.errors()[0]["msg"]
+                first = error.errors()[0]
+                problem = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
                 message = f"{option} of {self.family} '{name}' is {value!r}: {problem[0].lower()}{problem[1:]}"
                 raise OptionMistake(message, option) from None
         return complete

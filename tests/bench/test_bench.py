@@ -16,7 +16,7 @@ from mtbert.experiment import build
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe import read_recipe
 from mtbert.training.gradients import COMBINERS
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 
 
 def test_a_rate_is_the_median_of_sentences_per_second() -> None:

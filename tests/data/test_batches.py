@@ -303,6 +303,33 @@ def test_a_stream_can_be_put_back(tokenizer: Tokenizer) -> None:
     assert drawn(batches, 17) == first[3:]
 
 
+def limited(tokenizer: Tokenizer, limit: int, seed: tuple[int, ...] = (7, 0)) -> Stream:
+    return Stream(made(single(), [random_texts(45, 20, 0)], tokenizer), 4, seed, limit)
+
+
+def rows_of_a_pass(of: Stream) -> list[int]:
+    return list(itertools.chain(*drawn(of, of.batches_per_pass)))
+
+
+def test_a_limited_stream_shows_the_same_examples_in_every_pass_in_another_order(tokenizer: Tokenizer) -> None:
+    batches = limited(tokenizer, 17)
+    assert batches.batches_per_pass == 5
+    first, second = rows_of_a_pass(batches), rows_of_a_pass(batches)
+    assert len(set(first)) == len(first) == 17
+    assert set(second) == set(first) <= set(range(45))
+    assert second != first
+
+
+def test_the_seed_chooses_what_a_limited_stream_shows(tokenizer: Tokenizer) -> None:
+    chosen = [set(rows_of_a_pass(limited(tokenizer, 17, seed))) for seed in ((7, 0), (7, 0), (8, 0), (7, 1))]
+    assert chosen[0] == chosen[1]
+    assert len({frozenset(rows) for rows in chosen}) == 3
+
+
+def test_a_limit_that_is_no_limit_changes_nothing(tokenizer: Tokenizer) -> None:
+    assert drawn(limited(tokenizer, 45), 30) == drawn(stream(tokenizer), 30)
+
+
 def test_streams_depend_on_all_of_their_seed(tokenizer: Tokenizer) -> None:
     orders = [drawn(stream(tokenizer, seed=seed), 12) for seed in ((7, 0), (7, 0), (8, 0), (7, 1))]
     assert orders[0] == orders[1]

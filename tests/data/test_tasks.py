@@ -395,7 +395,7 @@ def test_the_overall_score_is_the_mean_with_pearson_halved_and_raised(
     tasks = {"sentiment": classify(5), "paraphrase": classify(2), "similarity": score()}
     scores = Scores(metrics, {name: tasks[name].normalised(metrics[name]) for name in tasks})
     assert scores.overall == pytest.approx(expected, abs=5e-5)
-    assert scores.by("overall") == scores.overall
+    assert scores.measures["overall"] == scores.overall
 
 
 # ---- settings

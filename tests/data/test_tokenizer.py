@@ -6,6 +6,7 @@ import string
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -198,10 +199,10 @@ def test_the_cache_gives_the_tokens_that_were_computed(
     computed = tokenizer.encode(TEXTS)
     first = tokenizer.encode_once(column(TEXTS))
 
-    def never(self: Tokenizer, texts: Iterable[str]) -> Tokens:
+    def never(self: Tokenizer, texts: Iterable[str]) -> None:
         raise AssertionError("tokenised twice")
 
-    monkeypatch.setattr(Tokenizer, "encode", never)
+    monkeypatch.setattr(Tokenizer, "_encoded", never)
     second = tokenizer.encode_once(column(TEXTS))
     for tokens in (first, second):
         assert each(tokens) == each(computed)
@@ -245,6 +246,15 @@ def test_a_column_without_rows_has_no_tokens(empty: pa.ChunkedArray, cache: Path
     assert len(tokenizer.encode_once(empty)) == 0
 
 
+@pytest.mark.parametrize("size", [1, 3, len(TEXTS), 1000])
+def test_the_cache_is_written_a_chunk_at_a_time(
+    size: int, cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = tokenizer.encode(TEXTS)
+    monkeypatch.setattr("mtbert.data.tokenizer.CHUNK", size)
+    assert each(tokenizer.encode_once(column(TEXTS))) == each(computed)
+
+
 def test_other_tokenizers_have_other_entries(cache: Path, tokenizer: Tokenizer) -> None:
     cased = Tokenizer.from_pieces(VOCABULARY, lowercase=False)
     assert each(tokenizer.encode_once(column(["Film"]))) == [[VOCABULARY.index("film")]]
@@ -252,15 +262,18 @@ def test_other_tokenizers_have_other_entries(cache: Path, tokenizer: Tokenizer) 
 
 
 def test_two_runs_may_write_the_same_tokens(cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = Tokenizer.encode
+    encoded = Tokenizer._encoded
+    times = []
 
-    def overtaken(self: Tokenizer, texts: Iterable[str]) -> Tokens:
-        monkeypatch.setattr(Tokenizer, "encode", encode)
+    def overtaken(self: Tokenizer, texts: Iterable[str]) -> Any:
+        monkeypatch.setattr(Tokenizer, "_encoded", encoded)
         self.encode_once(column(TEXTS))  # another run finishes first
-        return self.encode(texts)
+        times.append(1)
+        return encoded(self, texts)
 
-    monkeypatch.setattr(Tokenizer, "encode", overtaken)
+    monkeypatch.setattr(Tokenizer, "_encoded", overtaken)
     assert each(tokenizer.encode_once(column(TEXTS))) == each(tokenizer.encode(TEXTS))
+    assert times == [1]
     assert len(list(cache.iterdir())) == 1
 
 
@@ -278,6 +291,7 @@ def test_a_run_that_dies_leaves_no_tokens_behind(
         patch.setattr(np, "save", full)
         with pytest.raises(OSError, match="no space"):
             tokenizer.encode_once(column(TEXTS))
+    assert list(cache.iterdir()) == []
     assert each(tokenizer.encode_once(column(TEXTS))) == each(tokenizer.encode(TEXTS))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from mtbert.data.tasks import Classification
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder
+from mtbert.model.devices import autocast
 from mtbert.model.encoder import Encoder
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import Fold, TaskModule
@@ -88,15 +90,78 @@ def test_every_hidden_state_and_the_pooler_equal_transformers(
     assert_same_as_transformers(load_encoder(publish(bert, tmp_path)).eval(), bert, batch)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_configurations_equal_transformers(seed: int, side: str, tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    heads, longest = draw.randint(1, 6), draw.choice([1, 2, 30, 128, 512])
+    bert = tiny_bert(
+        num_hidden_layers=draw.randint(1, 5),
+        num_attention_heads=heads,
+        hidden_size=heads * draw.randint(2, 20),
+        intermediate_size=draw.randint(1, 90),
+        type_vocab_size=draw.randint(1, 4),
+        max_position_embeddings=512,
+    )
+    lengths = [longest, *(draw.randint(1, longest) for _ in range(draw.randint(0, 4)))]
+    batch = make_batch("any", lengths, segments=bert.config.type_vocab_size, seed=seed)
+
+    encoder = load_encoder(publish(bert, tmp_path)).eval()
+    assert_same_as_transformers(encoder, bert, padded_left(batch) if side == "left" else batch)
+
+
 @needs_minilm
-def test_minilm_equals_transformers_on_real_weights() -> None:
-    encoder, tokenizer = load_encoder(MINILM).eval(), Tokenizer.from_folder(MINILM)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_minilm_equals_transformers_on_real_weights(side: str) -> None:
+    encoder, batch = minilm_and_pairs()
     bert = transformers.BertModel.from_pretrained(MINILM, attn_implementation="eager").eval()
+    assert_same_as_transformers(encoder, bert, padded_left(batch) if side == "left" else batch)
+
+
+@needs_minilm
+def test_minilm_in_bfloat16_stays_within_two_hundredths_of_transformers_in_float32() -> None:
+    encoder, batch = minilm_and_pairs()
+    bert = transformers.BertModel.from_pretrained(MINILM, attn_implementation="eager").eval()
+    with torch.no_grad():
+        theirs = ask(bert, batch)
+        with autocast(torch.device("cpu"), torch.bfloat16):
+            ours = states_of(encoder, batch)
+            pooled = encoder.pool(ours[-1][:, 0])
+
+    errors = [
+        relative_error(mine[batch.mask], other[batch.mask])
+        for mine, other in zip(ours, theirs.hidden_states, strict=True)
+    ]
+    assert max(errors) < 2e-2, errors
+    assert max(errors) > 1e-4  # it was bfloat16
+    assert relative_error(pooled, theirs.pooler_output) < 2e-2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bfloat16_is_no_further_from_float32_than_that_of_transformers(seed: int, tmp_path: Path) -> None:
+    bert = tiny_bert(seed=seed)
+    encoder, batch = load_encoder(publish(bert, tmp_path)).eval(), make_batch("any", (9, 4, 1, 20), seed=seed)
+    with torch.no_grad():
+        exact = ask(bert, batch).last_hidden_state[batch.mask]
+        with autocast(torch.device("cpu"), torch.bfloat16):
+            theirs = ask(bert, batch).last_hidden_state[batch.mask]
+            ours = states_of(encoder, batch)[-1][batch.mask]
+
+    assert relative_error(ours, exact) < max(2e-2, 2 * relative_error(theirs, exact))
+
+
+def minilm_and_pairs() -> tuple[Encoder, Batch]:
+    """The published encoder, and pairs of strange and long texts."""
+    encoder, tokenizer = load_encoder(MINILM).eval(), Tokenizer.from_folder(MINILM)
     pair = Classification(name="pair", text=["a", "b"], label="x", classes=2)
     texts = [*SENTENCES, "A man is eating food. " * 20]
     examples = Examples.from_texts(pair, [texts, texts[::-1]], tokenizer, encoder.shape.positions)
+    return encoder, examples.batch(range(len(examples)))
 
-    assert_same_as_transformers(encoder, bert, examples.batch(range(len(examples))))
+
+def padded_left(batch: Batch) -> Batch:
+    """The same sequences with their padding in front; positions count from the row's first column, as BERT's do."""
+    return replace(batch, tokens=batch.tokens.flip(1), segments=batch.segments.flip(1), mask=batch.mask.flip(1))
 
 
 @pytest.mark.parametrize("lengths", [(4,), (7, 1, 4)], ids=str)

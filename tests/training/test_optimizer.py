@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mtbert.errors import Mistake
+from mtbert.experiment import build
+from mtbert.recipe import read_recipe
 from mtbert.training.optimizer import OPTIMIZERS, AdamW, Optimizer
 
 COURSE = torch.tensor([[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]])
@@ -196,6 +200,116 @@ def test_zero_fill_keeps_an_idle_parameter_moving_on_its_momentum() -> None:
         reference.step()
         assert not torch.equal(values[0], before)
     torch.testing.assert_close(values[0], theirs[0], atol=1e-12, rtol=0)
+
+
+# ---- rates of parts
+
+
+NAMES = [
+    "encoder.word_embedding.weight",
+    "encoder.embedding_norm.weight",
+    *(f"encoder.layers.{layer}.{part}.weight" for layer in range(12) for part in ("to_qkv", "output_norm")),
+    "encoder.pooler.weight",
+    "heads.mood.output.weight",
+    "modules_by_task.entries.0.mood.gains",
+    "weighting.mood",
+]
+
+
+def moves(names: list[str], **options: Any) -> dict[str, float]:
+    """How far the first step moves each parameter, in learning rates: Adam's first step has the size of the rate."""
+    values = {name: nn.Parameter(torch.zeros(2, dtype=torch.float64)) for name in names}
+    for p in values.values():
+        p.grad = torch.tensor([1e3, -1e3], dtype=torch.float64)
+    OPTIMIZERS["adamw"](values.items(), **OPTIMIZERS.complete("adamw", {"lr": 1e-3, **options})).step(0.5)
+    assert all(p[0] == -p[1] for p in values.values())
+    return {name: p[1].item() / 0.5e-3 for name, p in values.items()}
+
+
+def test_without_rates_every_parameter_moves_by_the_learning_rate() -> None:
+    assert moves(NAMES) == pytest.approx(dict.fromkeys(NAMES, 1.0))
+
+
+def test_rates_multiply_the_learning_rate_of_parts() -> None:
+    found = moves(NAMES, rates={"heads": 10, "modules": 5.0, "encoder": 0.5, "weighting": 100})
+    prefixes = {"heads.": 10.0, "modules_by_task.": 5.0, "encoder.": 0.5, "weighting.": 100.0}
+    expected = {name: rate for name in NAMES for prefix, rate in prefixes.items() if name.startswith(prefix)}
+    assert found == pytest.approx(expected)
+
+
+def test_layer_decay_slows_each_layer_down_by_one_more_factor_than_the_layer_above() -> None:
+    found = moves(NAMES, layer_decay=0.8)
+    for layer in range(12):
+        for part in ("to_qkv", "output_norm"):
+            assert found[f"encoder.layers.{layer}.{part}.weight"] == pytest.approx(0.8 ** (11 - layer))
+    assert found["encoder.word_embedding.weight"] == pytest.approx(0.8**12)
+    assert found["encoder.embedding_norm.weight"] == pytest.approx(0.8**12)
+    assert [found[name] for name in NAMES[-4:]] == pytest.approx([1.0] * 4)
+
+
+def test_layer_decay_counts_from_the_topmost_layer_that_learns() -> None:
+    found = moves([f"encoder.layers.{layer}.expand.bias" for layer in (0, 1, 2)], layer_decay=0.5)
+    assert list(found.values()) == pytest.approx([0.25, 0.5, 1.0])
+
+
+def test_rates_and_layer_decay_multiply() -> None:
+    found = moves(NAMES, rates={"encoder": 0.1, "heads": 3}, layer_decay=0.5)
+    assert found["encoder.layers.10.to_qkv.weight"] == pytest.approx(0.05)
+    assert found["heads.mood.output.weight"] == pytest.approx(3)
+
+
+def test_every_parameter_of_a_recipes_model_has_the_rate_of_its_part(small_recipe: dict[str, Any]) -> None:
+    small_recipe["modules"] = [{"name": "lhuc"}]
+    small_recipe["stages"][0]["optimizer"] = {"rates": {"encoder": 2, "heads": 3, "modules": 5}, "layer_decay": 0.5}
+    factors = build(read_recipe(small_recipe)).stage(0).trainer.optimizer.factors
+    by_beginning = {
+        "encoder.layers.1.": 2,
+        "encoder.layers.0.": 1,
+        "encoder.word_embedding": 0.5,
+        "encoder.position_embedding": 0.5,
+        "encoder.segment_embedding": 0.5,
+        "encoder.embedding_norm": 0.5,
+        "encoder.pooler.": 2,
+        "heads.": 3,
+        "modules_by_task.": 5,
+    }
+    for beginning, rate in by_beginning.items():
+        assert {factor for name, factor in factors.items() if name.startswith(beginning)} == {rate}
+    assert all(name.startswith(tuple(by_beginning)) for name in factors)
+
+
+def test_parts_with_rates_are_torchs_parameter_groups() -> None:
+    names = ["encoder.layers.0.expand.weight", "encoder.layers.1.expand.weight", "heads.mood.output.weight"]
+    ours, theirs = (parameters((4, 3), (3, 4), (5, 2)) for _ in range(2))
+    optimizer = AdamW(zip(names, ours, strict=True), lr=1e-2, weight_decay=0.3, rates={"heads": 4.0}, layer_decay=0.25)
+    groups = [{"params": [p], "lr": lr} for p, lr in zip(theirs, (0.25e-2, 1e-2, 4e-2), strict=True)]
+    reference = torch.optim.AdamW(groups, eps=1e-6, weight_decay=0.3)
+    for step in range(20):
+        give(ours, step)
+        give(theirs, step)
+        optimizer.step(1.0)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rates": {"head": 10}}, r"'head'; did you mean 'heads'\? \(valid: encoder, heads, modules, weighting\)"),
+        ({"rates": {"heads": 0}}, "rates of optimizer 'adamw'"),
+        ({"layer_decay": 0}, "layer_decay of optimizer 'adamw' is 0"),
+        ({"layer_decay": 1.1}, "layer_decay of optimizer 'adamw' is 1.1"),
+    ],
+)
+def test_rates_that_make_no_sense_are_a_mistake(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Mistake, match=message):
+        moves(NAMES, **options)
+
+
+def test_a_rate_for_a_part_that_does_not_learn_is_a_mistake() -> None:
+    with pytest.raises(Mistake, match="names 'modules', of which nothing learns"):
+        moves(["heads.mood.output.weight"], rates={"modules": 5})
 
 
 # ---- every optimizer

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mtbert
-import mtbert.experiment
+import mtbert.running
 from mtbert.errors import Mistake
 from mtbert.results.evaluation import Scores
 from mtbert.training.stages import KEEP_RULES, Keeper, KeepRule
@@ -138,7 +138,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: list[tuple[float, float, f
         values = dict(zip(("mood", "same", "near"), next(coming), strict=True))
         return Scores({name: {"metric": value} for name, value in values.items()}, values)
 
-    monkeypatch.setattr(mtbert.experiment, "evaluate", evaluate)
+    monkeypatch.setattr(mtbert.running, "evaluate", evaluate)
 
 
 SCRIPT = [(0.30, 0.5, 0.6), (0.35, 0.5, 0.7), (0.20, 0.9, 0.8), (0.40, 0.4, 0.3)]

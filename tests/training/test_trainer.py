@@ -14,8 +14,9 @@ from torch import Tensor
 import mtbert
 from mtbert.data.tasks import Classification
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment, Silence, build
+from mtbert.experiment import Experiment, build
 from mtbert.recipe import read_recipe
+from mtbert.running import Silence
 from mtbert.training.objective import Objective
 from mtbert.training.trainer import Record, Trainer
 from mtbert.training.weighting import Fixed

@@ -12,7 +12,7 @@ from mtbert.experiment import build
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe import read_recipe
 from mtbert.training.gradients import COMBINERS
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 
 
 def bench_methods(recipe: str | Path | Mapping[str, Any], data: str | Path | None, steps: int) -> dict[str, float]:

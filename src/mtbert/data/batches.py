@@ -183,19 +183,24 @@ class Examples:
 class Stream:
     """Batches of one task without end, as a function of how many have been drawn.
 
-    Every pass is a new shuffle, cut into buckets of similar length. `position` is the whole state.
+    Every pass is a new shuffle, cut into buckets of similar length. `position` is the whole state. With a `limit` all
+    passes are over the same so many examples, chosen once by the seed.
     """
 
-    def __init__(self, examples: ExampleSet, batch_size: int, seed: Sequence[int]) -> None:
+    def __init__(self, examples: ExampleSet, batch_size: int, seed: Sequence[int], limit: int | None = None) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.position = 0
         self._seed = list(seed)
+        self._rows = np.arange(len(examples))
+        if limit is not None and limit < len(examples):
+            # numpy takes a seed [a] for [a, 0]: without the 1 this would be the first pass's shuffle
+            self._rows = np.random.default_rng([*seed, 0, 1]).permutation(self._rows)[:limit]
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     @property
     def batches_per_pass(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return -(-len(self._rows) // self.batch_size)
 
     def draw(self) -> Batch:
         """The next batch."""
@@ -206,7 +211,7 @@ class Stream:
         return self.examples.batch(self._plan[1][index])
 
     def _bucketed(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        order = generator.permutation(len(self.examples))
+        order = generator.permutation(self._rows)
         chunk = self.batch_size * BUCKET
         batches = []
         for start in range(0, len(order), chunk):

@@ -23,6 +23,8 @@ from mtbert.data.tasks import Task
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Registry
 
+BLOCK = 100_000  # texts looked at together where that takes a copy of them
+
 
 @dataclass(frozen=True)
 class Table:
@@ -48,13 +50,18 @@ class Rows:
     """What one task reads of one table: N ids, one or two columns of N texts, N labels."""
 
     name: str
-    ids: list[str]
+    id_cells: pa.ChunkedArray  # as in the table; training does not read them
     texts: tuple[pa.ChunkedArray, ...]
     labels: NDArray[np.float64] | None
     skipped: list[str]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.id_cells)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids as text, the rows' numbers from 0 on where the table has none."""
+        return [str(value) for value in self.id_cells.to_pylist()]
 
 
 def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
@@ -91,9 +98,7 @@ def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
 
     good = np.setdiff1d(np.arange(len(ids)), bad)
     kept = pa.array(good)
-    return Rows(
-        table.name, [ids[row] for row in good], tuple(cells.take(kept) for cells in texts), labels[good], described
-    )
+    return Rows(table.name, ids.take(kept), tuple(cells.take(kept) for cells in texts), labels[good], described)
 
 
 def read_table(source: Any) -> Table:
@@ -282,10 +287,10 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
     return True
 
 
-def _ids(table: Table, column: str | None) -> list[str]:
+def _ids(table: Table, column: str | None) -> pa.ChunkedArray:
     if column is None and "id" not in table.columns.column_names:
-        return [str(row) for row in range(table.columns.num_rows)]
-    return [str(value) for value in table.column(column or "id", "the id").to_pylist()]
+        return pa.chunked_array([np.arange(table.columns.num_rows)])
+    return table.column(column or "id", "the id")
 
 
 def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
@@ -315,8 +320,11 @@ def _shown(cell: Any) -> str | None:
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:
-    blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(cells.fill_null("")), "")
-    return [int(row) for row in np.flatnonzero(blank.to_numpy())]
+    empty: list[int] = []
+    for start in range(0, len(cells), BLOCK):  # trimming copies
+        blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(cells.slice(start, BLOCK).fill_null("")), "")
+        empty += [start + int(row) for row in np.flatnonzero(blank.to_numpy())]
+    return empty
 
 
 FORMATS: Registry[Table] = Registry(

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -86,21 +86,18 @@ class Tokenizer:
 
     def encode(self, texts: Iterable[str]) -> Tokens:
         """Tokenise N texts, a chunk at a time."""
-        flat: list[NDArray[np.int32]] = []
-        lengths: list[int] = []
-        for chunk in _chunks(texts):
-            encoded = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-            flat.extend(np.array(one.ids, dtype=np.int32) for one in encoded)
-            lengths.extend(len(one.ids) for one in encoded)
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-        return Tokens(np.concatenate([np.empty(0, np.int32), *flat]), starts)
+        flat, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        for ids, counts in self._encoded(texts):
+            flat.append(ids)
+            lengths.append(counts)
+        return Tokens(np.concatenate(flat), _starts(lengths))
 
     def encode_once(self, column: pa.ChunkedArray) -> Tokens:
         """Tokenise a column of texts the first time it is seen; memory-map what the cache holds afterwards."""
         folder = cache_folder() / "tokens" / self._fingerprint(column)
         if not folder.exists():
-            texts = (text for chunk in column.chunks for text in chunk.to_pylist())
-            _write(self.encode(texts), folder)
+            texts = (text for start in range(0, len(column), CHUNK) for text in column.slice(start, CHUNK).to_pylist())
+            _write(self._encoded(texts), folder)
         return Tokens(np.load(folder / "flat.npy", mmap_mode="r"), np.load(folder / "starts.npy"))
 
     @property
@@ -117,6 +114,13 @@ class Tokenizer:
         """Tokens as a readable text."""
         return self._tokenizer.decode(ids.tolist(), skip_special_tokens=False)
 
+    def _encoded(self, texts: Iterable[str]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """The tokens of a chunk of texts, end to end, and how many each text has."""
+        for chunk in _chunks(texts):
+            ids = [one.ids for one in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)]
+            counts = np.fromiter(map(len, ids), np.int64, len(ids))
+            yield np.fromiter(chain.from_iterable(ids), np.int32, int(counts.sum())), counts
+
     def _special(self, token: str) -> int:
         index = self._tokenizer.token_to_id(token)
         if index is None:
@@ -126,12 +130,11 @@ class Tokenizer:
     def _fingerprint(self, column: pa.ChunkedArray) -> str:
         digest = hashlib.sha256(self.definition.encode())
         digest.update(tokenizers.__version__.encode())
-        # contents and lengths, the same however Arrow has cut the column into chunks
-        texts = column.cast(pa.large_string()).combine_chunks()
-        _, offsets, contents = texts.buffers()
-        starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        digest.update(np.diff(starts).tobytes())
-        digest.update(memoryview(contents)[starts[0] : starts[-1]])
+        # lengths and contents, the same however Arrow has cut the column into chunks, and none copied
+        for lengths, _ in map(_lengths_and_contents, column.chunks):
+            digest.update(lengths.data)
+        for _, contents in map(_lengths_and_contents, column.chunks):
+            digest.update(contents)
         return digest.hexdigest()[:32]
 
 
@@ -148,17 +151,50 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _write(tokens: Tokens, folder: Path) -> None:
+def _lengths_and_contents(texts: pa.Array) -> tuple[NDArray[np.int64], memoryview]:
+    """How many bytes each text has, and all of them end to end."""
+    large = texts.cast(pa.large_string())
+    _, offsets, contents = large.buffers()
+    if not len(large):
+        return np.empty(0, np.int64), memoryview(b"")
+    starts = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1]
+    return np.diff(starts), memoryview(contents)[starts[0] : starts[-1]]
+
+
+def _write(encoded: Iterable[tuple[NDArray[np.int32], NDArray[np.int64]]], folder: Path) -> None:
+    """Write tokens as they come; the folder is there as soon as it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    np.save(unfinished / "flat.npy", tokens.flat)
-    np.save(unfinished / "starts.npy", tokens.starts)
+    try:
+        lengths = [np.empty(0, np.int64)]
+        with (unfinished / "flat.npy").open("wb") as file:
+            _write_header(file, 0)
+            for ids, counts in encoded:
+                file.write(ids.data)
+                lengths.append(counts)
+            file.seek(0)
+            _write_header(file, sum(int(counts.sum()) for counts in lengths))
+        np.save(unfinished / "starts.npy", _starts(lengths))
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
     try:
         unfinished.rename(folder)
     except OSError:  # another run has written the same tokens in the meantime
         shutil.rmtree(unfinished)
         if not folder.exists():
             raise
+
+
+def _write_header(file: BinaryIO, count: int) -> None:
+    """The header of a NumPy file of so many tokens; numpy leaves room in it for any count."""
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, description)
+
+
+def _starts(lengths: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    starts: NDArray[np.int64] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    return starts
 
 
 def _lowercase(folder: Path) -> bool:

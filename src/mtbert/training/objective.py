@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, unknown
 from mtbert.model.frozen import AnyModel
-from mtbert.training.regularizers import CleanPass, Regularizer
+from mtbert.model.multitask import MultiTask
+from mtbert.training.regularizers.base import Regularizer
+from mtbert.training.regularizers.passes import Passes, random_state, replaying
 from mtbert.training.state import Stateful, gather, scatter
 from mtbert.training.weighting import Weighting
 
@@ -27,7 +29,7 @@ class Objective:
     """weighting(loss of the batch) + penalties.
 
     The loss of a batch is the mean over its examples; with a `divisor` their sum over that number instead, so that
-    small batches count for less.
+    small batches count for less. Raises Mistake where a regularizer does not fit the model or its tasks.
     """
 
     def __init__(
@@ -41,26 +43,53 @@ class Objective:
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisor = divisor
+        for name, one in regularizers.items():
+            for task in one.tasks or ():
+                if task not in model.tasks:
+                    raise Mistake(f"regularizer '{name}': {unknown('task', task, model.tasks)}")
+            one.check(self._encoding)
 
     def __call__(self, batch: Batch, progress: float) -> Loss:
         """The loss of one batch; raises Mistake where it has no labels."""
-        embeddings = self.model.embed(batch)
-        clean = CleanPass(embeddings, self.model.resume(embeddings, batch))
-        terms = {"loss": self._task_loss(batch, clean.outputs)}
-        terms |= {name: one.penalty(self.model, batch, clean, progress) for name, one in self.regularizers.items()}
-        total = self.weighting(batch.task, terms["loss"])
-        total = total + sum(value for name, value in terms.items() if name != "loss")
-        return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
+        loss, penalties = self._terms(batch, progress)
+        total = sum(penalties.values(), self.weighting(batch.task, loss))
+        return Loss(total, {name: float(value.detach()) for name, value in {"loss": loss, **penalties}.items()})
+
+    @property
+    def scored(self) -> AnyModel:
+        """The model to evaluate and keep: the one that learns, or its average where a regularizer says so."""
+        for one in self.regularizers.values():
+            scored = one.scored(self._encoding)
+            if scored is not self.model:
+                return scored
+        return self.model
+
+    def gradient_shares(self, batch: Batch, progress: float) -> dict[str, float]:
+        """How much of the batch's gradient comes of each term: its norm as a share of the sum of all terms' norms.
+
+        Leaves no trace: neither gradients nor the random state nor the weighting change. Costs a step, and one more
+        backward pass a penalty.
+        """
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        device = batch.tokens.device
+        remembered = {name: tensor.clone() for name, tensor in self.weighting.state().items()}
+        with replaying(random_state(device), device):
+            loss, penalties = self._terms(batch, progress)
+            terms = {"loss": self.weighting(batch.task, loss), **penalties}
+            norms = {name: _gradient_norm(term, learning) for name, term in terms.items()}
+        self.weighting.load(remembered)
+        whole = sum(norms.values())
+        return {name: norm / whole if whole else 0.0 for name, norm in norms.items()}
 
     def start(self) -> None:
         """The stage begins with the model as it is now."""
         for one in self.regularizers.values():
-            one.start(self.model)
+            one.start(self._encoding)
 
     def after_step(self, batches: Sequence[Batch], progress: float) -> None:
         """The optimizer has moved the model on these batches."""
         for one in self.regularizers.values():
-            one.after_step(self.model, progress)
+            one.after_step(self._encoding, progress)
         self.weighting.after_step(lambda: self._losses_again(batches))
 
     def state(self) -> dict[str, Tensor]:
@@ -68,12 +97,28 @@ class Objective:
         return gather(self._parts)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Go on from a state; the stage has begun."""
         scatter(self._parts, state)
 
     @property
     def _parts(self) -> dict[str, Stateful]:
         return {"weighting": self.weighting, **self.regularizers}
+
+    @property
+    def _encoding(self) -> MultiTask:
+        """The model, of which penalties need the encoder."""
+        if not isinstance(self.model, MultiTask):
+            raise Mistake("regularizers need the encoder, not features computed once: set `cache_features: false`")
+        return self.model
+
+    def _terms(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The unweighted loss and the weighted penalties, each with its graph."""
+        penalising = {name: one for name, one in self.regularizers.items() if one.applies_to(batch.task)}
+        if not penalising:
+            return self._task_loss(batch, self.model(batch)), {}
+        passes = Passes(self._encoding, batch)
+        loss = self._task_loss(batch, passes.clean.outputs)
+        return loss, {name: one(passes, progress) for name, one in penalising.items()}
 
     def _task_loss(self, batch: Batch, outputs: Tensor) -> Tensor:
         if batch.targets is None:
@@ -84,3 +129,10 @@ class Objective:
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         return {batch.task: self._task_loss(batch, self.model(batch)) for batch in batches}
+
+
+def _gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> float:
+    if not term.requires_grad:
+        return 0.0  # a penalty that is constant on this task
+    gradients = torch.autograd.grad(term, list(parameters), retain_graph=True, allow_unused=True)
+    return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))

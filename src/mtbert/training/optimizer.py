@@ -1,18 +1,25 @@
-"""AdamW, and which parameters decay."""
+"""AdamW, which parameters decay, and how fast each part of the model learns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, Strict
 from torch import Tensor, nn
 
+from mtbert.errors import Mistake, unknown
 from mtbert.registry import NonNegative, Positive, Registry, Share
 
 CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
+
+# part of the model -> how the names of its parameters begin
+PARTS = {"encoder": "encoder.", "heads": "heads.", "modules": "modules_by_task.", "weighting": "weighting."}
+LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+EMBEDDING = re.compile(r"encoder\.\w*embedding\w*\.")
 
 
 class Optimizer(Protocol):
@@ -40,6 +47,10 @@ class AdamW:
     starter code) before it. Each parameter counts its own steps and rests while it has no gradient; `zero_fill` takes a
     missing gradient for zero instead, as old versions of torch did: idle heads then keep moving on their momentum.
     Weight decay leaves vectors (biases, LayerNorms, gains) alone unless `decay_vectors` is set.
+
+    `rates` multiplies the learning rate of parts of the model: `{heads: 10}`. `layer_decay` multiplies that of each
+    layer of the encoder once more than that of the layer above, and that of the embeddings once more than the lowest
+    layer's; the topmost layer that learns, the pooler, heads and modules keep theirs (Howard and Ruder, 2018).
     """
 
     def __init__(
@@ -54,9 +65,12 @@ class AdamW:
         correct_bias: bool = True,
         form: Literal["torch", "starter"] = "torch",
         zero_fill: bool = False,
+        rates: dict[str, Positive] = {},  # noqa: B006
+        layer_decay: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0,
     ) -> None:
         self.lr = lr
         self.parameters = dict(parameters)
+        self.factors = _factors(self.parameters, rates, layer_decay)
         self.first, self.second = betas
         self.epsilon = epsilon
         self.weight_decay = weight_decay
@@ -78,7 +92,7 @@ class AdamW:
                 self._means[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
                 self._squares[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             self._steps[name] += 1
-            self._update(p, gradient, name, self.lr * factor, scale)
+            self._update(p, gradient, name, self.lr * factor * self.factors[name], scale)
 
     def clear(self) -> None:
         for p in self.parameters.values():
@@ -119,6 +133,26 @@ class AdamW:
                 part.add_(torch.div(mean, denominator).mul_(-rate).add_(part, alpha=-decay))
             else:
                 part.addcdiv_(mean, denominator, value=-rate)
+
+
+def _factors(names: Collection[str], rates: Mapping[str, float], layer_decay: float) -> dict[str, float]:
+    """Name of a parameter -> what its learning rate is multiplied by."""
+    for part in rates:
+        if part not in PARTS:
+            raise Mistake(unknown("part in `rates` of the optimizer:", part, PARTS))
+        if not any(name.startswith(PARTS[part]) for name in names):
+            raise Mistake(f"`rates` of the optimizer names '{part}', of which nothing learns here")
+    layers = [int(found[1]) for name in names if (found := LAYER.match(name))]
+    depth = max(layers, default=-1) + 1
+
+    def factor(name: str) -> float:
+        rate = math.prod(given for part, given in rates.items() if name.startswith(PARTS[part]))
+        layer = LAYER.match(name)
+        if layer:
+            return rate * layer_decay ** (depth - 1 - int(layer[1]))
+        return rate * layer_decay**depth if EMBEDDING.match(name) else rate
+
+    return {name: factor(name) for name in names}
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adamw": AdamW})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated
 
 from pydantic import Field, Strict
@@ -56,10 +56,10 @@ SELECTORS: Registry[Selector] = Registry(
 )
 
 
-def select(model: MultiTask, parts: Sequence[Selector]) -> list[str]:
-    """Let these parts learn and freeze the rest; the names of what learns."""
+def select(model: MultiTask, parts: Sequence[Selector], frozen: Collection[str] = ()) -> list[str]:
+    """Let these parts learn, but for the names that are `frozen`, and freeze the rest; the names of what learns."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(takes(name) for takes in parts))
+        parameter.requires_grad_(name not in frozen and any(takes(name) for takes in parts))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch, Stream
-from mtbert.data.samplers import Sampler
+from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast, keep_freed_memory
 from mtbert.schedules import Schedule
@@ -36,6 +36,8 @@ class Record:
 
 class Trainer:
     """One stage: `for record in trainer` takes a step a turn, until its steps are done.
+
+    The stage begins with the model as it is when the trainer is made.
 
     `step`, the streams' positions, the optimizer's state and torch's random state are all it knows; with them restored
     it goes on to the same weights, bit by bit.
@@ -68,6 +70,7 @@ class Trainer:
         keep_freed_memory()
         self.device = next(objective.model.parameters()).device
         self.learning = [p for p in objective.model.parameters() if p.requires_grad]
+        objective.start()
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,126 @@
+"""Memory and start of training on more pairs than anyone brings: made on the fly, trained in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+
+import mtbert.demo
+from mtbert.data.tables import read_table
+from mtbert.errors import Mistake
+
+CHUNK = 100_000  # pairs made and written at a time
+DEV = 64
+
+
+@dataclass(frozen=True)
+class MemoryBench:
+    """What `mtbert bench memory` measured; seconds are those from the start of a process to its first step's end."""
+
+    pairs: int
+    file_gib: float
+    making_seconds: float
+    first_start_seconds: float  # texts tokenised
+    first_start_peak_gib: float
+    start_seconds: float  # tokens from the cache
+    peak_gib: float  # resident, over all steps, the evaluation and the saves
+    steps: int
+    batch_size: int
+
+
+def bench_memory(pairs: int, steps: int, encoder: str) -> MemoryBench:
+    """Train `steps` steps on so many pairs, first with an empty cache and then with a full one."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        started = time.perf_counter()
+        write_pairs(folder / "train.parquet", pairs, seed=1)
+        write_pairs(folder / "dev.parquet", DEV, seed=2)
+        making = time.perf_counter() - started
+        recipe = {
+            "encoder": encoder,
+            "data": str(folder),
+            "tasks": {
+                "pairs": {
+                    "kind": "classification",
+                    "text": ["first", "second"],
+                    "label": "same",
+                    "classes": 2,
+                    "train": "train.parquet",
+                    "dev": "dev.parquet",
+                }
+            },
+            "stages": [{"steps": 1, "batch_size": 32}],
+        }
+        first_start, first_peak = _train_apart(recipe, folder)
+        recipe["stages"] = [{"steps": steps, "batch_size": 32}]
+        start, peak = _train_apart(recipe, folder)
+        size = (folder / "train.parquet").stat().st_size / 2**30
+    return MemoryBench(pairs, size, making, first_start, first_peak, start, peak, steps, 32)
+
+
+def write_pairs(path: Path, pairs: int, seed: int) -> None:
+    """Pairs of 4 to 20 words of the demo's, and whether they are the same: drawn, a chunk at a time."""
+    rows = read_table(mtbert.demo.RECIPE.parent / "paraphrase-train.tsv").columns.column("question1").to_pylist()
+    words = pa.array(sorted({word for text in rows for word in text.split()}))
+    generator = np.random.default_rng(seed)
+    schema = pa.schema({"first": pa.string(), "second": pa.string(), "same": pa.int64()})
+    with pa.parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, pairs, CHUNK):
+            count = min(CHUNK, pairs - start)
+            texts = [_texts(words, count, generator) for _ in range(2)]
+            writer.write_table(pa.table([*texts, generator.integers(0, 2, count)], schema=schema))
+
+
+def _texts(words: pa.Array, count: int, generator: np.random.Generator) -> pa.Array:
+    ends = np.cumsum(generator.integers(4, 21, count))
+    drawn = words.take(pa.array(generator.integers(0, len(words), ends[-1])))
+    return pa.compute.binary_join(pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), drawn), " ")
+
+
+def _train_apart(recipe: Mapping[str, Any], folder: Path) -> tuple[float, float]:
+    """Train in a fresh process: seconds to the end of its first step, and its peak in GiB."""
+    command = [sys.executable, "-m", "mtbert.bench.memory", json.dumps(recipe), str(folder / "run")]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"MTBERT_CACHE": str(folder / "cache")}
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        start = time.perf_counter() - started
+        peak = process.stdout.readline()
+    if process.returncode:
+        raise Mistake(f"training came to no end (exit code {process.returncode}); what it said stands above")
+    return start, float(peak)
+
+
+def _main() -> None:
+    """The process apart: one line after the first step, and the peak in GiB at the end."""
+    from mtbert.running import Silence, train
+    from mtbert.training.trainer import Record
+
+    class Watch(Silence):
+        def step(self, record: Record) -> None:
+            if record.step == 1:
+                print(flush=True)
+
+    train(json.loads(sys.argv[1]), out=sys.argv[2], overwrite=True, listener=Watch())
+    # kilobytes on Linux, bytes on a Mac
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20))
+
+
+if __name__ == "__main__":
+    _main()

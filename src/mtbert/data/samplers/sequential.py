@@ -1,0 +1,93 @@
+"""All batches of one task, then all of the next; a task may be split into parts, one an epoch."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mtbert.data.samplers.base import Sampler
+from mtbert.errors import Mistake, unknown
+from mtbert.registry import Count
+
+
+class Sequential(Sampler):
+    """All batches of one task, then all of the next, in recipe order. An epoch: one pass over every task.
+
+    The task trained last is remembered best (report 'SMARTer BERT', baseline). Every epoch shuffles each task anew.
+    """
+
+    def draw(self, step: int, progress: float) -> list[str]:
+        return [_whose_turn(self.batches, step % self.steps_per_epoch)]
+
+
+class EqualSplit(Sampler):
+    """Sequential, with large tasks in parts. An epoch: every unsplit task, and one part of every split one.
+
+    The parts of one pass over a task are disjoint and cover it, the last part being the shorter one; when all have been
+    seen, the task is shuffled and split anew (report 'SMARTer BERT', which splits once). Epochs thus differ a little in
+    length: `steps_per_epoch` is that of the first.
+
+    `parts` names tasks and numbers of parts; without it the largest task is split into parts of about the size of the
+    next largest, which for the report's sizes are its 17 (split1).
+    """
+
+    def __init__(
+        self,
+        examples: Mapping[str, int],
+        batch_size: int,
+        seed: int,
+        *,
+        parts: dict[str, Count] | None = None,
+    ) -> None:
+        super().__init__(examples, batch_size, seed)
+        self.parts = dict.fromkeys(self.tasks, 1) | (self._largest_like_the_next() if parts is None else parts)
+        self._cuts: dict[str, _Cut] = {}
+        for task, count in self.parts.items():
+            if task not in examples:
+                raise Mistake(unknown("task in `parts` of sampler 'equal_split':", task, examples))
+            batches = self.batches[task]
+            size = -(-batches // count)
+            if (count - 1) * size >= batches:
+                raise Mistake(
+                    f"sampler 'equal_split': the {batches} batches of task '{task}' do not fill {count} parts; "
+                    f"they fill {-(-batches // size)} parts of {size}"
+                )
+            self._cuts[task] = _Cut(batches, count, size)
+        self.steps_per_epoch = self._begun(1)
+
+    def draw(self, step: int, progress: float) -> list[str]:
+        # an epoch has a step at least, so epoch `step` begins at `step` or later
+        epoch = bisect_right(range(step + 1), step, key=self._begun) - 1
+        turns = {task: cut.drawn(epoch + 1) - cut.drawn(epoch) for task, cut in self._cuts.items()}
+        return [_whose_turn(turns, step - self._begun(epoch))]
+
+    def _largest_like_the_next(self) -> dict[str, int]:
+        others = [batches for task, batches in self.batches.items() if task != self.largest]
+        return {self.largest: -(-self.batches[self.largest] // max(others))} if others else {}
+
+    def _begun(self, epoch: int) -> int:
+        """The step at which an epoch begins."""
+        return sum(cut.drawn(epoch) for cut in self._cuts.values())
+
+
+class _Cut(NamedTuple):
+    """How a task's batches are cut into parts of a size, the last one shorter."""
+
+    batches: int
+    parts: int
+    size: int
+
+    def drawn(self, epoch: int) -> int:
+        """Batches drawn before an epoch."""
+        passes, part = divmod(epoch, self.parts)
+        return passes * self.batches + part * self.size
+
+
+def _whose_turn(turns: Mapping[str, int], step: int) -> str:
+    """The task at a step of an epoch in which one task after the other takes its turns."""
+    for task, count in turns.items():
+        if step < count:
+            return task
+        step -= count
+    raise IndexError("the epoch is over")
