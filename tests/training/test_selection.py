@@ -169,7 +169,7 @@ def test_parts_without_options_are_written_as_names(small_recipe: dict[str, Any]
     [
         ("head", r"unknown part to train 'head'; did you mean 'heads'"),
         (["heads", {"layer": [1]}], r"stages\.0\.train\.1: needs a name: all, heads, .*layers"),
-        ({"layers": [2]}, r"stages\.0: train: there is no layer 2; this encoder has layers 0 to 1"),
+        ({"layers": [2]}, r"stages\.0\.train: there is no layer 2; this encoder has layers 0 to 1"),
         ({"layers": [-1]}, r"which of part to train 'layers' is \[-1\]: input should be greater than or equal to 0"),
         ({"layers": 1}, r"which of part to train 'layers' is 1: input should be a valid list"),
         ({"layers": []}, r"which of part to train 'layers' is \[\]"),
@@ -185,5 +185,5 @@ def test_parts_that_do_not_exist_are_explained(small_recipe: dict[str, Any], tra
 
 def test_a_stage_that_would_train_nothing_is_refused(small_recipe: dict[str, Any]) -> None:
     small_recipe["stages"][0]["train"] = "modules"
-    with pytest.raises(Mistake, match=r"stages\.0: train: modules leaves nothing to train"):
+    with pytest.raises(Mistake, match=r"stages\.0\.train: modules leaves nothing to train"):
         build(read_recipe(small_recipe)).stage(0)
