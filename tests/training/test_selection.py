@@ -105,6 +105,13 @@ def test_layers_are_all_that_stands_in_them(model: MultiTask) -> None:
         assert len(expected) == 12 * len(which)
 
 
+def test_a_task_may_be_named_like_a_norm_or_a_layer() -> None:
+    for part in ("norms", "biases", "layers"):
+        learns = SELECTORS[part](Shape(), **OPTIONS.get(part, {}))
+        assert not learns("heads.my_norm.output.bias")
+        assert not learns("modules_by_task.entries.0.my_norm.up.bias")
+
+
 def test_layer_1_is_not_layer_10() -> None:
     learns = SELECTORS["layers"](Shape(), which=[1])
     assert learns("encoder.layers.1.expand.weight")
@@ -162,7 +169,7 @@ def test_parts_without_options_are_written_as_names(small_recipe: dict[str, Any]
     [
         ("head", r"unknown part to train 'head'; did you mean 'heads'"),
         (["heads", {"layer": [1]}], r"stages\.0\.train\.1: needs a name: all, heads, .*layers"),
-        ({"layers": [2]}, r"stages\.0: train: there is no layer 2; this encoder has layers 0 to 1"),
+        ({"layers": [2]}, r"stages\.0\.train: there is no layer 2; this encoder has layers 0 to 1"),
         ({"layers": [-1]}, r"which of part to train 'layers' is \[-1\]: input should be greater than or equal to 0"),
         ({"layers": 1}, r"which of part to train 'layers' is 1: input should be a valid list"),
         ({"layers": []}, r"which of part to train 'layers' is \[\]"),
@@ -178,5 +185,5 @@ def test_parts_that_do_not_exist_are_explained(small_recipe: dict[str, Any], tra
 
 def test_a_stage_that_would_train_nothing_is_refused(small_recipe: dict[str, Any]) -> None:
     small_recipe["stages"][0]["train"] = "modules"
-    with pytest.raises(Mistake, match=r"stages\.0: train: modules leaves nothing to train"):
+    with pytest.raises(Mistake, match=r"stages\.0\.train: modules leaves nothing to train"):
         build(read_recipe(small_recipe)).stage(0)
