@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers import SAMPLERS
-from mtbert.data.tables import Rows, read_rows
+from mtbert.data.tables import Rows, forget, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
@@ -166,6 +166,7 @@ def train(
 
     if not (resume and run.exists):
         _begin(run, experiment)
+    forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
     return _go(run, experiment, listener or Silence())
 
 
