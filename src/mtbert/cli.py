@@ -265,6 +265,19 @@ def bench_methods(
         typer.echo(f"{name:<30} {cost:.2f} x the plain step")
 
 
+@bench.command("memory")
+def bench_memory(
+    pairs: Annotated[int, typer.Option("--pairs", min=32, help="Training pairs to make on the fly.")] = 3_000_000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 200,
+    encoder: Annotated[str, typer.Option("--encoder", help="The encoder, as in a recipe.")] = "minilm",
+    as_json: AsJson = False,
+) -> None:
+    """Start of training and peak memory on very many pairs, in a process of its own."""
+    from mtbert.bench.memory import bench_memory as measure
+
+    _print_facts(measure(pairs, steps, encoder), as_json)
+
+
 def _bench_recipe(given: Path | None) -> Path:
     import mtbert.demo
 

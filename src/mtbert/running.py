@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mtbert.data.tables import forget
 from mtbert.errors import Mistake
 from mtbert.experiment import Experiment, PreparedStage, build
 from mtbert.model.checkpoints import load_model, save_model
@@ -80,6 +81,7 @@ def train_recipe(
 
     if not (resume and run.exists):
         _begin(run, experiment)
+    forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
     return _go(run, experiment, listener or Silence())
 
 

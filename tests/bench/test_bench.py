@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from mtbert.bench.clock import Rate
+from mtbert.bench.memory import bench_memory, write_pairs
 from mtbert.bench.methods import bench_methods
 from mtbert.bench.predict import bench_predict, mixed_texts
 from mtbert.bench.train import PEERS, Side, TheirModel, bench_train
+from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
 from mtbert.experiment import build
 from mtbert.model.task_modules.table import TASK_MODULES
@@ -90,3 +93,30 @@ def test_every_method_has_a_cost(small_recipe: dict[str, Any]) -> None:
     expected = len(TASK_MODULES) + len(REGULARIZERS) + len(COMBINERS)
     assert len(costs) == expected - 1  # the relational layer does not fit these tasks
     assert all(cost > 0 for cost in costs.values())
+
+
+def test_pairs_made_on_the_fly_are_as_many_as_asked_for_and_repeat_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtbert.bench.memory.CHUNK", 40)
+    for name, seed in {"a": 1, "again": 1, "b": 2}.items():
+        write_pairs(tmp_path / f"{name}.parquet", 100, seed)
+    made = {name: read_table(tmp_path / f"{name}.parquet").columns for name in ("a", "again", "b")}
+    assert made["a"].num_rows == 100
+    assert made["a"] == made["again"]
+    assert made["a"] != made["b"]
+    assert len(set(made["a"].column("first").to_pylist() + made["a"].column("second").to_pylist())) == 200
+    assert all(4 <= len(text.split()) <= 20 for text in made["a"].column("first").to_pylist())
+
+
+def test_a_training_apart_tells_when_it_began_and_what_memory_it_took() -> None:
+    result = bench_memory(500, 2, "random")
+    assert 0 < result.start_seconds < result.first_step_seconds
+    assert 0.1 < result.peak_gib < 4
+    assert result.pairs == 500
+
+
+def test_a_training_apart_that_fails_is_a_mistake(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Mistake, match="the training apart failed"):
+        bench_memory(64, 2, "no/such encoder")
+    assert "no/such encoder" in capfd.readouterr().err

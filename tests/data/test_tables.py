@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from mtbert.data.tables import FORMATS, Rows, read_rows
+from mtbert.data.tables import FORMATS, Rows, forget, read_rows
 from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake
 
@@ -77,6 +78,12 @@ def write_parquet(path: Path, records: list[dict[str, Any]]) -> None:
     pa.parquet.write_table(pa.Table.from_pylist(records), path)
 
 
+def write_arrow(path: Path, records: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(records)
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
 WRITERS = {
     ".tsv": delimited("\t"),
     ".csv": delimited(","),
@@ -84,6 +91,7 @@ WRITERS = {
     ".jsonl": write_jsonl,
     ".ndjson": write_jsonl,
     ".parquet": write_parquet,
+    ".arrow": write_arrow,
 }
 
 
@@ -328,6 +336,34 @@ def test_missing_labels_are_bad_rows(null: Any) -> None:
         read_rows(classify(), pa.table({"text": ["x", "y"], "label": labels}))
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 1000])
+def test_empty_texts_are_found_in_whatever_blocks_they_are_sought(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtbert.data.tables.BLOCK", block)
+    path = written(tmp_path / "a.tsv", "text\tlabel\nx\tlow\n \tlow\ny\tlow\n\u3000\tlow\nz\tlow\n\tlow\n")
+    rows = read_rows(classify(bad_rows="skip"), path)
+    assert texts_of(rows) == [["x", "y", "z"]]
+    assert [said.split(":")[0] for said in rows.skipped] == ["line 3", "line 5", "line 7"]
+
+
+def test_an_arrow_file_takes_no_memory_for_its_texts(tmp_path: Path) -> None:
+    write_arrow(tmp_path / "a.arrow", [{"text": "x" * 1000, "label": "low"} for _ in range(2000)])
+    before = pa.total_allocated_bytes()
+    rows = read_rows(classify(), tmp_path / "a.arrow")
+    assert len(rows) == 2000
+    assert pa.total_allocated_bytes() - before < 200_000
+
+
+def test_rows_forgotten_give_their_memory_back(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [{"text": "x" * 1000, "label": "low"} for _ in range(2000)])
+    before = pa.total_allocated_bytes()
+    rows = {"train": {"mood": read_rows(classify(), tmp_path / "a.parquet")}}
+    assert pa.total_allocated_bytes() - before > 1_000_000
+    forget(rows)
+    assert pa.total_allocated_bytes() - before < 200_000
+
+
 # ---- files that are not what they should be
 
 
@@ -349,6 +385,7 @@ def test_missing_labels_are_bad_rows(null: Any) -> None:
         ("latin.csv", "text,label\nx,low\ncaf\xe9,low\n".encode("latin-1"), ["latin.csv, line 3", "byte 0xe9"]),
         ("binary.parquet", bytes(range(256)), ["binary.parquet is not a Parquet file"]),
         ("text.parquet", b"text,label\nx,low\n", ["text.parquet is not a Parquet file"]),
+        ("text.arrow", b"text,label\nx,low\n", ["text.arrow is not an Arrow file"]),
         ("unknown.xlsx", b"PK", ["unknown.xlsx", "'.xlsx'", ".csv", ".parquet"]),
         ("no_ending", b"text,label\n", ["no_ending", ".csv", ".parquet"]),
         ("broken.jsonl", b'{"text": "x", "label": "low"}\n{"text"\n', ["broken.jsonl, line 2", "not JSON"]),

@@ -12,64 +12,67 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
+import torch
 
 import mtbert.demo
 from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
 
 CHUNK = 100_000  # pairs made and written at a time
-DEV = 64
+DEV, BATCH = 64, 32
 
 
 @dataclass(frozen=True)
 class MemoryBench:
-    """What `mtbert bench memory` measured; seconds are those from the start of a process to its first step's end."""
+    """What `mtbert bench memory` measured; seconds are counted from the start of a process."""
 
     pairs: int
     file_gib: float
-    making_seconds: float
-    first_start_seconds: float  # texts tokenised
-    first_start_peak_gib: float
-    start_seconds: float  # tokens from the cache
-    peak_gib: float  # resident, over all steps, the evaluation and the saves
+    tokenising_start_seconds: float  # until training begins, where the cache is empty
+    tokenising_peak_gib: float
+    start_seconds: float  # until training begins, tokens from the cache
+    first_step_seconds: float  # until the first step has been taken
+    peak_gib: float  # resident memory, over reading, all steps, the evaluation and the saves
     steps: int
     batch_size: int
+    threads: int
+
+
+class Apart(NamedTuple):
+    """A process that trained: seconds until training began and until its first step was taken, and its peak."""
+
+    start: float
+    first_step: float
+    peak_gib: float
 
 
 def bench_memory(pairs: int, steps: int, encoder: str) -> MemoryBench:
     """Train `steps` steps on so many pairs, first with an empty cache and then with a full one."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        started = time.perf_counter()
         write_pairs(folder / "train.parquet", pairs, seed=1)
         write_pairs(folder / "dev.parquet", DEV, seed=2)
-        making = time.perf_counter() - started
-        recipe = {
-            "encoder": encoder,
-            "data": str(folder),
-            "tasks": {
-                "pairs": {
-                    "kind": "classification",
-                    "text": ["first", "second"],
-                    "label": "same",
-                    "classes": 2,
-                    "train": "train.parquet",
-                    "dev": "dev.parquet",
-                }
-            },
-            "stages": [{"steps": 1, "batch_size": 32}],
-        }
-        first_start, first_peak = _train_apart(recipe, folder)
-        recipe["stages"] = [{"steps": steps, "batch_size": 32}]
-        start, peak = _train_apart(recipe, folder)
+        cold = _train_apart(_recipe(encoder, folder, 1), folder)
+        warm = _train_apart(_recipe(encoder, folder, steps), folder)
         size = (folder / "train.parquet").stat().st_size / 2**30
-    return MemoryBench(pairs, size, making, first_start, first_peak, start, peak, steps, 32)
+    return MemoryBench(
+        pairs,
+        size,
+        cold.start,
+        cold.peak_gib,
+        warm.start,
+        warm.first_step,
+        warm.peak_gib,
+        steps,
+        BATCH,
+        torch.get_num_threads(),
+    )
 
 
 def write_pairs(path: Path, pairs: int, seed: int) -> None:
@@ -91,31 +94,53 @@ def _texts(words: pa.Array, count: int, generator: np.random.Generator) -> pa.Ar
     return pa.compute.binary_join(pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), drawn), " ")
 
 
-def _train_apart(recipe: Mapping[str, Any], folder: Path) -> tuple[float, float]:
-    """Train in a fresh process: seconds to the end of its first step, and its peak in GiB."""
+def _recipe(encoder: str, folder: Path, steps: int) -> dict[str, Any]:
+    return {
+        "encoder": encoder,
+        "data": str(folder),
+        "tasks": {
+            "pairs": {
+                "kind": "classification",
+                "text": ["first", "second"],
+                "label": "same",
+                "classes": 2,
+                "train": "train.parquet",
+                "dev": "dev.parquet",
+            }
+        },
+        "stages": [{"steps": steps, "batch_size": BATCH}],
+    }
+
+
+def _train_apart(recipe: Mapping[str, Any], folder: Path) -> Apart:
+    """Train in a fresh process, as `mtbert train` would."""
     command = [sys.executable, "-m", "mtbert.bench.memory", json.dumps(recipe), str(folder / "run")]
+    cache = os.environ | {"MTBERT_CACHE": str(folder / "cache")}
     started = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"MTBERT_CACHE": str(folder / "cache")}
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=cache) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        start = time.perf_counter() - started
+        begun = time.perf_counter() - started
+        process.stdout.readline()
+        first_step = time.perf_counter() - started
         peak = process.stdout.readline()
     if process.returncode:
-        raise Mistake(f"training came to no end (exit code {process.returncode}); what it said stands above")
-    return start, float(peak)
+        raise Mistake(f"the training apart failed (exit code {process.returncode}); what it said stands above")
+    return Apart(begun, first_step, float(peak))
 
 
 def _main() -> None:
-    """The process apart: one line after the first step, and the peak in GiB at the end."""
+    """The process apart: a line when training begins, one after its first step, and the peak in GiB at the end."""
     from mtbert.running import Silence, train
     from mtbert.training.trainer import Record
 
     class Watch(Silence):
+        def begin(self, stage: int, steps: int, done: int) -> None:
+            print("begun", flush=True)
+
         def step(self, record: Record) -> None:
             if record.step == 1:
-                print(flush=True)
+                print("first step", flush=True)
 
     train(json.loads(sys.argv[1]), out=sys.argv[2], overwrite=True, listener=Watch())
     # kilobytes on Linux, bytes on a Mac

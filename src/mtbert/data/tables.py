@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
+import pyarrow.ipc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -99,6 +100,12 @@ def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
     good = np.setdiff1d(np.arange(len(ids)), bad)
     kept = pa.array(good)
     return Rows(table.name, ids.take(kept), tuple(cells.take(kept) for cells in texts), labels[good], described)
+
+
+def forget(rows: dict[str, dict[str, Rows]]) -> None:
+    """Give the memory of all these rows back to the system; otherwise Arrow would keep it for the next table."""
+    rows.clear()
+    pa.default_memory_pool().release_unused()
 
 
 def read_table(source: Any) -> Table:
@@ -247,9 +254,18 @@ def whole_text(text: str) -> str:
 
 def _parquet(path: Path) -> Table:
     try:
-        columns = pa.parquet.read_table(path, memory_map=True)
+        columns = pa.parquet.read_table(path, memory_map=True, pre_buffer=False)  # a mapped file needs no buffer
     except (pa.ArrowInvalid, OSError) as error:
         raise Mistake(f"{path} is not a Parquet file ({error})") from None
+    return Table(str(path), _strings(columns), _row_numbers, typed=True)
+
+
+def _arrow(path: Path) -> Table:
+    """Memory-mapped: texts need not fit in memory."""
+    try:
+        columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Mistake(f"{path} is not an Arrow file ({error})") from None
     return Table(str(path), _strings(columns), _row_numbers, typed=True)
 
 
@@ -336,5 +352,6 @@ FORMATS: Registry[Table] = Registry(
         ".jsonl": _jsonl,
         ".ndjson": _jsonl,
         ".parquet": _parquet,
+        ".arrow": _arrow,
     },
 )
