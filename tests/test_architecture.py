@@ -21,7 +21,10 @@ MAY_IMPORT = {
     "recipe_text": {"errors"},
     "demo": set(),
 }
-ON_TOP = {"recipe", "methods", "experiment", "running", "growth", "check", "console", "cli", "__init__", "bench"}
+ON_TOP = {
+    *("recipe", "methods", "experiment", "running", "growth", "check", "affinity", "conflict", "console", "cli"),
+    *("__init__", "bench"),
+}
 
 
 def room(module: str) -> str:

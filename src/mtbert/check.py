@@ -140,7 +140,7 @@ def _evaluation_seconds(experiment: Experiment) -> float:
 
 
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
-    trainer, dev, every = experiment.stage(index)
+    trainer, dev, every, _ = experiment.stage(index)
     draws = trainer.steps * trainer.accumulate
     drawn = Counter(task for draw in range(draws) for task in trainer.sampler.draw(draw, draw / draws))
     passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}

@@ -184,6 +184,45 @@ def predict(
 
 
 @app.command()
+def conflict(run: RunFolder, as_json: AsJson = False) -> None:
+    """Which tasks of a run pulled against each other, and where: printed and drawn (needs `observe: conflict`)."""
+    from mtbert.conflict import conflict_of, draw
+    from mtbert.console import show_conflict
+    from mtbert.results.runs import Run
+
+    report = conflict_of(Run.open(run))
+    drawn = draw(report, run)
+    if as_json:
+        _print_json(report.as_dict())
+        return
+    show_conflict(report)
+    for path in drawn:
+        typer.echo(path)
+
+
+@app.command()
+def affinity(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the shared run.")] = 200,
+    every: Annotated[int, typer.Option("--every", min=1, help="Steps between two looks.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Which tasks help each other: a short shared run that measures each one's steps on every other's loss."""
+    from mtbert.affinity import measure_affinity
+    from mtbert.console import show_affinity
+    from mtbert.experiment import build
+    from mtbert.recipe import read_recipe
+
+    report = measure_affinity(build(read_recipe(recipe, overrides or [], data)), steps, every)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        show_affinity(report)
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one.")] = None,
     as_json: AsJson = False,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mtbert.affinity import AffinityReport
 from mtbert.check import Report
+from mtbert.conflict import ConflictReport
 from mtbert.methods import Method
 from mtbert.recipe_text import as_line
 from mtbert.results.evaluation import Scores
@@ -150,3 +153,34 @@ def _short(text: str, room: int = 100) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def show_conflict(report: ConflictReport) -> None:
+    """The mean cosine of every pair of tasks in each part of the model, and what that means."""
+    pairs = list(combinations(range(len(report.tasks)), 2))
+    names = [f"{report.tasks[one]}, {report.tasks[other]}" for one, other in pairs]
+    OUTPUT.print(_grid("part", names, report.groups, [[part[pair] for pair in pairs] for part in report.mean], "+.3f"))
+    OUTPUT.print(f"mean cosines of the gradients over {len(report.steps)} observations")
+    for sentence in report.words:
+        OUTPUT.print(sentence, markup=False)
+
+
+def show_affinity(report: AffinityReport) -> None:
+    """By how much a step on one task lowers the loss of each other, and what to train together."""
+    shown = [
+        [f"{value:+.2%} ({error:.2%})" for value, error in zip(values, errors, strict=True)]
+        for values, errors in zip(report.affinity, report.spread, strict=True)
+    ]
+    OUTPUT.print(_grid("a step on", [f"lowers {task}" for task in report.tasks], report.tasks, shown, ""))
+    OUTPUT.print(f"means over {report.looks} looks in {report.steps:,} steps, standard error in brackets")
+    OUTPUT.print("train together: " + "; ".join(" + ".join(group) for group in report.together), markup=False)
+
+
+def _grid(corner: str, columns: Sequence[str], rows: Sequence[str], cells: Sequence[Sequence[Any]], form: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(corner)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row, values in zip(rows, cells, strict=True):
+        table.add_row(row, *(format(value, form) for value in values))
+    return table

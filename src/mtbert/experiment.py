@@ -30,6 +30,7 @@ from mtbert.results.runs import BEST, RECIPE, Run
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS, Combiner
 from mtbert.training.objective import Objective
+from mtbert.training.observers import OBSERVERS, Observer
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS, only_heads, select
@@ -38,11 +39,12 @@ from mtbert.training.weighting import WEIGHTINGS
 
 
 class PreparedStage(NamedTuple):
-    """A stage's trainer, what it is judged on, and the steps between evaluations."""
+    """A stage's trainer, what it is judged on, the steps between evaluations, and who looks on."""
 
     trainer: Trainer
     dev: Mapping[str, ExampleSet]
     evaluate_every: int
+    observers: Mapping[str, Observer]
 
 
 @contextmanager
@@ -122,7 +124,9 @@ class Experiment:
             stage.accumulate,
             PRECISIONS[self.recipe.precision],
         )
-        return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch)
+        with _said_of("observe: "):
+            observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}
+        return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch, observers)
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
         combiner = COMBINERS[stage.combiner.name](**stage.combiner.options)

@@ -27,6 +27,7 @@ from mtbert.recipe_text import as_line
 from mtbert.registry import Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
+from mtbert.training.observers import OBSERVERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS
@@ -46,6 +47,7 @@ TABLES: dict[str, Registry[Any]] = {
     "regularizers": REGULARIZERS,
     "combiners": COMBINERS,
     "loss weightings": WEIGHTINGS,
+    "observers": OBSERVERS,
     "keep rules": KEEP_RULES,
     "parts to train": SELECTORS,
 }

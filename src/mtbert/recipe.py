@@ -33,6 +33,7 @@ from mtbert.recipe_text import Place, RecipeText, as_text
 from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.gradients import COMBINERS
+from mtbert.training.observers import OBSERVERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS
@@ -96,6 +97,7 @@ Optimizer = Annotated[Method, BeforeValidator(partial(_method, OPTIMIZERS, "adam
 Schedule = Annotated[Method, BeforeValidator(partial(_method, SCHEDULES, "linear"))]
 Combiner = Annotated[Method, BeforeValidator(partial(_method, COMBINERS, "sum"))]
 Weighting = Annotated[Method, BeforeValidator(partial(_method, WEIGHTINGS, "fixed"))]
+Observer = Annotated[Method, BeforeValidator(partial(_method, OBSERVERS, None))]
 KeepRule = Annotated[Method, BeforeValidator(partial(_method, KEEP_RULES, "best"))]
 Regularizer = Annotated[Method, BeforeValidator(partial(_method, REGULARIZERS, None))]
 Part = Annotated[Method, BeforeValidator(_part)]
@@ -133,6 +135,7 @@ class Stage(BaseModel):
     weighting: Weighting = _default("fixed")
     reduction: Literal["mean", "fixed_batch"] = "mean"
     accumulate: Count = 1
+    observe: Annotated[tuple[Observer, ...], BeforeValidator(_one_or_more)] = ()
     evaluate_every: Count | None = None
     patience: Count | None = None
     keep: KeepRule = _default("best")
@@ -142,14 +145,14 @@ class Stage(BaseModel):
     def _short(self, parts: tuple[Method, ...]) -> list[Any]:
         return [part.model_dump() if part.options else part.name for part in parts]
 
-    @field_validator("regularizers")
+    @field_validator("regularizers", "observe")
     @classmethod
-    def _each_once(cls, regularizers: tuple[Method, ...]) -> tuple[Method, ...]:
-        names = [one.name for one in regularizers]
+    def _each_once(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        names = [one.name for one in methods]
         for name in names:
             if names.count(name) > 1:
-                raise Mistake(f"regularizer '{name}' is given twice")
-        return regularizers
+                raise Mistake(f"'{name}' is given twice")
+        return methods
 
     @model_validator(mode="after")
     def _one_length(self) -> Stage:
@@ -353,6 +356,10 @@ class _Reader:
             self._in_table(HEADS, task.head, ("tasks", name, "head"))
         for index, stage in enumerate(recipe.stages):
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
+            for number, one in enumerate(stage.regularizers):
+                self._known_tasks(
+                    one.options["tasks"] or (), recipe, ("stages", index, "regularizers", number, "tasks")
+                )
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
         measures = ["overall", "mean", *recipe.learned]

@@ -157,6 +157,9 @@ class Progress:
         for record in () if self.keeper.satisfied else trainer:
             self.run.log({"stage": self.stage, **asdict(record)})
             listener.step(record)
+            for name, observer in self.prepared.observers.items():
+                if record.step % observer.every == 0:
+                    self.run.log({"stage": self.stage, "step": record.step, name: observer.look()})
             if record.step % self.prepared.evaluate_every and not trainer.finished:
                 continue
             scores = evaluate(trainer.objective.scored, self.prepared.dev)

@@ -1,0 +1,168 @@
+"""What a run looks at while it trains, every so many steps, and writes into its log.
+
+An observer changes nothing: it draws batches of its own, and leaves weights, gradients and random states as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtbert.data.batches import Batch, Stream
+from mtbert.errors import Mistake
+from mtbert.model.devices import autocast
+from mtbert.registry import Count, Registry, Share
+from mtbert.training.conflict import cosines
+from mtbert.training.trainer import Trainer
+
+OWN = 7_919  # seeds the observers' own streams, apart from those that train
+
+
+class Observer:
+    """Looks at a trainer between two steps, `every` so many."""
+
+    every: int
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.model = trainer.objective.model
+        self._streams = {
+            task: Stream(stream.examples, stream.batch_size, (OWN, number))
+            for number, (task, stream) in enumerate(trainer.streams.items())
+        }
+
+    def look(self) -> dict[str, Any]:
+        """What it sees now, ready for the log."""
+        raise NotImplementedError
+
+    def batches(self, count: int = 1) -> dict[str, list[Batch]]:
+        """Some batches of every task, a function of the step."""
+        drawn = {}
+        for task, stream in self._streams.items():
+            stream.position = self.trainer.step // self.every * count
+            drawn[task] = [stream.draw().to(self.trainer.device) for _ in range(count)]
+        return drawn
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The task's mean loss, without weight or penalties."""
+        targets = batch.targets
+        assert targets is not None  # a stage trains on labelled sets only
+        return self.model.tasks[batch.task].losses(self.model(batch), targets).mean()
+
+
+class Conflict(Observer):
+    """The cosine between the tasks' gradients, for each group of layers, dropout off.
+
+    -1 pulls the other way, 0 does not care, 1 pulls along. Costs a forward and backward pass over `batches` batches of
+    every task each time, and holds one copy of the gradients a task.
+    """
+
+    def __init__(self, trainer: Trainer, *, every: Count = 50, batches: Count = 1) -> None:
+        super().__init__(trainer)
+        self.every = every
+        self.count = batches
+        self._parameters = _shared(trainer)
+
+    def look(self) -> dict[str, Any]:
+        names, values = list(self._parameters), list(self._parameters.values())
+        with _undisturbed(self.model):
+            gradients = {
+                task: torch.autograd.grad(sum(self.loss(batch) for batch in some), values, allow_unused=True)  # type: ignore[arg-type]
+                for task, some in self.batches(self.count).items()
+            }
+        return {"tasks": list(gradients), "cosines": cosines(gradients, names)}
+
+
+class Affinity(Observer):
+    """How much a step on one task lowers the loss of each other one (Fifty et al., 2021).
+
+    affinity[i][j] = 1 - loss of j after a step along the gradient of i / loss of j before it. The step moves what the
+    tasks share so far that, to first order, the loss of i falls by the share `reach`. Costs, each time, a forward and
+    backward pass a task and a forward pass for every pair of tasks.
+    """
+
+    def __init__(self, trainer: Trainer, *, every: Count = 10, reach: Share = 0.1) -> None:
+        super().__init__(trainer)
+        self.every = every
+        self.reach = reach
+        self._parameters = list(_shared(trainer).values())
+
+    def look(self) -> dict[str, Any]:
+        batches = {task: some[0] for task, some in self.batches().items()}
+        with _undisturbed(self.model):
+            before = {task: float(self.loss(batch).detach()) for task, batch in batches.items()}
+            return {
+                "tasks": list(batches),
+                "affinity": [
+                    [1 - after[other] / before[other] if before[other] else 0.0 for other in batches]
+                    for after in (self._after_step(task, batches) for task in batches)
+                ],
+            }
+
+    def _after_step(self, task: str, batches: dict[str, Batch]) -> dict[str, float]:
+        loss = self.loss(batches[task])
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        reached = [(p, g) for p, g in zip(self._parameters, gradients, strict=True) if g is not None]
+        squares = sum(float(g.double().square().sum()) for _, g in reached)
+        length = self.reach * float(loss.detach()) / squares if squares else 0.0
+        saved = [p.detach().clone() for p, _ in reached]
+        with torch.no_grad():
+            for p, g in reached:
+                p.sub_(g, alpha=length)
+            after = {other: float(self.loss(batch)) for other, batch in batches.items()}
+            for (p, _), old in zip(reached, saved, strict=True):
+                p.copy_(old)
+        return after
+
+
+class Penalties(Observer):
+    """How much of each task's gradient comes of its loss and of every penalty: near 0 a term does nothing.
+
+    Shares of the sum of the terms' norms, with dropout as in training. Costs a step a task, and one more backward pass
+    a penalty, each time.
+    """
+
+    def __init__(self, trainer: Trainer, *, every: Count = 100) -> None:
+        super().__init__(trainer)
+        self.every = every
+
+    def look(self) -> dict[str, Any]:
+        trainer = self.trainer
+        with autocast(trainer.device, trainer.precision):
+            return {
+                task: trainer.objective.gradient_shares(some[0], trainer.step / trainer.steps)
+                for task, some in self.batches().items()
+            }
+
+
+OBSERVERS: Registry[Observer] = Registry(
+    "observer", {"conflict": Conflict, "affinity": Affinity, "penalties": Penalties}
+)
+
+
+def _shared(trainer: Trainer) -> dict[str, nn.Parameter]:
+    """What the tasks share and the stage trains, by name."""
+    shared = {
+        name: p
+        for name, p in trainer.objective.model.named_parameters()
+        if p.requires_grad and name.startswith("encoder.")
+    }
+    if not shared or len(trainer.streams) < 2:
+        raise Mistake("there is nothing to observe: the stage needs two tasks and an encoder that trains")
+    return shared
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Dropout off, and the random state given back afterwards."""
+    mode = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(), torch.enable_grad():
+            yield
+    finally:
+        model.train(mode)
