@@ -551,3 +551,13 @@ def test_a_perturbed_evaluation_scores_the_perturbed_dev_rows(small_recipe: dict
     }
     assert evaluate_run(run.folder, perturbed_by=3) == evaluate(model, changed)
     assert evaluate_run(run.folder, perturbed_by=3) != evaluate_run(run.folder)
+
+
+def test_a_limited_task_trains_on_so_many_rows_and_always_the_same(small_recipe: dict[str, Any]) -> None:
+    small_recipe["tasks"]["mood"]["limit"] = 10
+    small_recipe["stages"][0] |= {"batch_size": 4, "sampler": "round_robin"}
+    trainer = build(read_recipe(small_recipe)).stage(0).trainer
+    passes = [[row for _ in range(3) for row in trainer.streams["mood"].draw().rows.tolist()] for _ in range(2)]
+    assert len(set(passes[0])) == 10
+    assert sorted(passes[0]) == sorted(passes[1])
+    assert trainer.streams["near"].batches_per_pass == 10

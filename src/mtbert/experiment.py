@@ -92,7 +92,7 @@ class Experiment:
         chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
         with _said_of("sampler: "):
             sampler = SAMPLERS[stage.sampler.name](
-                {task: len(examples) for task, examples in chosen.items()},
+                {task: self._size(task, examples) for task, examples in chosen.items()},
                 stage.batch_size,
                 seed,
                 **stage.sampler.options,
@@ -138,6 +138,9 @@ class Experiment:
                 "or let `accumulate` batches feed a step"
             )
         return combiner
+
+    def _size(self, task: str, examples: ExampleSet) -> int:
+        return min(len(examples), self.recipe.tasks[task].limit or len(examples))
 
     def _last_shared(self) -> list[nn.Parameter]:
         """The learning parameters of the encoder's last layer."""

@@ -368,9 +368,6 @@ class _Reader:
             if index == 0 and stage.keep.name == "threshold":
                 self.problem(("stages", 0, "keep"), "'threshold' compares with an earlier stage, and there is none")
             self._known_measure(stage.keep.options.get("by") or "overall", measures, ("stages", index, "keep", "by"))
-        for name in ("overall", "mean"):
-            if name in recipe.tasks:
-                self.problem(("tasks", name), f"'{name}' is a measure of all tasks; give the task another name")
         if recipe.base is not None:
             self._base(recipe, recipe.base)
 

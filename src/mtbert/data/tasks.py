@@ -40,6 +40,7 @@ class Task(BaseModel):
     train: Any = None
     dev: Any = None
     test: Any = None
+    limit: Count | None = None  # training rows at most, chosen once by the seed
     bad_rows: Literal["error", "skip"] = "error"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
@@ -60,7 +61,7 @@ class Task(BaseModel):
     @classmethod
     def _usable_name(cls, name: str) -> str:
         # a task's name is a key of torch modules and stands in file names
-        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(nn.ModuleDict, name) or name in ("overall", "shared"):
+        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(nn.ModuleDict, name) or name in ("overall", "mean", "shared"):
             raise Mistake(f"'{name}' cannot name a task: use letters, digits, _ and -, and no word of torch's own")
         return name
 
