@@ -15,7 +15,7 @@ from mtbert.errors import Mistake
 from mtbert.experiment import build
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe import read_recipe
-from mtbert.training.gradients import COMBINERS
+from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.regularizers.table import REGULARIZERS
 
 

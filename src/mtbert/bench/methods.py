@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mtbert.experiment import build
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe import read_recipe
-from mtbert.training.gradients import COMBINERS
+from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.regularizers.table import REGULARIZERS
+from mtbert.training.trainer import Trainer
 
 
 def bench_methods(recipe: str | Path | Mapping[str, Any], data: str | Path | None, steps: int) -> dict[str, float]:
     """'family name' -> median over steps of (seconds with the method / seconds of the plain step beside it)."""
-    plain = build(read_recipe(recipe, data=data)).stage(0).trainer
-    plain.take_step()  # warm up
     costs = {}
-    for name, overrides in _variants():
-        other = build(read_recipe(recipe, overrides, data)).stage(0).trainer
-        other.take_step()
-        ratios = []
-        for _ in range(steps):
-            # the same batches on both sides: equal seeds, equal positions
-            plain.step = other.step
-            for task, stream in other.streams.items():
-                plain.streams[task].position = stream.position
-            beside = plain.take_step().seconds
-            ratios.append(other.take_step().seconds / beside)
-        costs[name] = statistics.median(ratios)
+    for common, variants in _variants().items():
+        plain = build(read_recipe(recipe, common, data)).stage(0).trainer
+        plain.take_step()  # warm up
+        for name, override in variants:
+            other = build(read_recipe(recipe, [*common, override], data)).stage(0).trainer
+            other.take_step()
+            costs[name] = _cost(plain, other, steps)
     return costs
 
 
-def _variants() -> Iterator[tuple[str, list[str]]]:
-    """Every method that changes a step, and the override that adds it to a recipe."""
-    for name in TASK_MODULES:
-        yield f"task module {name}", [f"modules=[{name}]"]
-    for name in REGULARIZERS:
-        yield f"regularizer {name}", [f"stages.0.regularizers=[{name}]"]
-    for name in COMBINERS:
-        yield f"combiner {name}", [f"stages.0.combiner={name}"]
+def _cost(plain: Trainer, other: Trainer, steps: int) -> float:
+    ratios = []
+    for _ in range(steps):
+        # the same batches on both sides: equal seeds, equal positions
+        plain.step = other.step
+        for task, stream in other.streams.items():
+            plain.streams[task].position = stream.position
+        beside = plain.take_step().seconds
+        ratios.append(other.take_step().seconds / beside)
+    return statistics.median(ratios)
+
+
+def _variants() -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    """What a plain step is -> every method that changes such a step, and the override that adds it to a recipe."""
+    modules = [(f"task module {name}", f"modules=[{name}]") for name in TASK_MODULES]
+    regularizers = [(f"regularizer {name}", f"stages.0.regularizers=[{name}]") for name in REGULARIZERS]
+    combiners = [(f"combiner {name}", f"stages.0.combiner={name}") for name in COMBINERS]
+    # combiners are beside the sum of the same tasks
+    return {(): [*modules, *regularizers], ("stages.0.sampler=joint",): combiners}

@@ -31,6 +31,8 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
+    in_likelihood: ClassVar[float] = 1.0
 
     name: str
     kind: str
@@ -221,6 +223,7 @@ class Regression(Task):
     """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
+    in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
 
