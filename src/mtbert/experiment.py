@@ -28,14 +28,15 @@ from mtbert.recipe import Recipe, Stage, read_recipe
 from mtbert.results.evaluation import Scores, evaluate
 from mtbert.results.runs import BEST, RECIPE, Run
 from mtbert.schedules import SCHEDULES
-from mtbert.training.gradients import COMBINERS, Combiner
+from mtbert.training.combiners.base import Combiner
+from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.objective import Objective
 from mtbert.training.observers import OBSERVERS, Observer
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS, only_heads, select
 from mtbert.training.trainer import Trainer
-from mtbert.training.weighting import WEIGHTINGS
+from mtbert.training.weightings.table import WEIGHTINGS
 
 
 class PreparedStage(NamedTuple):

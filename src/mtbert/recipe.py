@@ -32,13 +32,13 @@ from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe_text import Place, RecipeText, as_text
 from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
-from mtbert.training.gradients import COMBINERS
+from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.observers import OBSERVERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.selection import SELECTORS
 from mtbert.training.stages import KEEP_RULES
-from mtbert.training.weighting import WEIGHTINGS
+from mtbert.training.weightings.table import WEIGHTINGS
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -18,7 +18,7 @@ from mtbert.recipe import read_recipe
 from mtbert.results.evaluation import evaluate
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
-from mtbert.training.weighting import Fixed
+from mtbert.training.weightings.fixed import Fixed
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mtbert.training.objective import Objective
 from mtbert.training.regularizers.l2_to_pretrained import L2ToPretrained
 from mtbert.training.regularizers.noise import Gaussian, NoiseStability
 from mtbert.training.regularizers.r_drop import RDrop
-from mtbert.training.weighting import Fixed
+from mtbert.training.weightings.fixed import Fixed
 
 W = [[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]]  # |W|_F^2 = 7, tr((W W^T)^2) = 37
 SIZE = 200_000

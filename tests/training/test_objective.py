@@ -14,7 +14,7 @@ from mtbert.model.frozen import FrozenModel
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.table import REGULARIZERS
-from mtbert.training.weighting import Fixed
+from mtbert.training.weightings.fixed import Fixed
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from mtbert.recipe import read_recipe
 from mtbert.running import Silence
 from mtbert.training.objective import Objective
 from mtbert.training.trainer import Record, Trainer
-from mtbert.training.weighting import Fixed
+from mtbert.training.weightings.fixed import Fixed
 
 
 def built(recipe: dict[str, Any], **stage: Any) -> Experiment:
@@ -68,7 +68,7 @@ def gradient_of_first_step(experiment: Experiment, monkeypatch: pytest.MonkeyPat
     seen: list[Tensor] = []
 
     def step(factor: float, scale: float) -> None:
-        seen.append(scale * torch.cat([p.grad.flatten() for p in trainer.learning if p.grad is not None]))
+        seen.append(scale * torch.cat([p.grad.flatten() for p in trainer.learning.values() if p.grad is not None]))
 
     monkeypatch.setattr(trainer.optimizer, "step", step)
     torch.manual_seed(9)

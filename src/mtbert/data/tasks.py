@@ -22,7 +22,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
-from mtbert.registry import Positive, Registry, Share
+from mtbert.registry import Count, Positive, Registry, Share
 
 
 class Task(BaseModel):
@@ -31,6 +31,8 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
+    in_likelihood: ClassVar[float] = 1.0
 
     name: str
     kind: str
@@ -222,6 +224,7 @@ class Regression(Task):
     """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
+    in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
 

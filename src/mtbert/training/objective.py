@@ -15,7 +15,7 @@ from mtbert.model.multitask import MultiTask
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, random_state, replaying
 from mtbert.training.state import Stateful, gather, scatter
-from mtbert.training.weighting import Weighting
+from mtbert.training.weightings.base import Weighting
 
 
 class Loss(NamedTuple):

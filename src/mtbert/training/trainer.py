@@ -16,7 +16,7 @@ from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast, keep_freed_memory
 from mtbert.schedules import Schedule
-from mtbert.training.gradients import Combiner
+from mtbert.training.combiners.base import Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import Optimizer
 from mtbert.training.state import Stateful, gather, scatter
@@ -69,7 +69,7 @@ class Trainer:
         self.step = 0
         keep_freed_memory()
         self.device = next(objective.model.parameters()).device
-        self.learning = [p for p in objective.model.parameters() if p.requires_grad]
+        self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
         objective.start()
 
     @property
@@ -102,7 +102,7 @@ class Trainer:
                 yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
 
         self.combiner(losses(), self.learning)
-        norm = float(nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None]))
+        norm = float(nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None]))
         if not math.isfinite(norm):
             raise Mistake(self._not_finite(f"gradient norm {norm:g}", batches))
         # the optimizer scales as it goes: one pass over the gradients less
@@ -112,7 +112,8 @@ class Trainer:
         self.optimizer.step(factor, scale)
         self.optimizer.clear()
         self.step += 1
-        self.objective.after_step(batches, self.step / self.steps)
+        with autocast(self.device, self.precision):  # losses taken again compare with those of the step
+            self.objective.after_step(batches, self.step / self.steps)
         if draws[-1] // self.sampler.steps_per_epoch != (draws[-1] + 1) // self.sampler.steps_per_epoch:
             self.objective.weighting.end_epoch()
         examples = sum(len(batch) for batch in batches)

@@ -1,4 +1,4 @@
-"""How much each task's loss counts in a step."""
+"""What every loss weighting has in common: how much each task's loss counts in a step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Task
-from mtbert.registry import Registry
 
 Losses = Callable[[], Mapping[str, Tensor]]
 
@@ -15,7 +14,8 @@ Losses = Callable[[], Mapping[str, Tensor]]
 class Weighting:
     """Made from the stage's tasks and the parameters of the last layer that they share (none where nothing is).
 
-    Parameters of its own learn with the stage's optimizer; what else it remembers is its state.
+    The weight that a task has in the recipe multiplies whatever the method says. Parameters of the weighting's own
+    learn with the stage's optimizer; what else it remembers is its state.
     """
 
     def __init__(self, tasks: Mapping[str, Task], shared: Sequence[nn.Parameter]) -> None:
@@ -42,13 +42,3 @@ class Weighting:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
-
-
-class Fixed(Weighting):
-    """Each loss by the weight that its task has in the recipe."""
-
-    def __call__(self, task: str, loss: Tensor) -> Tensor:
-        return loss * self.tasks[task].weight
-
-
-WEIGHTINGS: Registry[Weighting] = Registry("loss weighting", {"fixed": Fixed})

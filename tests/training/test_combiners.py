@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtbert.training.gradients import COMBINERS, Combiner, Sum
+from mtbert.training.combiners.base import Combiner
+from mtbert.training.combiners.plain import Sum
+from mtbert.training.combiners.table import COMBINERS
 
 
 def make(name: str) -> Combiner:

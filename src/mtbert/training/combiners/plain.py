@@ -1,0 +1,29 @@
+"""Combiners that do not look at how the gradients lie to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtbert.training.combiners.base import Combiner
+from mtbert.training.gramian import Gradients, weighted_sum
+
+
+class Sum(Combiner):
+    """The gradient of the summed losses; one graph is alive at a time, and one copy of the gradients."""
+
+    needs_several = False
+
+    def __call__(self, losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]) -> None:
+        for _, loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+class Mean(Combiner):
+    """The mean of the tasks' gradients in what they share; heads keep the whole gradient of their task."""
+
+    needs_several = False
+
+    def combine(self, gradients: Gradients, tasks: Sequence[str]) -> dict[str, Tensor]:
+        return weighted_sum(gradients, dict.fromkeys(tasks, 1 / len(tasks)))

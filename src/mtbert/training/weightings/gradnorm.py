@@ -1,0 +1,93 @@
+"""Weights under which the tasks' gradients are of comparable size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
+from mtbert.registry import NonNegative, Positive
+from mtbert.training.optimizer import AdamW
+from mtbert.training.weightings.base import Weighting
+
+LEAST = 1e-3  # a weight never turns a task around
+
+
+class GradNorm(Weighting):
+    """Weights that bring the tasks' gradients to one length, longer for tasks that lag behind (Chen et al., 2018).
+
+    Lengths are taken at the last layer that the tasks share, at the price of a backward pass through it. A task lags as
+    its loss, over its first one, stands to that of the mean task; `restoring` is the power of that. The weights add up
+    to the number of tasks and learn by Adam at `rate` after every step, once every task has been seen; tasks that the
+    step left out are taken to be where they were seen last.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        shared: Sequence[nn.Parameter],
+        *,
+        restoring: NonNegative = 1.5,
+        rate: Positive = 0.025,
+    ) -> None:
+        super().__init__(tasks, shared)
+        if not shared:
+            raise Mistake(
+                "loss weighting 'gradnorm' compares gradients at the encoder's last layer, which does not learn here: "
+                "let the stage `train: all`, or take 'uncertainty', 'dwa' or 'famo'"
+            )
+        self.restoring = restoring
+        self._weights = nn.Parameter(torch.ones(len(tasks), dtype=torch.float64))
+        self._optimizer = AdamW([("weights", self._weights)], lr=rate, epsilon=1e-8)
+        self._index = {task: index for index, task in enumerate(tasks)}
+        not_seen = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
+        self._seen = {part: not_seen.clone() for part in ("first_losses", "losses", "norms")}
+
+    def __call__(self, task: str, loss: Tensor) -> Tensor:
+        index = self._index[task]
+        if loss.requires_grad:
+            self._look(index, loss)
+        return self.tasks[task].weight * self._weights[index].item() * loss
+
+    @torch.no_grad()
+    def after_step(self, losses_again: object) -> None:
+        norms = self._seen["norms"]
+        if norms.isnan().any():
+            return
+        lengths = self._weights * norms
+        wanted = wanted_norms(lengths, self._seen["losses"] / self._seen["first_losses"], self.restoring)
+        # the gradient of sum_k |w_k norm_k - wanted_k|, where what is wanted is a constant
+        self._weights.grad = torch.sign(lengths - wanted) * norms
+        self._optimizer.step()
+        self._optimizer.clear()
+        self._weights.clamp_(min=LEAST)
+        self._weights.mul_(len(self.tasks) / self._weights.sum())
+
+    def state(self) -> dict[str, Tensor]:
+        optimizer = {f"optimizer.{key}": tensor for key, tensor in self._optimizer.state().items()}
+        return {"weights": self._weights.detach()} | self._seen | optimizer
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._weights.copy_(state["weights"])
+        self._seen = {part: state[part].clone() for part in self._seen}
+        inner = {key.removeprefix("optimizer."): t for key, t in state.items() if key.startswith("optimizer.")}
+        self._optimizer.load(inner)
+
+    def _look(self, index: int, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
+        self._seen["norms"][index] = nn.utils.get_total_norm([g for g in gradients if g is not None]).item()
+        self._seen["losses"][index] = loss.item()
+        if self._seen["first_losses"][index].isnan():
+            self._seen["first_losses"][index] = loss.item()
+
+
+def wanted_norms(norms: Tensor, losses: Tensor, restoring: float) -> Tensor:
+    """What the weighted gradients should measure: mean norm x (loss / mean loss) ^ restoring: (K,), (K,) -> (K,).
+
+    `losses` are those of now as shares of the first ones.
+    """
+    return norms.mean() * (losses / losses.mean()) ** restoring

@@ -1,0 +1,40 @@
+"""Weights learned as the noise of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtbert.data.tasks import Task
+from mtbert.training.weightings.base import Weighting
+
+
+class Uncertainty(Weighting):
+    """Each loss by the inverse of its task's noise, which is learned with the model (Kendall et al., 2018).
+
+    With s the logarithm of a task's variance, squared errors L count as exp(-s) L / 2 + s / 2, cross-entropies as
+    exp(-s) L + s / 2. Every s starts from 0 and moves only in steps that hold its task, at the optimizer's rate. At the
+    rates of fine-tuning that is hardly at all, so give it its own: `optimizer: {rates: {weighting: 100}}`.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], shared: Sequence[nn.Parameter]) -> None:
+        super().__init__(tasks, shared)
+        self._log_variances = {task: nn.Parameter(torch.zeros(())) for task in tasks}
+
+    def __call__(self, task: str, loss: Tensor) -> Tensor:
+        log_variance = self._log_variances[task].to(loss.device)
+        likelihood = self.tasks[task].in_likelihood * torch.exp(-log_variance) * loss + log_variance / 2
+        return self.tasks[task].weight * likelihood
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self._log_variances)
+
+    def state(self) -> dict[str, Tensor]:
+        return {task: log_variance.detach() for task, log_variance in self._log_variances.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for task, log_variance in self._log_variances.items():
+            log_variance.copy_(state[task])
