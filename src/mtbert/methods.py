@@ -71,6 +71,7 @@ PLACES = {
     "regularizers": "regularizers: [{}]",
     "combiners": "combiner: {}",
     "loss weightings": "weighting: {}",
+    "observers": "observe: [{}]",
     "keep rules": "keep: {}",
     "parts to train": "train: [{}]",
 }

@@ -146,9 +146,8 @@ def test_the_model_that_is_asked_for_is_scored_and_kept(
     regularizer = {"name": "bregman", "decay": 0.9, "late_decay": 0.9, "evaluate": evaluate_which}
     small_recipe["stages"][0] |= {"regularizers": [regularizer], "optimizer": {"lr": 0.01}}
     made = build(read_recipe(small_recipe))
-    trainer, dev, _ = made.stage(0)
+    trainer, dev, _, _ = made.stage(0)
     objective = trainer.objective
-    objective.start()
     for _ in trainer:
         pass
     assert isinstance(objective.scored, MultiTask)
