@@ -21,6 +21,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.devices import PRECISIONS, best_device
+from mtbert.model.encoder import compute, compute_again
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.multitask import MultiTask
@@ -139,6 +140,7 @@ def build(recipe: Recipe) -> Experiment:
     torch.manual_seed(recipe.seed)
     rows = _read(recipe, ["train", "dev"])
     encoder, tokenizer = make_encoder(recipe.encoder.name, recipe.encoder.options)
+    encoder.run = compute_again if recipe.recompute else compute
     model = MultiTask(encoder, list(recipe.tasks.values()), recipe.modules).to(best_device())
     return Experiment(recipe, model, tokenizer, rows, _examples(recipe, rows, tokenizer, encoder.shape.positions))
 
