@@ -238,7 +238,6 @@ def _begin(run: Run, experiment: Experiment) -> None:
 
 def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     recipe, model = experiment.recipe, experiment.model
-    constant = constant_scores(recipe.tasks, experiment.sets["train"], experiment.sets["dev"])
     facts, state = _saved(run)
     run.cut_log(facts["log_size"])
 
@@ -263,6 +262,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
             run.log({"stage": index, "step": record.step, "kept": kept_now, "scores": scores.as_dict()})
             if kept_now:
                 run.replace(BEST, lambda folder: save_model(model, experiment.tokenizer, folder))
+                constant = constant_scores(recipe.tasks, experiment.sets["train"], experiment.sets["dev"])
                 run.write_json(
                     SCORES,
                     {"stage": index, "step": record.step, "keep": recipe.keep}
