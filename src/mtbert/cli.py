@@ -304,6 +304,34 @@ def bench_methods(
         typer.echo(f"{name:<30} {cost:.2f} x the plain step")
 
 
+@bench.command("frozen")
+def bench_frozen(
+    recipe: BenchRecipe = None,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each side.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Training the heads on features computed once, against encoding every text anew in every epoch."""
+    from mtbert.bench.frozen import bench_frozen as measure
+
+    _print_facts(measure(_bench_recipe(recipe), overrides or [], data, epochs), as_json)
+
+
+@bench.command("plain")
+def bench_plain(
+    recipe: BenchRecipe = None,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="A seed; give several.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Dev scores by the fast paths and by their plain twins: torch's own dropout, attention and AdamW, no buckets."""
+    from mtbert.bench.plain import bench_plain as measure
+
+    _print_facts(measure(_bench_recipe(recipe), overrides or [], data, seeds or [1, 2, 3]), as_json)
+
+
 @bench.command("memory")
 def bench_memory(
     pairs: Annotated[int, typer.Option("--pairs", min=32, help="Training pairs to make on the fly.")] = 3_000_000,
@@ -331,7 +359,7 @@ def _print_facts(result: Any, as_json: bool) -> None:
     if as_json:
         _print_json(facts)
     for name, value in () if as_json else facts.items():
-        said = ", ".join(f"{one:.2f}" for one in value) if isinstance(value, tuple) else value
+        said = ", ".join(f"{one:.4g}" for one in value) if isinstance(value, tuple) else value
         typer.echo(f"{name:<22} {said:.3f}" if isinstance(said, float) else f"{name:<22} {said}")
 
 

@@ -20,6 +20,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import PRECISIONS, best_device
+from mtbert.model.encoder import compute, compute_again
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
@@ -153,6 +154,7 @@ def build(recipe: Recipe) -> Experiment:
     torch.manual_seed(recipe.seed)
     rows = _read(recipe, recipe.learned, ["train", "dev"])
     model, tokenizer, frozen = _model(recipe)
+    model.encoder.run = compute_again if recipe.recompute else compute
     sets = _examples(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
 

@@ -184,6 +184,7 @@ class Recipe(BaseModel):
     stages: tuple[Stage, ...] = Field(min_length=1)
     keep: str = "overall"
     precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
 
     @field_serializer("tasks")

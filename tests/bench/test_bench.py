@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ import pytest
 import torch
 
 from mtbert.bench.clock import Rate
+from mtbert.bench.frozen import bench_frozen
 from mtbert.bench.memory import bench_memory, write_pairs
 from mtbert.bench.methods import bench_methods
+from mtbert.bench.plain import bench_plain
 from mtbert.bench.predict import bench_predict, mixed_texts
 from mtbert.bench.train import PEERS, Side, TheirModel, bench_train
+from mtbert.bench.twins import PlainAdamW, attend_plainly, plain_twins
 from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
 from mtbert.experiment import build
+from mtbert.model import encoder
+from mtbert.model.attention import attend
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe import read_recipe
 from mtbert.training.combiners.table import COMBINERS
@@ -123,3 +129,49 @@ def test_a_training_apart_that_fails_is_a_mistake(capfd: pytest.CaptureFixture[s
     with pytest.raises(Mistake, match="the training apart failed"):
         bench_memory(64, 2, "no/such encoder")
     assert "no/such encoder" in capfd.readouterr().err
+
+
+def test_both_ways_of_training_heads_take_the_same_steps(small_recipe: dict[str, Any]) -> None:
+    result = bench_frozen(small_recipe, ["stages.0.regularizers=[gaussian]"], None, 2)
+    assert result.steps == 2 * 3 * 40 / 8
+    assert result.ratio == pytest.approx(result.encoded / result.cached)
+    assert result.ratio > 1
+
+
+def test_plain_twins_train_the_same_recipe_to_other_weights_and_leave_no_trace(small_recipe: dict[str, Any]) -> None:
+    result = bench_plain(small_recipe, [], None, [1, 2])
+    assert result.seeds == (1, 2)
+    assert result.largest_difference == max(abs(a - b) for a, b in zip(result.fast, result.plain, strict=True))
+    assert bench_plain(small_recipe, [], None, [1, 2]).fast == result.fast
+    assert encoder.attend is attend
+
+
+def test_without_dropout_and_with_whole_batches_plain_twins_train_to_the_same_weights(
+    small_recipe: dict[str, Any],
+) -> None:
+    small_recipe["encoder"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    for task in small_recipe["tasks"].values():
+        task["dropout"] = 0.0
+    small_recipe["stages"][0] |= {"batch_size": 40, "optimizer": {"lr": 1e-3, "weight_decay": 0.1}}
+    weights = []
+    for as_plain in (False, True):
+        experiment = build(read_recipe(small_recipe))
+        trainer = experiment.stage(0).trainer
+        with plain_twins(experiment, trainer) if as_plain else nullcontext():
+            for _ in range(5):
+                trainer.take_step()
+        weights.append(experiment.model.state_dict())
+        assert isinstance(trainer.optimizer, PlainAdamW) == as_plain
+    for name, fast in weights[0].items():
+        torch.testing.assert_close(fast, weights[1][name], rtol=1e-3, atol=3e-5)
+
+
+def test_the_plain_twin_of_attention_is_attention() -> None:
+    q, k, v = torch.randn(3, 2, 7, 12, dtype=torch.float64)
+    mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
+    torch.testing.assert_close(attend_plainly(q, k, v, mask, 3), attend(q, k, v, mask, 3))
+
+
+def test_an_optimizer_without_a_twin_is_refused(small_recipe: dict[str, Any]) -> None:
+    with pytest.raises(Mistake, match="form 'torch'"):
+        bench_plain(small_recipe, ["stages.0.optimizer.form=starter"], None, [1])

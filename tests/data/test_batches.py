@@ -264,6 +264,29 @@ def test_evaluation_sees_every_example_once_longest_first(batch_size: int, token
 # ---- streams
 
 
+# ---- both orders of a symmetric pair
+
+
+@pytest.mark.parametrize("pairs", ["joint", "separate"])
+@pytest.mark.parametrize("limit", [9, 512])
+def test_the_other_order_holds_what_swapped_texts_would_have_given(
+    pairs: str, limit: int, tokenizer: Tokenizer
+) -> None:
+    of = pair(pairs=pairs, symmetric=True, max_length=limit)
+    texts = [random_texts(12, 9, seed) for seed in (0, 1)]
+    this, other = made(of, texts, tokenizer).orders
+    for mine, by_hand in ((this, made(of, texts, tokenizer)), (other, made(of, texts[::-1], tokenizer))):
+        given, expected = mine.batch(range(12)), by_hand.batch(range(12))
+        assert torch.equal(given.tokens, expected.tokens)
+        assert torch.equal(given.segments, expected.segments)
+        assert torch.equal(given.mask, expected.mask)
+
+
+def test_a_pair_that_is_not_symmetric_has_one_order(tokenizer: Tokenizer) -> None:
+    texts = [random_texts(12, 9, seed) for seed in (0, 1)]
+    assert len(made(pair(), texts, tokenizer).orders) == 1
+
+
 def stream(tokenizer: Tokenizer, count: int = 45, batch_size: int = 4, seed: tuple[int, ...] = (7, 0)) -> Stream:
     return Stream(made(single(), [random_texts(count, 20, 0)], tokenizer), batch_size, seed)
 

@@ -20,6 +20,7 @@ from tiny_models import (
     needs_minilm,
     publish,
     relative_error,
+    same_bits,
     shaken,
     tiny_bert,
     tiny_encoder,
@@ -30,11 +31,14 @@ from mtbert.data.batches import Batch, Examples
 from mtbert.data.tasks import Classification
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_encoder
+from mtbert.experiment import build
+from mtbert.model.checkpoints import EMBEDDING_NAMES, LAYER_NAMES, load_encoder
 from mtbert.model.devices import autocast
-from mtbert.model.encoder import Encoder
+from mtbert.model.encoder import Encoder, compute, compute_again
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import Fold, TaskModule
+from mtbert.recipe import read_recipe
+from mtbert.training.regularizers import REGULARIZERS
 
 PLAIN = Fold([])
 
@@ -174,10 +178,21 @@ def test_gradients_equal_those_of_transformers(lengths: Sequence[int], tmp_path:
     (ask(bert, batch).hidden_states[-1][batch.mask] * weights).sum().backward()
     (states_of(encoder, batch)[-1][batch.mask] * weights).sum().backward()
 
-    theirs = bert.embeddings
-    assert relative_error(encoder.word_embedding.weight.grad, theirs.word_embeddings.weight.grad) < 1e-5
-    assert relative_error(encoder.position_embedding.weight.grad, theirs.position_embeddings.weight.grad) < 1e-5
-    assert relative_error(encoder.embedding_norm.weight.grad, theirs.LayerNorm.weight.grad) < 1e-5
+    theirs = dict(bert.named_parameters())
+    names = {ours: [f"{one}." for one in published] for ours, published in EMBEDDING_NAMES.items()}
+    for index in range(3):
+        for ours, published in LAYER_NAMES.items():
+            names[f"layers.{index}.{ours}"] = [f"encoder.layer.{index}.{one}." for one in published]
+    compared = 0
+    for name, parameter in encoder.named_parameters():
+        stem, _, leaf = name.rpartition(".")
+        if stem != "pooler":  # no loss has reached it
+            # queries, keys and values are one product here and three there
+            other = torch.cat([theirs[one + leaf].grad for one in names[stem]])
+            largest = max(float(other.abs().max()), 1e-3)  # the keys' biases have a gradient of zero
+            assert float((parameter.grad - other).abs().max()) < 1e-5 * largest, name
+            compared += 1
+    assert compared == 5 + 3 * 12
 
 
 @pytest.mark.skipif(BERT_BASE is None, reason="MTBERT_BERT_BASE names no folder with bert-base-uncased")
@@ -427,3 +442,69 @@ def test_the_poolers_values_lie_between_minus_one_and_one() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(Mistake, match="5 heads do not divide a width of 16"):
         Shape(width=16, heads=5)
+
+
+# ---- activations computed again instead of kept
+
+
+def loss_and_saved_bytes(encoder: Encoder, batch: Batch, taps: Any = PLAIN) -> tuple[Tensor, int]:
+    """A loss with dropout on, and the bytes that its graph keeps for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    torch.manual_seed(3)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = states_of(encoder, batch, taps)[-1][batch.mask].square().sum()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+    return loss, sum(size for place, size in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_computed_again_gives_the_same_gradients_to_the_bit_and_keeps_far_less(precision: torch.dtype) -> None:
+    encoder = tiny_encoder(layers=4, dropout=0.3, attention_dropout=0.2).train()
+    batch, gain, seen = make_batch("any", (20, 13)), torch.nn.Parameter(torch.tensor(1.5)), {}
+
+    class Gain(TaskModule):
+        def after_ffn(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:
+            return update * gain
+
+    for run in (compute, compute_again):
+        encoder.run = run
+        with autocast(torch.device("cpu"), precision):
+            loss, saved = loss_and_saved_bytes(encoder, batch, Fold([Gain()]))
+        loss.backward()
+        gradients = [p.grad for p in (*encoder.parameters(), gain) if p.grad is not None]
+        seen[run] = saved, loss.detach(), torch.get_rng_state(), gradients
+        encoder.zero_grad()
+        gain.grad = None
+
+    kept, again = seen[compute], seen[compute_again]
+    assert torch.equal(again[1], kept[1])
+    assert torch.equal(again[2], kept[2])  # what is drawn next is the same too
+    assert len(kept[3]) == len(again[3]) > 50
+    assert all(torch.equal(mine, other) for mine, other in zip(again[3], kept[3], strict=True))
+    assert again[0] < kept[0] / 4
+
+
+def test_a_recipe_says_whether_activations_are_computed_again(small_recipe: dict[str, Any]) -> None:
+    runs = [build(read_recipe(small_recipe | {"recompute": again})).model.encoder.run for again in (False, True)]
+    assert runs == [compute, compute_again]
+
+
+@pytest.mark.parametrize("regularizer", [None, *REGULARIZERS])
+def test_training_that_computes_activations_again_is_the_same_training(
+    regularizer: str | None, small_recipe: dict[str, Any]
+) -> None:
+    small_recipe["stages"][0]["regularizers"] = [regularizer] if regularizer else []
+    weights = []
+    for again in (False, True):
+        experiment = build(read_recipe(small_recipe | {"recompute": again}))
+        stage = experiment.stage(0)
+        stage.trainer.objective.start()
+        for _ in range(4):
+            stage.trainer.take_step()
+        weights.append(experiment.model.state_dict())
+    assert same_bits(*weights)

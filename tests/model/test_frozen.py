@@ -54,3 +54,21 @@ def test_an_encoder_left_in_training_mode_encodes_differently_every_time(experim
     cached = FrozenExamples(examples, model)
     assert torch.equal(cached.batch(np.arange(8)).tokens, cached.batch(np.arange(8)).tokens)
     assert model.training
+
+
+def test_training_on_cached_features_is_training_on_what_is_encoded_every_time(small_recipe: dict[str, Any]) -> None:
+    small_recipe["encoder"] |= {"dropout": 0.0, "attention_dropout": 0.0}
+    for task in small_recipe["tasks"].values():
+        task["dropout"] = 0.0
+    # one batch a pass: features are not bucketed by length, so smaller batches would be other ones
+    small_recipe["stages"] = [{"steps": 9, "batch_size": 40, "train": "heads", "optimizer": {"lr": 0.05}}]
+    before = build(read_recipe(small_recipe)).model.heads.state_dict()
+    heads = []
+    for cached in (True, False):
+        experiment = build(read_recipe(small_recipe, [f"stages.0.cache_features={str(cached).lower()}"]))
+        for record in experiment.stage(0).trainer:
+            assert record.examples == 40
+        heads.append(experiment.model.heads.state_dict())
+    for name, mine in heads[0].items():
+        torch.testing.assert_close(mine, heads[1][name], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(mine, before[name], atol=0.01)

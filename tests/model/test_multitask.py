@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import (
@@ -25,7 +26,7 @@ from tiny_models import (
 )
 from torch import Tensor
 
-from mtbert.data.batches import Batch, Examples
+from mtbert.data.batches import Batch, Examples, Stream
 from mtbert.data.tasks import Classification
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder
@@ -136,6 +137,28 @@ def test_an_example_is_answered_alike_alone_and_in_company(task: Any) -> None:
         alone = torch.cat([model(examples.batch([row])) for row in range(5)])
     assert relative_error(together, alone) < 1e-5
     assert len(set(together[:, 0].tolist())) == 5
+
+
+@pytest.mark.parametrize("task", [MOOD, SAME, NEAR], ids=["one text", "joint pair", "separate pair"])
+def test_a_pass_in_buckets_gives_the_gradient_of_its_examples_one_by_one(task: Any) -> None:
+    model, count = shaken(make_model()), 41
+    columns = [[" ".join(TEXTS[(i * 3 + part) % 5] for _ in range(1 + i % 3)) for i in range(count)] for part in (0, 1)]
+    labels = np.arange(count) % 2 * 1.0
+    tokens = [tiny_tokenizer().encode(column) for column in columns[: len(task.text)]]
+    examples = Examples(task, tokens, tiny_tokenizer(), 20, labels)
+    stream = Stream(examples, 4, [1])
+    ways = [[stream.draw() for _ in range(stream.batches_per_pass)], [examples.batch([row]) for row in range(count)]]
+    assert len({batch.tokens.shape[1] for batch in ways[0]}) > 1
+
+    gradients = []
+    for batches in ways:
+        model.zero_grad()
+        for batch in batches:
+            (task.losses(model(batch), batch.targets).sum() / count).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, mine in gradients[0].items():
+        torch.testing.assert_close(mine, gradients[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_pair_encoded_apart_keeps_first_and_second_in_their_places() -> None:

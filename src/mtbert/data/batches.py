@@ -86,8 +86,9 @@ class Examples:
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
         self.targets = None if labels is None else task.targets(labels)
 
-        self.full_lengths = self._sequence_lengths([text.lengths for text in texts])  # before truncation
-        self._kept = self._truncated([text.lengths for text in texts])
+        lengths = [text.lengths for text in texts]
+        self.full_lengths = self._sequence_lengths(lengths)  # before truncation
+        self._kept = self._truncated(lengths)
         self.lengths = self._sequence_lengths(self._kept)
 
     @classmethod
@@ -177,7 +178,7 @@ class Examples:
     def _sequence_lengths(self, lengths: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         if self.task.sequences == 2:
             return np.maximum(*lengths) + 2
-        return np.asarray(np.sum(lengths, axis=0) + len(lengths) + 1)
+        return np.asarray(sum(lengths) + len(lengths) + 1)
 
 
 class Stream:

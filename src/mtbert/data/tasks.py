@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
@@ -201,6 +199,8 @@ class Classification(Task):
         return self.classes[int(prediction)]
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score  # late: with scipy most of a second, before any training
+
         return {
             "accuracy": float(accuracy_score(labels, predictions)),
             "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),
@@ -272,6 +272,8 @@ class Regression(Task):
         return prediction
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
+        from scipy.stats import pearsonr, spearmanr  # late, as above
+
         # a correlation with a constant is undefined; a constant predictor has learned nothing
         varied = _varies(predictions) and _varies(labels)
         return {
