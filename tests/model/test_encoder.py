@@ -38,7 +38,7 @@ from mtbert.model.encoder import Encoder, compute, compute_again
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import Fold, TaskModule
 from mtbert.recipe import read_recipe
-from mtbert.training.regularizers import REGULARIZERS
+from mtbert.training.regularizers.table import REGULARIZERS
 
 PLAIN = Fold([])
 
