@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bert_tokenizer import bert_tokenizer
 from transformers import BertTokenizerFast
 
 from mtbert.data.batches import Batch, Examples, Stream
@@ -26,8 +27,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def theirs() -> BertTokenizerFast:
-    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(VOCABULARY)})
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
+    return bert_tokenizer(VOCABULARY, tmp_path_factory.mktemp("theirs"))
 
 
 def task(text: list[str], **settings: Any) -> Task:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tokenizers
-from transformers import BertTokenizerFast
+from bert_tokenizer import bert_tokenizer
 
 from mtbert.data import tokenizer as module
 from mtbert.data.tokenizer import Tokenizer, Tokens, cache_folder
@@ -78,8 +78,8 @@ def wordpiece(text: str, vocabulary: list[str]) -> list[int]:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=[text[:12] for text in TEXTS])
-def test_tokens_are_those_of_transformers(text: str, tokenizer: Tokenizer) -> None:
-    theirs = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(VOCABULARY)})
+def test_tokens_are_those_of_transformers(text: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    theirs = bert_tokenizer(VOCABULARY, tmp_path)
     assert tokenizer.encode([text]).flat.tolist() == theirs(text, add_special_tokens=False)["input_ids"]
 
 
@@ -154,7 +154,7 @@ def test_the_tokenizers_settings_decide_over_case(tmp_path: Path) -> None:
 
 
 def test_truncation_and_padding_of_a_published_tokenizer_are_off(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    BertTokenizerFast(vocab={piece: i for i, piece in enumerate(VOCABULARY)}).save_pretrained(tmp_path)
+    bert_tokenizer(VOCABULARY, tmp_path).save_pretrained(tmp_path)
     published = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     published.enable_truncation(4)
     published.enable_padding(length=6)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,8 +22,8 @@ from mtbert.errors import Mistake, unknown
 from mtbert.experiment import Experiment
 from mtbert.model.checkpoints import save_encoder
 
-# how the Trainer samples its batches: as it does by default, and with its length grouping
-PEERS = {"transformers": "random", "trainer-grouped": "group_by_length"}
+# whether the Trainer groups its batches by length; it does not by default
+PEERS = {"transformers": False, "trainer-grouped": True}
 BLOCK = 4  # steps of one side before it is the other's turn
 
 
@@ -155,7 +157,7 @@ class TheirModel(nn.Module):
         return {"loss": torch.stack(losses).sum() / len(task)}
 
 
-def _run_trainer(experiment: Experiment, sampling: str, steps: int, side: Side, other_turn: Callable[[], None]) -> None:
+def _run_trainer(experiment: Experiment, grouped: bool, steps: int, side: Side, other_turn: Callable[[], None]) -> None:
     """Let transformers.Trainer train as its users would, and hand over after each of its blocks."""
     transformers = peer("transformers")
     peer("accelerate")  # the Trainer imports it late
@@ -189,7 +191,7 @@ def _run_trainer(experiment: Experiment, sampling: str, steps: int, side: Side, 
             per_device_train_batch_size=stage.batch_size,
             max_steps=steps,
             learning_rate=stage.optimizer.options["lr"],
-            train_sampling_strategy=sampling,
+            **_grouping(transformers, grouped),
             remove_unused_columns=False,
             use_cpu=True,
             report_to="none",
@@ -200,6 +202,13 @@ def _run_trainer(experiment: Experiment, sampling: str, steps: int, side: Side, 
             seed=experiment.recipe.seed,
         )
         transformers.Trainer(TheirModel(encoder, experiment), arguments, collate, rows, callbacks=[Alternate()]).train()
+
+
+def _grouping(transformers: ModuleType, grouped: bool) -> dict[str, Any]:
+    """The argument that groups by length: transformers 5 has renamed it."""
+    if "group_by_length" in inspect.signature(transformers.TrainingArguments).parameters:
+        return {"group_by_length": grouped}
+    return {"train_sampling_strategy": "group_by_length" if grouped else "random"}
 
 
 def _their_rows(experiment: Experiment) -> list[dict[str, Any]]:
