@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Batch, Examples
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.experiment import Experiment
+from mtbert.model.devices import autocast
 from mtbert.model.parts import sizes_of
 from mtbert.results.evaluation import evaluate, outputs_of
+from mtbert.training.observers import Penalties
+from mtbert.training.trainer import Trainer
 
 SHOWN = 3  # parsed examples of each task
 TIMED = 6  # optimiser steps a stage; the first warms up and does not count
@@ -50,8 +53,10 @@ class StageReport:
 
     stage: int
     steps: int
+    batches: dict[str, int]  # task -> how many of its batches are drawn
     passes: dict[str, float]  # task -> how often each of its examples is seen
     first_losses: dict[str, float]
+    gradient_shares: dict[str, dict[str, float]]  # task -> term -> share of the gradient; none without penalties
     trained: int  # parameters that learn
     frozen: int
     trained_parts: dict[str, int]  # the same by part of the model
@@ -144,17 +149,14 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
     draws = trainer.steps * trainer.accumulate
     drawn = Counter(task for draw in range(draws) for task in trainer.sampler.draw(draw, draw / draws))
     passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
-    first_losses: dict[str, float] = {}
-    seconds = []
     # where features are cached, they are computed at the first batch and never again
     once = _seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
+    first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
+    shares = Penalties(trainer).look() if trainer.objective.regularizers else {}
     if trainer.objective.model is not experiment.model:
         once += _seconds(lambda: evaluate(trainer.objective.model, dev))
         evaluation_seconds = _seconds(lambda: evaluate(trainer.objective.model, dev))
-    for record in islice(trainer, TIMED):
-        seconds.append(record.seconds)
-        for task, terms in record.terms.items():
-            first_losses.setdefault(task, terms["loss"])
+    seconds = [record.seconds for record in islice(trainer, TIMED)]
     per_step = statistics.mean(seconds[1:] or seconds)
     evaluations = -(-trainer.steps // every)
     learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}
@@ -163,8 +165,10 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
     return StageReport(
         index,
         trainer.steps,
+        {task: drawn[task] for task in trainer.streams},
         passes,
         first_losses,
+        shares,
         sum(trained.values()),
         sum(frozen.values()),
         trained,
@@ -172,6 +176,11 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
         per_step,
         (once + trainer.steps * per_step + evaluations * evaluation_seconds) / 60,
     )
+
+
+def _loss(trainer: Trainer, batch: Batch) -> float:
+    with autocast(trainer.device, trainer.precision):
+        return trainer.objective(batch.to(trainer.device), 0.0).terms["loss"]
 
 
 def _seconds(work: Callable[[], object]) -> float:

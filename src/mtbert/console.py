@@ -98,19 +98,30 @@ def show_report(report: Report, quiet: bool) -> None:
             for texts, label in split.examples:
                 OUTPUT.print(f"  {label} <- " + " | ".join(_short(text) for text in texts), markup=False)
         for stage in report.stages:
-            passes = ", ".join(f"{task} {times:.2f}" for task, times in stage.passes.items())
+            passes = ", ".join(
+                f"{task} {times:.2f} ({stage.batches[task]:,} batches)" for task, times in stage.passes.items()
+            )
             losses = ", ".join(f"{task} {loss:.3f}" for task, loss in stage.first_losses.items())
             OUTPUT.print(
                 f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}\n"
                 f"  first losses: {losses}\n"
                 f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}\n"
-                f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations"
+                + _shares(stage.gradient_shares)
+                + f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations"
             )
         OUTPUT.print(f"peak memory of these steps: {report.peak_memory_gib:.1f} GiB")
     for problem in report.problems:
         OUTPUT.print(f"problem: {problem}", markup=False)
     if not quiet and not report.problems:
         OUTPUT.print("no problems found")
+
+
+def _shares(by_task: Mapping[str, Mapping[str, float]]) -> str:
+    """How much of the gradient of the first batches comes of the loss and of each penalty, in lines."""
+    return "".join(
+        f"  gradient of {task}: " + ", ".join(f"{term} {share:.1%}" for term, share in shares.items()) + "\n"
+        for task, shares in by_task.items()
+    )
 
 
 def show_methods(families: Mapping[str, Mapping[str, Method]]) -> None:
