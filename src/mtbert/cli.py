@@ -259,7 +259,8 @@ def bench_train(
     steps: Annotated[int, typer.Option("--steps", min=8, help="Optimiser steps of each side.")] = 120,
     as_json: AsJson = False,
 ) -> None:
-    """A training step against transformers.Trainer ('transformers'), or its length grouping ('trainer-grouped')."""
+    """A training step against transformers.Trainer ('transformers'), with its length grouping ('trainer-grouped'), or
+    either in bfloat16 ('trainer-bfloat16', 'trainer-grouped-bfloat16')."""
     from mtbert.bench.train import bench_train as measure
     from mtbert.experiment import build
     from mtbert.recipe import read_recipe

@@ -11,20 +11,21 @@ from mtbert.model.shape import Shape
 class Floor:
     """Times the products of one step's forward and backward pass; buffers are made once and reused."""
 
-    def __init__(self, shape: Shape, longest: int) -> None:
+    def __init__(self, shape: Shape, longest: int, precision: torch.dtype = torch.float32) -> None:
         self.shape = shape
+        self.precision = precision
         d, inner = shape.width, shape.inner
         self.sizes = [(d, 3 * d), (d, d), (d, inner), (inner, d)]  # to_qkv, mix_heads, expand, contract
-        self.weights = [torch.randn(rows, columns) * 0.02 for rows, columns in self.sizes]
-        self.inputs = {rows: torch.randn(longest, rows) for rows, _ in self.sizes}
-        self.outputs = {columns: torch.randn(longest, columns) for _, columns in self.sizes}
+        self.weights = [torch.randn(rows, columns, dtype=precision) * 0.02 for rows, columns in self.sizes]
+        self.inputs = {rows: torch.randn(longest, rows, dtype=precision) for rows, _ in self.sizes}
+        self.outputs = {columns: torch.randn(longest, columns, dtype=precision) for _, columns in self.sizes}
 
     def seconds(self, sequences: int, length: int) -> float:
         """Seconds for one step over S sequences of length L."""
         tokens = sequences * length
         heads, size = self.shape.heads, self.shape.width // self.shape.heads
-        q = torch.randn(sequences * heads, length, size)
-        scores = torch.randn(sequences * heads, length, length)
+        q = torch.randn(sequences * heads, length, size, dtype=self.precision)
+        scores = torch.randn(sequences * heads, length, length, dtype=self.precision)
 
         def linear() -> None:
             for (rows, columns), weight in zip(self.sizes, self.weights, strict=True):

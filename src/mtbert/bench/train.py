@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,22 @@ from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake, unknown
 from mtbert.experiment import Experiment
 from mtbert.model.checkpoints import save_encoder
+from mtbert.model.devices import PRECISIONS
 
-# whether the Trainer groups its batches by length; it does not by default
-PEERS = {"transformers": False, "trainer-grouped": True}
+
+class Peer(NamedTuple):
+    """How transformers.Trainer is set; by default it neither groups batches by length nor uses bfloat16."""
+
+    grouped: bool
+    bfloat16: bool
+
+
+PEERS = {
+    "transformers": Peer(grouped=False, bfloat16=False),
+    "trainer-grouped": Peer(grouped=True, bfloat16=False),
+    "trainer-bfloat16": Peer(grouped=False, bfloat16=True),
+    "trainer-grouped-bfloat16": Peer(grouped=True, bfloat16=True),
+}
 BLOCK = 4  # steps of one side before it is the other's turn
 
 
@@ -35,6 +48,7 @@ class TrainBench:
     ours: float
     theirs: float
     ratio: float
+    precision: str  # ours, and that of the floor's products
     floor_share: float  # time of the matrix products alone / time of our steps
     padding_waste: float  # share of our positions that hold no token
     padding_waste_theirs: float
@@ -98,7 +112,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
     ours, theirs, floors = Side(), Side(), []
     trainer = experiment.stage(0).trainer
     trainer.streams = {task: Watched(stream, ours) for task, stream in trainer.streams.items()}  # type: ignore[misc]
-    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192))
+    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), PRECISIONS[experiment.recipe.precision])
 
     def our_turn() -> None:
         first = len(ours.shapes)
@@ -119,6 +133,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
         mine.median,
         other.median,
         mine.median / other.median,
+        experiment.recipe.precision,
         sum(floors[1:]) / sum(ours.seconds),
         ours.waste,
         theirs.waste,
@@ -157,7 +172,7 @@ class TheirModel(nn.Module):
         return {"loss": torch.stack(losses).sum() / len(task)}
 
 
-def _run_trainer(experiment: Experiment, grouped: bool, steps: int, side: Side, other_turn: Callable[[], None]) -> None:
+def _run_trainer(experiment: Experiment, how: Peer, steps: int, side: Side, other_turn: Callable[[], None]) -> None:
     """Let transformers.Trainer train as its users would, and hand over after each of its blocks."""
     transformers = peer("transformers")
     peer("accelerate")  # the Trainer imports it late
@@ -191,7 +206,8 @@ def _run_trainer(experiment: Experiment, grouped: bool, steps: int, side: Side, 
             per_device_train_batch_size=stage.batch_size,
             max_steps=steps,
             learning_rate=stage.optimizer.options["lr"],
-            **_grouping(transformers, grouped),
+            bf16=how.bfloat16,
+            **_grouping(transformers, how.grouped),
             remove_unused_columns=False,
             use_cpu=True,
             report_to="none",
