@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -53,10 +54,31 @@ def compute(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: Taps) -
 def compute_again(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: Taps) -> Tensor:
     """A layer's output; only its input is kept, and the backward pass computes the rest again (Chen et al., 2016).
 
-    Less memory for a third more time. The dropout masks are drawn from the same random state: gradients are the same.
+    Less memory for a third more time. Masks are drawn again from the same random state and every part is in the mode
+    that it was in, so that gradients are the same.
     """
-    y: Tensor = checkpoint(layer, x, index, batch, taps, use_reentrant=False)
+    modes = {part: part.training for whole in (layer, *taps.parts()) for part in whole.modules()}
+
+    def output(x: Tensor) -> Tensor:
+        with _in(modes):
+            y: Tensor = layer(x, index, batch, taps)
+            return y
+
+    y: Tensor = checkpoint(output, x, use_reentrant=False)
     return y
+
+
+@contextmanager
+def _in(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+    """Training or evaluation mode for each part, and afterwards what it was."""
+    before = {part: part.training for part in modes}
+    for part, mode in modes.items():
+        part.training = mode
+    try:
+        yield
+    finally:
+        for part, mode in before.items():
+            part.training = mode
 
 
 class Encoder(nn.Module):

@@ -6,7 +6,7 @@ encoder those of the batch's task, folded in recipe order. Plain BERT is a modul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,9 @@ class Taps(Protocol):
     def after_pooling(self, features: Tensor, batch: Batch) -> Tensor:
         """What the head reads: (B, F) -> (B, feature_width(F))."""
 
+    def parts(self) -> Iterable[nn.Module]:
+        """The modules behind the taps."""
+
 
 class TaskModule(nn.Module):
     """A module that changes nothing; methods override the taps they use."""
@@ -72,6 +75,9 @@ class TaskModule(nn.Module):
 
     def after_pooling(self, features: Tensor, batch: Batch) -> Tensor:
         return features
+
+    def parts(self) -> Iterable[nn.Module]:
+        return [self]
 
     def feature_width(self, width: int, task: Task) -> int:
         """How wide after_pooling makes features of this width; raises Mistake where it cannot serve the task."""
@@ -137,6 +143,9 @@ class Fold:
         for module in self.modules:
             features = module.after_pooling(features, batch)
         return features
+
+    def parts(self) -> Iterable[nn.Module]:
+        return self.modules
 
     def feature_width(self, width: int, task: Task) -> int:
         for module in self.modules:
