@@ -46,6 +46,7 @@ def test_every_parameter_has_a_part(name: str, group: str) -> None:
 
 def test_cosines_are_those_of_the_flat_gradients_of_each_part() -> None:
     by_task = {"mood": gradients(0), "same": gradients(1), "near": gradients(2)}
+    by_task["same"][-1] = by_task["mood"][-1]  # nor do heads count that two tasks read
     found = cosines(by_task, NAMES)
     assert list(found) == ["embeddings", "layer 0", "layer 1", "pooler"]
     for part, members in {"embeddings": [0], "layer 0": [1, 2], "layer 1": [3], "pooler": [4]}.items():

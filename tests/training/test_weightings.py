@@ -276,6 +276,27 @@ def test_gradnorm_moves_weights_towards_what_it_wants_and_keeps_their_sum() -> N
     assert counted == pytest.approx({"mood": 2 / 3, "same": 4 / 3}, abs=0.05)
 
 
+def test_gradnorm_weights_of_three_tasks_add_up_to_three() -> None:
+    layer = shared()
+    weighting = make("gradnorm", layer=layer)
+    losses, slopes = {"mood": 1.0, "same": 1.0, "near": 1.0}, {"mood": 10.0, "same": 1.0, "near": 1.0}
+    step(weighting, layer, losses, losses, slopes)
+    found = step(weighting, layer, losses, losses, slopes)
+    # one is 0.025 too long and two too short: 0.975 and 1.025 twice, scaled to add up to 3
+    assert found == pytest.approx({"mood": 0.975 * 3 / 3.025, "same": 1.025 * 3 / 3.025, "near": 1.025 * 3 / 3.025})
+
+
+def test_gradnorm_counts_a_task_more_whose_loss_has_fallen_less() -> None:
+    layer, two = shared(), {name: task for name, task in tasks().items() if name != "near"}
+    weighting = make("gradnorm", two, layer)
+    step(weighting, layer, {"mood": 1.0, "same": 4.0}, {})
+    step(weighting, layer, {"mood": 0.9, "same": 2.0}, {})  # 0.9 and 0.5 of the first
+    counted = step(weighting, layer, {"mood": 0.9, "same": 2.0}, {})
+    # Adam's second step, after a first one without a slope
+    moved = 0.025 * (0.1 / (1 - 0.9**2)) / math.sqrt(0.001 / (1 - 0.999**2))
+    assert counted == pytest.approx({"mood": 1 + moved, "same": 1 - moved}, rel=1e-5)
+
+
 def test_gradnorm_leaves_weights_alone_until_it_has_seen_every_task() -> None:
     layer = shared()
     weighting = make("gradnorm", layer=layer)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import NonNegative, Positive, Registry, Share
+from mtbert.training.layers import LAYER
 
 CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
 
 # part of the model -> how the names of its parameters begin
 PARTS = {"encoder": "encoder.", "heads": "heads.", "modules": "modules_by_task.", "weighting": "weighting."}
-LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 WORDS = "encoder.word_embedding.weight"
 EMBEDDING = re.compile(r"encoder\.\w*embedding\w*\.")
 

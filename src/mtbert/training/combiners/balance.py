@@ -62,7 +62,7 @@ class UPGrad(Combiner):
 
 
 class IMTLG(Combiner):
-    """The step whose projections on all tasks' gradients are equally long (Liu et al., 2021, IMTL-G).
+    """The step whose projections on all tasks' gradients are equally long (Liu et al., 2021).
 
     How large a task's gradient is does not change its direction. Weights add up to 1 and may be negative.
     """
