@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 import yaml
 
+import mtbert
 import mtbert.cli
 import mtbert.console
 from mtbert.data.tables import FORMATS
+from mtbert.experiment import build
 from mtbert.methods import TABLES
+from mtbert.model.checkpoints import load_encoder, load_model
+from mtbert.model.task_modules.base import Fold
+from mtbert.recipe import read_recipe
 from mtbert.registry import Registry
 from mtbert.training.trainer import Record
 
@@ -523,6 +529,27 @@ def test_a_folder_without_a_run_is_refused(command: Command, here: Path, name: s
     more = ["--task", "mood", "--input", "a.csv", "--output", "b.csv"] if name == "predict" else []
     assert_refused(command(name, here / "nothing", *more), "nothing")
     assert everything(here) == {}
+
+
+def test_an_exported_encoder_is_the_runs_with_its_tasks_lora_inside(
+    command: Command, here: Path, small_recipe: dict[str, Any]
+) -> None:
+    small_recipe["modules"] = ["lora"]
+    small_recipe["stages"][0]["train"] = ["heads", "modules"]
+    mtbert.train(small_recipe, out=here / "run")
+    assert command("export", here / "run", "--task", "mood", "--out", here / "mood").code == 0
+    model, _ = load_model(here / "run" / "best")
+    merged, adapted = load_encoder(here / "mood"), model.encoder
+    adapter = model.modules_by_task.of("mood").modules[0]
+    batch = build(read_recipe(small_recipe)).sets["dev"]["mood"].batch([0, 1, 2])
+    with torch.no_grad():
+        x = adapted.embed(batch)
+        *_, expected = model.states(x, batch)
+        *_, plain = merged.eval().states(x, batch, Fold([]))
+    torch.testing.assert_close(plain, expected, atol=1e-5, rtol=1e-5)
+    assert any(p.any() for p in adapter.parameters())
+    assert_refused(command("export", here / "run", "--task", "mod", "--out", here / "x"), "'mod'", "mood")
+    assert_refused(command("export", here / "run", "--task", "mood", "--out", here / "mood"), "not an empty folder")
 
 
 # ---- predictions

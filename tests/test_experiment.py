@@ -561,3 +561,14 @@ def test_a_limited_task_trains_on_so_many_rows_and_always_the_same(small_recipe:
     assert len(set(passes[0])) == 10
     assert sorted(passes[0]) == sorted(passes[1])
     assert trainer.streams["near"].batches_per_pass == 10
+
+
+def test_a_combiner_without_several_tasks_says_which_samplers_give_them(small_recipe: dict[str, Any]) -> None:
+    small_recipe["stages"][0]["combiner"] = "pcgrad"
+    with pytest.raises(
+        Mistake, match=r"stages\.0\.combiner: 'pcgrad'.*'proportional' has one.*: joint, joint_by_ratio"
+    ):
+        build(read_recipe(small_recipe)).stage(0)
+    for stage in ({"sampler": "joint"}, {"accumulate": 3}):
+        small_recipe["stages"][0] |= {"sampler": "proportional", "accumulate": 1} | stage
+        build(read_recipe(small_recipe)).stage(0).trainer.take_step()

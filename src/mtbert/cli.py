@@ -184,6 +184,24 @@ def predict(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    task: Annotated[str, typer.Option("--task", help="The task whose LoRA goes into the weights.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; must be empty or absent.")],
+) -> None:
+    """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
+    from mtbert.model.checkpoints import load_model, merged, save_encoder
+    from mtbert.results.runs import BEST, Run
+
+    model, tokenizer = load_model(Run.open(run).part(BEST))
+    encoder = merged(model, task)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Mistake(f"{out} is not an empty folder; name another with --out")
+    save_encoder(encoder, tokenizer, out)
+    typer.echo(out)
+
+
+@app.command()
 def conflict(run: RunFolder, as_json: AsJson = False) -> None:
     """Which tasks of a run pulled against each other, and where: printed and drawn (needs `observe: conflict`)."""
     from mtbert.conflict import conflict_of, draw
