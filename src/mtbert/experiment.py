@@ -109,13 +109,15 @@ class Experiment:
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
         epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-        trainer = Trainer(
-            Objective(
+        with _said_of("regularizers: "):
+            objective = Objective(
                 model,
                 {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers},
                 weighting,
                 stage.batch_size if stage.reduction == "fixed_batch" else None,
-            ),
+            )
+        trainer = Trainer(
+            objective,
             OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options),
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,

@@ -43,8 +43,11 @@ class TaskModules(nn.Module):
                 if task not in tasks:
                     raise Mistake(f"task module '{plan.name}': {unknown('task', task, tasks)}")
         _check_order(plans, tasks)
-        for plan in plans:
-            self._add(plan, shape, plan.tasks or tasks)
+        for index, plan in enumerate(plans):
+            try:
+                self._add(plan, shape, plan.tasks or tasks)
+            except Mistake as mistake:
+                raise Mistake(f"modules.{index}, '{plan.name}': {mistake}") from None
 
     def of(self, task: str) -> Fold:
         """The taps of one task."""
