@@ -4,6 +4,7 @@
 
 A grid names a recipe, overrides common to all rows, seeds, and rows: a name and its overrides (`seeds: N` in a row
 takes the first N seeds only; `apart: true` trains one model a task, each with its share of the steps by training rows).
+What a grid does not say it takes from the one it is `like`.
 What is done already is not done again, so a run that was cut off goes on; several processes may share one folder, each
 takes what no other has begun (remove `*.claim` files after a kill). At the end, and with `--table`, prints the table.
 """
@@ -34,12 +35,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
     given = parser.parse_args()
-    grid = yaml.safe_load(given.grid.read_text(encoding="utf-8"))
+    grid = _read(given.grid)
     given.out.mkdir(parents=True, exist_ok=True)
     if not given.table:
         for name, row, seed in _runs(grid):
             _run(grid, given, name, row, seed)
     _print_table(grid, given.out)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    grid = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return _read(path.with_name(grid["like"])) | grid if "like" in grid else grid
 
 
 def _runs(grid: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int]]:
@@ -66,11 +72,13 @@ def _run(grid: Mapping[str, Any], given: argparse.Namespace, name: str, row: Map
     parts = _apart(recipe, overrides, given.data) if row.get("apart") else {"all": overrides}
     scores: dict[str, Any] = {}
     perturbed: dict[str, Any] = {}
+    shares: list[float] = []
     for part, chosen in parts.items():
         folder = place.with_name(f"{place.name}-{part}")
         run = mtbert.train(recipe, given.data, folder, chosen, overwrite=True)
         found = run.scores["dev"]["tasks"]
         scores |= found if part == "all" else {part: found[part]}
+        shares += _penalties(run)
         if "perturbed" in grid:
             found = evaluate_run(folder, given.data, perturbed_by=grid["perturbed"]).tasks
             perturbed |= found if part == "all" else {part: found[part]}
@@ -79,9 +87,16 @@ def _run(grid: Mapping[str, Any], given: argparse.Namespace, name: str, row: Map
     seconds = time.perf_counter() - started
     content = {"row": name, "seed": seed, "overrides": overrides, "seconds": seconds, "dev": scores}
     content |= {"perturbed": perturbed} if perturbed else {}
+    content |= {"penalties": statistics.mean(shares)} if shares else {}
     result.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     claim.unlink()
     print(f"{name}, seed {seed}: {seconds:.0f} s, overall {_overall(scores):.4f}", flush=True)
+
+
+def _penalties(run: mtbert.Run) -> list[float]:
+    """The share of the gradient that came of penalties, whenever a task was looked at."""
+    looks = [record["penalties"].values() for record in run.records() if "penalties" in record]
+    return [1 - share["loss"] for tasks in looks for share in tasks]
 
 
 def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str]]:
@@ -112,8 +127,9 @@ def _print_table(grid: Mapping[str, Any], out: Path) -> None:
     """Means over seeds, with the half range between them, as Markdown; rows in the grid's order."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
     tasks = list(results[0]["dev"]) if results else []
-    robust = "perturbed" in grid
-    head = ["row", "seeds", "overall", *(["overall, perturbed"] if robust else []), *tasks, "seconds a run"]
+    robust, regularised = "perturbed" in grid, any("penalties" in one for one in results)
+    head = ["row", "seeds", "overall", *(["perturbed", "drop"] if robust else []), *tasks]
+    head += [*(["of the gradient"] if regularised else []), "seconds a run"]
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
     for name in grid["rows"]:
@@ -121,8 +137,12 @@ def _print_table(grid: Mapping[str, Any], out: Path) -> None:
         if not mine:
             continue
         cells = [_spread([_overall(one["dev"]) for one in mine])]
-        cells += [_spread([_overall(one["perturbed"]) for one in mine])] if robust else []
+        if robust:
+            cells += [_spread([_overall(one["perturbed"]) for one in mine])]
+            cells += [_spread([_overall(one["dev"]) - _overall(one["perturbed"]) for one in mine])]
         cells += [f"{statistics.mean(_main(one['dev'][task]) for one in mine):.4f}" for task in tasks]
+        if regularised:
+            cells.append(f"{statistics.mean(one['penalties'] for one in mine):.2g}")
         seconds = statistics.mean(one["seconds"] for one in mine)
         print("| " + " | ".join([name, str(len(mine)), *cells, f"{seconds:.0f}"]) + " |")
 
