@@ -82,13 +82,15 @@ def test_noise_stability_ignores_padding() -> None:
     assert penalty == pytest.approx(0.05**2 * 7 / 2, rel=0.02)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(("layer", "weights"), [(0, None), (1, None), (0, [0.5, 3.0]), (1, [0.25])])
 @pytest.mark.parametrize("task", ALL_KINDS)
-def test_noise_stability_sums_over_the_layers_above_the_noise(plain: Experiment, task: str, layer: int) -> None:
+def test_noise_stability_sums_over_the_layers_above_the_noise(
+    plain: Experiment, task: str, layer: int, weights: list[float] | None
+) -> None:
     model = plain.model
     passes = passes_of(plain, task)
     torch.manual_seed(3)
-    found = NoiseStability(relative=False, layer=layer, sigma=0.1)(passes, 0.0).item()
+    found = NoiseStability(relative=False, layer=layer, sigma=0.1, layer_weights=weights)(passes, 0.0).item()
 
     torch.manual_seed(3)
     x = passes.clean.states[layer]
@@ -97,7 +99,7 @@ def test_noise_stability_sums_over_the_layers_above_the_noise(plain: Experiment,
     for index in range(layer, 2):
         noisy = model.encoder.layers[index](noisy, index, passes.batch, model.modules_by_task.of(task))
         moved = (noisy - passes.clean.states[index + 1]).square().mean(-1)
-        expected += moved[passes.batch.mask].mean().item()
+        expected += (weights[index - layer] if weights else 1) * moved[passes.batch.mask].mean().item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -113,6 +115,12 @@ def test_noise_cannot_enter_a_layer_that_is_not_there(plain: Experiment, layer: 
     said = rf"noise cannot enter layer {layer}: this encoder has 2, from 0 \(the embeddings\) to 1"
     with pytest.raises(Mistake, match=said):
         Objective(plain.model, {"noise_stability": make("noise_stability", layer=layer)}, Fixed(plain.recipe.tasks, []))
+
+
+def test_every_layer_above_the_noise_has_one_weight(plain: Experiment) -> None:
+    make("noise_stability", layer=1, layer_weights=[2.0]).check(plain.model)
+    with pytest.raises(Mistake, match=r"layer_weights \[2.0\]: 2 layers are above the noise, so it takes 2 weights"):
+        make("noise_stability", layer_weights=[2.0]).check(plain.model)
 
 
 # ---- R-Drop

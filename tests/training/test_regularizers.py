@@ -242,6 +242,7 @@ WRONG = [
     ("bregman", {"evaluate": "both"}, "evaluate .*'both'.*'student' or 'teacher'"),
     ("bregman_refresh", {"refresh": 1}, "refresh .*1.*greater than or equal to 2"),
     ("noise_stability", {"layer": -1}, "layer .*-1.*greater than or equal to 0"),
+    ("noise_stability", {"layer_weights": [1.0, -1.0]}, "layer_weights .*-1.0.*greater than or equal to 0"),
 ]
 
 

@@ -50,6 +50,7 @@ class NoiseStability(Regularizer):
     layer: Annotated[int, Strict(), Field(ge=0)] = 0
     sigma: NonNegative = 0.05
     relative: bool = True
+    layer_weights: Annotated[list[NonNegative], Field(min_length=1)] | None = None
     dropout: Dropout = "same_mask"
     stop_clean: bool = False
 
@@ -60,6 +61,11 @@ class NoiseStability(Regularizer):
                 f"noise cannot enter layer {self.layer}: this encoder has {layers}, from 0 (the embeddings) "
                 f"to {layers - 1}"
             )
+        above = layers - self.layer
+        if self.layer_weights is not None and len(self.layer_weights) != above:
+            raise Mistake(
+                f"layer_weights {self.layer_weights}: {above} layers are above the noise, so it takes {above} weights"
+            )
 
     def penalty(self, passes: Passes) -> Tensor:
         comparison = passes.under(self.dropout, self.sigma)
@@ -69,9 +75,10 @@ class NoiseStability(Regularizer):
             noise = noise * clean[0].detach().square().mean(-1, keepdim=True).sqrt()
         noisy = comparison.again(clean[0] + noise, start=self.layer).states
         share = passes.batch.mask / passes.batch.mask.sum()  # PAD has none
+        weights = self.layer_weights or [1.0] * (len(clean) - 1)
         return torch.stack(
             [
-                ((a.detach() if self.stop_clean else a) - b).float().square().mean(-1).mul(share).sum()
-                for a, b in zip(clean[1:], noisy[1:], strict=True)
+                weight * ((a.detach() if self.stop_clean else a) - b).float().square().mean(-1).mul(share).sum()
+                for weight, a, b in zip(weights, clean[1:], noisy[1:], strict=True)
             ]
         ).sum()
