@@ -19,7 +19,7 @@ from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
-from mtbert.model.devices import PRECISIONS, best_device
+from mtbert.model.devices import best_device, precision_of
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
@@ -68,6 +68,11 @@ class Experiment:
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the matrix products in training, on the device where the model is."""
+        return precision_of(self.recipe.precision, next(self.model.parameters()).device)
 
     def stage(self, index: int) -> PreparedStage:
         """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
@@ -126,7 +131,7 @@ class Experiment:
             stage.steps or max(1, round((stage.epochs or 0) * epoch)),
             stage.clip,
             stage.accumulate,
-            PRECISIONS[self.recipe.precision],
+            self.precision,
         )
         with _said_of("observe: "):
             observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}

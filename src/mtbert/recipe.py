@@ -183,7 +183,7 @@ class Recipe(BaseModel):
     modules: tuple[ModulePlan, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
     keep: str = "overall"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
 

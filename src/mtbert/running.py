@@ -105,7 +105,7 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 
 def _begin(run: Run, experiment: Experiment) -> None:
     run.clear()
-    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
+    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows, experiment.precision))
     run.write(RECIPE, experiment.recipe.as_yaml())
 
 

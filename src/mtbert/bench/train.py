@@ -21,7 +21,6 @@ from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake, unknown
 from mtbert.experiment import Experiment
 from mtbert.model.checkpoints import save_encoder
-from mtbert.model.devices import PRECISIONS
 
 
 class Peer(NamedTuple):
@@ -112,7 +111,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
     ours, theirs, floors = Side(), Side(), []
     trainer = experiment.stage(0).trainer
     trainer.streams = {task: Watched(stream, ours) for task, stream in trainer.streams.items()}  # type: ignore[misc]
-    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), PRECISIONS[experiment.recipe.precision])
+    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), experiment.precision)
 
     def our_turn() -> None:
         first = len(ours.shapes)
@@ -133,7 +132,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
         mine.median,
         other.median,
         mine.median / other.median,
-        experiment.recipe.precision,
+        str(experiment.precision).removeprefix("torch."),
         sum(floors[1:]) / sum(ours.seconds),
         ours.waste,
         theirs.waste,

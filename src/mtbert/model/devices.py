@@ -16,6 +16,20 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def precision_of(name: str, device: torch.device) -> torch.dtype:
+    """What a recipe's `precision` is on this device: `auto` is bfloat16 where its hardware multiplies that."""
+    if name != "auto":
+        return PRECISIONS[name]
+    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Not whether torch can: emulated, bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # torch has no public question
+
+
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """Matrix products in this precision, sums and normalisations in float32; nothing changes for float32."""
     return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)

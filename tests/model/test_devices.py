@@ -1,0 +1,44 @@
+"""Precision: what a recipe's word is on a device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mtbert
+from mtbert.model.devices import autocast, precision_of
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="the system does not list what its processor can do")
+def test_auto_is_bfloat16_where_the_processor_multiplies_it() -> None:
+    flags = CPUINFO.read_text(encoding="utf-8").split()
+    real = "avx512_bf16" in flags or "amx_bf16" in flags
+    assert precision_of("auto", torch.device("cpu")) == (torch.bfloat16 if real else torch.float32)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_auto_asks_an_accelerator_what_its_hardware_does(monkeypatch: pytest.MonkeyPatch, real: bool) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or real
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert precision_of("auto", torch.device("cuda")) == (torch.bfloat16 if real else torch.float32)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_products_are_in_the_precision_that_was_named(name: str, dtype: torch.dtype) -> None:
+    cpu = torch.device("cpu")
+    with autocast(cpu, precision_of(name, cpu)):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_run_says_which_precision_it_had(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    small_recipe["stages"][0] |= {"steps": 1}
+    mtbert.train(small_recipe | {"precision": "bfloat16"}, None, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["precision"] == "bfloat16"
