@@ -5,9 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtbert.bench.clock import seconds
 from mtbert.data.batches import Batch, Examples
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
@@ -131,7 +130,7 @@ def _repeated(texts: list[tuple[str, ...]], examples: Examples) -> tuple[int, in
 
 def _evaluation_seconds(experiment: Experiment) -> float:
     """How long one evaluation of all dev sets takes, judged by a sample of each."""
-    seconds = 0.0
+    total = 0.0
     for task, examples in experiment.sets["dev"].items():
         sample = np.linspace(0, len(examples) - 1, min(128, len(examples))).astype(int)
         columns = [
@@ -139,25 +138,27 @@ def _evaluation_seconds(experiment: Experiment) -> float:
         ]
         chosen = [[column[row] for row in sample] for column in columns]
         some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length)
-        spent = _seconds(partial(outputs_of, experiment.model, some))
-        seconds += spent * len(examples) / len(some)
-    return seconds
+        spent = seconds(partial(outputs_of, experiment.model, some))
+        total += spent * len(examples) / len(some)
+    return total
 
 
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
     trainer, dev, every, _ = experiment.stage(index)
     draws = trainer.steps * trainer.accumulate
-    drawn = Counter(task for draw in range(draws) for task in trainer.sampler.draw(draw, draw / draws))
+    drawn = Counter(
+        task for draw in range(draws) for task in trainer.sampler.draw(draw, draw // trainer.accumulate / trainer.steps)
+    )
     passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
     # where features are cached, they are computed at the first batch and never again
-    once = _seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
+    once = seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
     first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
     shares = Penalties(trainer).look() if trainer.objective.regularizers else {}
     if trainer.objective.model is not experiment.model:
-        once += _seconds(lambda: evaluate(trainer.objective.model, dev))
-        evaluation_seconds = _seconds(lambda: evaluate(trainer.objective.model, dev))
-    seconds = [record.seconds for record in islice(trainer, TIMED)]
-    per_step = statistics.mean(seconds[1:] or seconds)
+        once += seconds(lambda: evaluate(trainer.objective.model, dev))
+        evaluation_seconds = seconds(lambda: evaluate(trainer.objective.model, dev))
+    timed = [record.seconds for record in islice(trainer, TIMED)]
+    per_step = statistics.mean(timed[1:] or timed)
     evaluations = -(-trainer.steps // every)
     learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}
     trained = sizes_of(experiment.model, {name for name in learns if learns[name]})
@@ -181,12 +182,6 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
 def _loss(trainer: Trainer, batch: Batch) -> float:
     with autocast(trainer.device, trainer.precision):
         return trainer.objective(batch.to(trainer.device), 0.0).terms["loss"]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _problems(split: SplitReport, experiment: Experiment) -> list[str]:

@@ -129,6 +129,7 @@ class Experiment:
             streams,
             self._combiner(stage, sampler),
             stage.steps or max(1, round((stage.epochs or 0) * epoch)),
+            epoch,
             stage.clip,
             stage.accumulate,
             self.precision,

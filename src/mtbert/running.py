@@ -115,8 +115,8 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
     unrolled = experiment.recipe.unrolled()
     for index in range(facts["stage"], len(unrolled)):
         entry, stage = unrolled[index]
-        if index == 0 or unrolled[index - 1][0] != entry:
-            facts["baseline"] = facts["kept"]
+        if index != facts["resumed"] and (index == 0 or unrolled[index - 1][0] != entry):
+            facts["baseline"] = facts["kept"]  # a resumed stage has it among its facts
         prepared = experiment.stage(index)
         rule = KEEP_RULES[stage.keep.name](
             facts["kept"],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mtbert.model.names import place_of
 from mtbert.training.conflict import cosines, summary
-from mtbert.training.layers import layer_group
 
 NAMES = [
     "encoder.word_embedding.weight",
@@ -41,7 +41,7 @@ def gradients(task: int) -> list[torch.Tensor | None]:
     ],
 )
 def test_every_parameter_has_a_part(name: str, group: str) -> None:
-    assert layer_group(name) == group
+    assert place_of(name) == group
 
 
 def test_cosines_are_those_of_the_flat_gradients_of_each_part() -> None:

@@ -28,10 +28,7 @@ def plain_twins(experiment: Experiment, trainer: Trainer) -> Iterator[None]:
             if isinstance(child, Dropout):
                 setattr(module, name, nn.Dropout(child.rate))
     trainer.optimizer = PlainAdamW(trainer.optimizer)
-    trainer.streams = {
-        task: UnsortedStream(stream.examples, stream.batch_size, (experiment.recipe.seed, number))
-        for number, (task, stream) in enumerate(trainer.streams.items())
-    }
+    trainer.streams = {task: UnsortedStream(stream) for task, stream in trainer.streams.items()}
     with patch("mtbert.model.encoder.attend", attend_plainly):
         yield
 
@@ -45,10 +42,13 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dr
 
 
 class UnsortedStream(Stream):
-    """Every pass a new shuffle, cut into batches as it lies."""
+    """Every pass a new shuffle of an unused stream's rows, cut into batches as it lies."""
+
+    def __init__(self, ours: Stream) -> None:
+        vars(self).update(vars(ours))
 
     def _bucketed(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        order = generator.permutation(len(self.examples))
+        order = generator.permutation(self._rows)
         return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
 
 
@@ -58,6 +58,8 @@ class PlainAdamW:
     def __init__(self, ours: Optimizer) -> None:
         if not isinstance(ours, AdamW) or ours.form != "torch" or ours.zero_fill or not ours.correct_bias:
             raise Mistake("the plain twin is torch's AdamW: the recipe's optimizer must be adamw in the form 'torch'")
+        if ours.lazy_words or set(ours.factors.values()) != {1.0}:
+            raise Mistake("the plain twin has one learning rate and moves all words: no rates, layer_decay, lazy_words")
         self.lr = ours.lr
         groups: dict[float, list[nn.Parameter]] = {ours.weight_decay: [], 0.0: []}
         for p in ours.parameters.values():

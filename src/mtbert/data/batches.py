@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -198,6 +199,12 @@ class Stream:
             # numpy takes a seed [a] for [a, 0]: without the 1 this would be the first pass's shuffle
             self._rows = np.random.default_rng([*seed, 0, 1]).permutation(self._rows)[:limit]
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
+
+    def reshuffled(self, seed: Sequence[int]) -> Self:
+        """A stream of its own over the same rows, in another order."""
+        other = copy(self)
+        other.position, other._seed, other._plan = 0, list(seed), (-1, [])
+        return other
 
     @property
     def batches_per_pass(self) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from mtbert.data.batches import Batch
 from mtbert.model.attention import attend
 from mtbert.model.dropout import Dropout
+from mtbert.model.modes import in_modes, modes_of
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import Taps
 
@@ -57,28 +57,15 @@ def compute_again(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: T
     Less memory for a third more time. Masks are drawn again from the same random state and every part is in the mode
     that it was in, so that gradients are the same.
     """
-    modes = {part: part.training for whole in (layer, *taps.parts()) for part in whole.modules()}
+    modes = modes_of(layer, *taps.parts())
 
     def output(x: Tensor) -> Tensor:
-        with _in(modes):
+        with in_modes(modes):
             y: Tensor = layer(x, index, batch, taps)
             return y
 
     y: Tensor = checkpoint(output, x, use_reentrant=False)
     return y
-
-
-@contextmanager
-def _in(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """Training or evaluation mode for each part, and afterwards what it was."""
-    before = {part: part.training for part in modes}
-    for part, mode in modes.items():
-        part.training = mode
-    try:
-        yield
-    finally:
-        for part, mode in before.items():
-            part.training = mode
 
 
 class Encoder(nn.Module):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch, Examples
+from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
 
 
@@ -83,13 +84,10 @@ class FrozenExamples:
     @cached_property
     def _features(self) -> Tensor:
         model = self._model
-        frozen: list[nn.Module] = [model.encoder, model.modules_by_task]
-        modes = [part.training for part in frozen]  # the heads' mode is not ours to touch
         device = next(model.parameters()).device
         features: Tensor | None = None
-        for part in frozen:
-            part.eval()
-        with torch.no_grad():
+        # the heads' mode is not ours to touch
+        with evaluating(model.encoder, model.modules_by_task), torch.no_grad():
             for batch in self._examples.in_order_of_length(64):
                 moved = batch.to(device)
                 x = model.embed(moved)
@@ -99,7 +97,5 @@ class FrozenExamples:
                 if features is None:
                     features = torch.empty(len(self), some.shape[1])
                 features[torch.from_numpy(batch.rows)] = some
-        for part, mode in zip(frozen, modes, strict=True):
-            part.train(mode)
         assert features is not None  # no set of examples is empty
         return features

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from mtbert.model.multitask import MultiTask
+from mtbert.model.names import is_bias, is_norm, part_of, place_of
 
 
 class Piece(NamedTuple):
@@ -34,10 +35,10 @@ def sizes_of(model: MultiTask, names: Collection[str]) -> dict[str, int]:
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     chosen = {name: size for name, size in sizes.items() if name in names}
     found: Counter[str] = Counter()
-    for prefix, describe in (("heads.", _heads), ("modules_by_task.", _modules), ("encoder.", _encoder)):
-        part_of = describe(model, [name for name in sizes if name.startswith(prefix)], chosen)
-        for name, part in part_of.items():
-            found[part] += chosen[name]
+    for part, describe in (("heads", _heads), ("modules", _modules), ("encoder", _encoder)):
+        said = describe(model, [name for name in sizes if part_of(name) == part], chosen)
+        for name, words in said.items():
+            found[words] += chosen[name]
     return dict(found)
 
 
@@ -89,10 +90,8 @@ def _number(place: str, position: int) -> int | str:
 
 
 def _piece(name: str) -> Piece:
-    words = name.split(".")
-    place = f"layer {words[2]}" if words[1] == "layers" else "pooler" if words[1] == "pooler" else "embeddings"
-    plain, norm = ("biases", "norm shifts") if words[-1] == "bias" else ("weights", "norm scales")
-    return Piece(place, norm if words[-2].endswith("_norm") else plain)
+    plain, norm = ("biases", "norm shifts") if is_bias(name) else ("weights", "norm scales")
+    return Piece(place_of(name), norm if is_norm(name) else plain)
 
 
 def _said(kinds: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from mtbert.data.batches import ExampleSet
 from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.frozen import AnyModel
+from mtbert.model.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,8 @@ def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> T
     """
     device = next(model.parameters()).device
     total = torch.zeros(len(examples), examples.task.outputs)
-    mode = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for order in examples.orders:
-                for batch in order.in_order_of_length(batch_size):
-                    total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
-    finally:
-        model.train(mode)
+    with evaluating(model), torch.inference_mode():
+        for order in examples.orders:
+            for batch in order.in_order_of_length(batch_size):
+                total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
     return total / len(examples.orders)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtbert.model.names import place_of
 from mtbert.training.gramian import gramian
-from mtbert.training.layers import HEADS, layer_group
 
 NOTABLE = 0.05  # a mean cosine nearer to 0 than this is not worth a word
 SURE = 2.0  # standard errors that a mean cosine must be away from 0
@@ -28,8 +28,8 @@ def cosines(gradients: Mapping[str, Sequence[Tensor | None]], names: Sequence[st
     for index, name in enumerate(names):
         by_task = {task: given[index] for task, given in gradients.items()}
         reached = {task: gradient.contiguous() for task, gradient in by_task.items() if gradient is not None}
-        if len(reached) > 1 and layer_group(name) != HEADS:
-            parts[layer_group(name)][name] = reached
+        if len(reached) > 1 and place_of(name) != "heads":
+            parts[place_of(name)][name] = reached
     return {part: _cosines(gramian(some, list(gradients))) for part, some in parts.items()}
 
 

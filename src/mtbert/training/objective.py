@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -128,7 +129,11 @@ class Objective:
 
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        return {batch.task: self._task_loss(batch, self.model(batch)) for batch in batches}
+        """Task -> the mean over its batches, before weights and penalties."""
+        losses: dict[str, list[Tensor]] = defaultdict(list)
+        for batch in batches:
+            losses[batch.task].append(self._task_loss(batch, self.model(batch)))
+        return {task: torch.stack(some).mean() for task, some in losses.items()}
 
 
 def _gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> float:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch, Stream
+from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast
+from mtbert.model.modes import evaluating
+from mtbert.model.names import part_of
 from mtbert.registry import Count, Registry, Share
 from mtbert.training.conflict import cosines
 from mtbert.training.trainer import Trainer
@@ -31,8 +33,7 @@ class Observer:
         self.trainer = trainer
         self.model = trainer.objective.model
         self._streams = {
-            task: Stream(stream.examples, stream.batch_size, (OWN, number))
-            for number, (task, stream) in enumerate(trainer.streams.items())
+            task: stream.reshuffled((OWN, number)) for number, (task, stream) in enumerate(trainer.streams.items())
         }
 
     def look(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _shared(trainer: Trainer) -> dict[str, nn.Parameter]:
     shared = {
         name: p
         for name, p in trainer.objective.model.named_parameters()
-        if p.requires_grad and name.startswith("encoder.")
+        if p.requires_grad and part_of(name) == "encoder"
     }
     if not shared or len(trainer.streams) < 2:
         raise Mistake("there is nothing to observe: the stage needs two tasks and an encoder that trains")
@@ -159,10 +160,5 @@ def _shared(trainer: Trainer) -> dict[str, nn.Parameter]:
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Dropout off, and the random state given back afterwards."""
-    mode = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(), torch.enable_grad():
-            yield
-    finally:
-        model.train(mode)
+    with evaluating(model), torch.random.fork_rng(), torch.enable_grad():
+        yield

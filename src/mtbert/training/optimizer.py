@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Protocol
 
@@ -12,15 +11,11 @@ from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake, unknown
+from mtbert.model.names import PARTS, layer_of, part_of, place_of
 from mtbert.registry import NonNegative, Positive, Registry, Share
-from mtbert.training.layers import LAYER
 
 CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
-
-# part of the model -> how the names of its parameters begin
-PARTS = {"encoder": "encoder.", "heads": "heads.", "modules": "modules_by_task.", "weighting": "weighting."}
 WORDS = "encoder.word_embedding.weight"
-EMBEDDING = re.compile(r"encoder\.\w*embedding\w*\.")
 
 
 class Optimizer(Protocol):
@@ -159,17 +154,16 @@ def _factors(names: Collection[str], rates: Mapping[str, float], layer_decay: fl
     for part in rates:
         if part not in PARTS:
             raise Mistake(unknown("part in `rates` of the optimizer:", part, PARTS))
-        if not any(name.startswith(PARTS[part]) for name in names):
+        if part not in map(part_of, names):
             raise Mistake(f"`rates` of the optimizer names '{part}', of which nothing learns here")
-    layers = [int(found[1]) for name in names if (found := LAYER.match(name))]
-    depth = max(layers, default=-1) + 1
+    depth = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
 
     def factor(name: str) -> float:
-        rate = math.prod(given for part, given in rates.items() if name.startswith(PARTS[part]))
-        layer = LAYER.match(name)
-        if layer:
-            return rate * layer_decay ** (depth - 1 - int(layer[1]))
-        return rate * layer_decay**depth if EMBEDDING.match(name) else rate
+        rate = rates.get(part_of(name), 1.0)
+        layer = layer_of(name)
+        if layer is not None:
+            return rate * layer_decay ** (depth - 1 - layer)
+        return rate * layer_decay**depth if place_of(name) == "embeddings" else rate
 
     return {name: factor(name) for name in names}
 

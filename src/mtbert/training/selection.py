@@ -9,6 +9,7 @@ from pydantic import Field, Strict
 
 from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
+from mtbert.model.names import is_bias, is_norm, layer_of, part_of
 from mtbert.model.shape import Shape
 from mtbert.registry import Registry
 
@@ -22,22 +23,22 @@ def everything(shape: Shape) -> Selector:
 
 def heads(shape: Shape) -> Selector:
     """The tasks' heads."""
-    return _of_head
+    return lambda name: part_of(name) == "heads"
 
 
 def modules(shape: Shape) -> Selector:
     """The task modules."""
-    return lambda name: name.startswith("modules_by_task.")
+    return lambda name: part_of(name) == "modules"
 
 
 def norms(shape: Shape) -> Selector:
     """The encoder's LayerNorms, which the tasks share (beside adapters: Houlsby et al., 2019)."""
-    return lambda name: name.startswith("encoder.") and name.split(".")[-2].endswith("_norm")
+    return is_norm
 
 
 def biases(shape: Shape) -> Selector:
     """The encoder's biases, those of its LayerNorms included (BitFit: Ben Zaken et al., 2022)."""
-    return lambda name: name.startswith("encoder.") and name.endswith(".bias")
+    return is_bias
 
 
 def layers(
@@ -47,7 +48,7 @@ def layers(
     for layer in which:
         if layer >= shape.layers:
             raise Mistake(f"train: there is no layer {layer}; this encoder has layers 0 to {shape.layers - 1}")
-    return lambda name: any(name.startswith(f"encoder.layers.{layer}.") for layer in which)
+    return lambda name: layer_of(name) in which
 
 
 SELECTORS: Registry[Selector] = Registry(
@@ -65,8 +66,4 @@ def select(model: MultiTask, parts: Sequence[Selector], frozen: Collection[str] 
 
 def only_heads(names: Sequence[str]) -> bool:
     """Whether nothing in or before the encoder learns, so that what the heads read never changes."""
-    return all(_of_head(name) for name in names)
-
-
-def _of_head(name: str) -> bool:
-    return name.startswith("heads.")
+    return all(part_of(name) == "heads" for name in names)

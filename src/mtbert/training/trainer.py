@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class Record:
 
     step: int  # 1 for the first
     lr: float
-    terms: dict[str, dict[str, float]]  # task -> loss and penalties
+    terms: dict[str, dict[str, float]]  # task -> loss and penalties, each a mean over the task's batches
     gradient_norm: float  # before clipping
     examples: int
     seconds: float
@@ -39,8 +41,8 @@ class Trainer:
 
     The stage begins with the model as it is when the trainer is made.
 
-    `step`, the streams' positions, the optimizer's state and torch's random state are all it knows; with them restored
-    it goes on to the same weights, bit by bit.
+    An epoch is `epoch` steps. `step`, the streams' positions, `state()` (of the optimizer, the objective and the
+    combiner) and torch's random state are all it knows; with them restored it goes on to the same weights, bit by bit.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Trainer:
         streams: Mapping[str, Stream],
         combiner: Combiner,
         steps: int,
+        epoch: int,
         clip: float | None = None,
         accumulate: int = 1,
         precision: torch.dtype = torch.float32,
@@ -63,6 +66,7 @@ class Trainer:
         self.streams = streams
         self.combiner = combiner
         self.steps = steps
+        self.epoch = epoch
         self.clip = clip
         self.accumulate = accumulate
         self.precision = precision
@@ -86,7 +90,7 @@ class Trainer:
         self.objective.model.train()
         progress = self.step / self.steps
         draws = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
-        terms: dict[str, dict[str, float]] = {}
+        terms: dict[str, list[dict[str, float]]] = defaultdict(list)
         batches: list[Batch] = []
 
         def losses() -> Iterator[tuple[str, Tensor]]:
@@ -97,7 +101,7 @@ class Trainer:
                 if not torch.isfinite(loss.total):
                     values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
                     raise Mistake(self._not_finite(values, [batch]))
-                terms[task] = loss.terms
+                terms[task].append(loss.terms)
                 batches.append(batch)
                 yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
 
@@ -114,10 +118,11 @@ class Trainer:
         self.step += 1
         with autocast(self.device, self.precision):  # losses taken again compare with those of the step
             self.objective.after_step(batches, self.step / self.steps)
-        if draws[-1] // self.sampler.steps_per_epoch != (draws[-1] + 1) // self.sampler.steps_per_epoch:
+        if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
+        means = {task: {name: fmean(one[name] for one in some) for name in some[0]} for task, some in terms.items()}
         examples = sum(len(batch) for batch in batches)
-        return Record(self.step, self.optimizer.lr * factor, terms, norm, examples, time.perf_counter() - started)
+        return Record(self.step, self.optimizer.lr * factor, means, norm, examples, time.perf_counter() - started)
 
     def state(self) -> dict[str, Tensor]:
         """Everything beside the model, the step and the streams' positions that is needed to go on."""

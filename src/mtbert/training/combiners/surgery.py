@@ -13,10 +13,10 @@ import torch
 from pydantic import Field, Strict
 from torch import Tensor
 
+from mtbert.model.names import place_of
 from mtbert.registry import Share
 from mtbert.training.combiners.base import Combiner, combine_by_gramian
 from mtbert.training.gramian import Gradients, Matrix, Vector, length, pieces
-from mtbert.training.layers import layer_group
 
 NEARLY_ONE = 1 - 1e-7
 
@@ -79,7 +79,7 @@ class GradVac(Combiner):
         self._usual.update({pair: float(cosine) for pair, cosine in state.items()})
 
     def _part(self, name: str) -> str:
-        return {"model": "model", "layer": layer_group(name), "tensor": name}[self.granularity]
+        return {"model": "model", "layer": place_of(name), "tensor": name}[self.granularity]
 
     def _turn(self, gramian: Matrix, tasks: Sequence[str], part: str) -> Vector:
         total = np.zeros(len(tasks))

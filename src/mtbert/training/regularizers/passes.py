@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtbert.data.batches import Batch
+from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
 
 # off: the model in evaluation mode, a clean pass of its own; same_mask: the masks of the loss's pass once more;
@@ -127,15 +128,3 @@ def replaying(random: RandomState, device: torch.device) -> Iterator[None]:
         if random.cuda is not None:
             torch.cuda.set_rng_state(random.cuda, device)
         yield
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, after which every part is in the mode it had, whatever happens."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -34,7 +34,7 @@ class Weighting:
         """A step is done; `losses_again` gives the unweighted losses of its batches anew, without gradients."""
 
     def end_epoch(self) -> None:
-        """An epoch of the sampler is over."""
+        """An epoch of the stage is over."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything that is needed to go on."""

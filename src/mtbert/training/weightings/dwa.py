@@ -16,7 +16,7 @@ class DynamicWeightAverage(Weighting):
     """The slower a task's loss fell over the last two epochs, the more it counts (Liu et al., 2019).
 
     Weights are tasks x softmax(mean loss of the last epoch / of the one before / temperature), and 1 in the first two
-    epochs, so in stages of up to two epochs it does nothing. An epoch is the sampler's; a task that an epoch left out
+    epochs, so in stages of up to two epochs it does nothing. An epoch is the stage's; a task that an epoch left out
     keeps the means it had.
     """
 
