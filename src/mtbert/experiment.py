@@ -19,7 +19,7 @@ from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
-from mtbert.model.devices import best_device, precision_of
+from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.encoders import make_encoder
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
@@ -70,9 +70,9 @@ class Experiment:
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
 
     @property
-    def precision(self) -> torch.dtype:
-        """Of the matrix products in training, on the device where the model is."""
-        return precision_of(self.recipe.precision, next(self.model.parameters()).device)
+    def precision(self) -> str:
+        """Of the matrix products in training, on the device where the model is; a name in PRECISIONS."""
+        return settled(self.recipe.precision, next(self.model.parameters()).device)
 
     def stage(self, index: int) -> PreparedStage:
         """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
@@ -132,7 +132,7 @@ class Experiment:
             epoch,
             stage.clip,
             stage.accumulate,
-            self.precision,
+            PRECISIONS[self.precision],
         )
         with _said_of("observe: "):
             observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}

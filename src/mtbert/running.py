@@ -17,6 +17,7 @@ from mtbert.data.tables import forget
 from mtbert.errors import Mistake
 from mtbert.experiment import Experiment, PreparedStage, build
 from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.devices import best_device, settled
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import Recipe, read_recipe
 from mtbert.results.environment import environment
@@ -74,6 +75,7 @@ def train_recipe(
     recipe: Recipe, run: Run, resume: bool = False, overwrite: bool = False, listener: Listener | None = None
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
+    recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     _check_folder(run, recipe, resume, overwrite)
     experiment = build(recipe)
     for index in range(len(recipe.unrolled())):
@@ -105,7 +107,7 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 
 def _begin(run: Run, experiment: Experiment) -> None:
     run.clear()
-    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows, experiment.precision))
+    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
     run.write(RECIPE, experiment.recipe.as_yaml())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import pytest
 import torch
 
 import mtbert
-from mtbert.model.devices import autocast, precision_of
+from mtbert.errors import Mistake
+from mtbert.model import devices
+from mtbert.model.devices import PRECISIONS, autocast, settled
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -19,7 +20,7 @@ CPUINFO = Path("/proc/cpuinfo")
 def test_auto_is_bfloat16_where_the_processor_multiplies_it() -> None:
     flags = CPUINFO.read_text(encoding="utf-8").split()
     real = "avx512_bf16" in flags or "amx_bf16" in flags
-    assert precision_of("auto", torch.device("cpu")) == (torch.bfloat16 if real else torch.float32)
+    assert settled("auto", torch.device("cpu")) == ("bfloat16" if real else "float32")
 
 
 @pytest.mark.parametrize("real", [True, False])
@@ -28,17 +29,24 @@ def test_auto_asks_an_accelerator_what_its_hardware_does(monkeypatch: pytest.Mon
         return including_emulation or real
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert precision_of("auto", torch.device("cuda")) == (torch.bfloat16 if real else torch.float32)
+    assert settled("auto", torch.device("cuda")) == ("bfloat16" if real else "float32")
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_products_are_in_the_precision_that_was_named(name: str, dtype: torch.dtype) -> None:
     cpu = torch.device("cpu")
-    with autocast(cpu, precision_of(name, cpu)):
+    with autocast(cpu, PRECISIONS[settled(name, cpu)]):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
-def test_a_run_says_which_precision_it_had(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_recipe["stages"][0] |= {"steps": 1}
-    mtbert.train(small_recipe | {"precision": "bfloat16"}, None, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["precision"] == "bfloat16"
+    monkeypatch.setattr(devices, "_multiplies_bfloat16", lambda device: True)
+    run = mtbert.train(small_recipe | {"precision": "auto"}, out=tmp_path / "run")
+    assert "precision: bfloat16" in (run.folder / "recipe.yaml").read_text()
+    monkeypatch.setattr(devices, "_multiplies_bfloat16", lambda device: False)  # another machine
+    with pytest.raises(Mistake, match="now: `precision: float32`"):
+        mtbert.train(small_recipe | {"precision": "auto"}, out=tmp_path / "run", resume=True)
+    mtbert.train(small_recipe | {"precision": "bfloat16"}, out=tmp_path / "run", resume=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from cut_off import Kill, Killed
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -204,6 +205,18 @@ def test_after_a_rejected_result_training_goes_on_from_the_accepted_one(
     assert (run.scores["stage"], run.scores["step"]) == (1, 2)
     kept, last = load_file(run.folder / "best" / "tasks.safetensors"), weights(run.folder, "last")
     assert all(torch.equal(tensor, last[f"model.{name}"]) for name, tensor in kept.items())
+
+
+def test_a_resumed_stage_holds_on_to_its_baseline(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = two_stages(small_recipe, keep={"name": "threshold", "share": 0.9}, tasks="mood")
+    scripted(monkeypatch, [(0.5,) * 3, (0.6, 0.46, 0.46)])
+    with pytest.raises(Killed):
+        mtbert.train(recipe, out=tmp_path / "run", listener=Kill(5))
+    scripted(monkeypatch, [(0.7, 0.42, 0.42)])  # 0.9 of what the cut stage kept, but not of the 0.5 it began from
+    run = mtbert.train(recipe, out=tmp_path / "run", resume=True)
+    assert (run.scores["stage"], run.scores["step"]) == (1, 2)
 
 
 def test_for_each_task_is_one_stage_a_task_against_one_baseline(

@@ -21,6 +21,7 @@ from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake, unknown
 from mtbert.experiment import Experiment
 from mtbert.model.checkpoints import save_encoder
+from mtbert.model.devices import PRECISIONS
 
 
 class Peer(NamedTuple):
@@ -111,7 +112,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
     ours, theirs, floors = Side(), Side(), []
     trainer = experiment.stage(0).trainer
     trainer.streams = {task: Watched(stream, ours) for task, stream in trainer.streams.items()}  # type: ignore[misc]
-    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), experiment.precision)
+    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), PRECISIONS[experiment.precision])
 
     def our_turn() -> None:
         first = len(ours.shapes)
@@ -132,7 +133,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
         mine.median,
         other.median,
         mine.median / other.median,
-        str(experiment.precision).removeprefix("torch."),
+        experiment.precision,
         sum(floors[1:]) / sum(ours.seconds),
         ours.waste,
         theirs.waste,

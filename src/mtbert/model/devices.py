@@ -16,11 +16,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """What a recipe's `precision` is on this device: `auto` is bfloat16 where its hardware multiplies that."""
-    if name != "auto":
-        return PRECISIONS[name]
-    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+def settled(precision: str, device: torch.device) -> str:
+    """The name in PRECISIONS that `auto` stands for on this device: bfloat16 where its hardware multiplies that."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _multiplies_bfloat16(device) else "float32"
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

@@ -19,7 +19,7 @@ from mtbert.model.multitask import MultiTask
 LIBRARIES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "pyarrow")
 
 
-def environment(model: MultiTask, rows: Mapping[str, Mapping[str, Rows]], precision: torch.dtype) -> dict[str, Any]:
+def environment(model: MultiTask, rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, Any]:
     """Versions, git revision, hardware and hashes; `rows` is split -> task -> rows as read."""
     device = next(model.parameters()).device
     return {
@@ -30,7 +30,6 @@ def environment(model: MultiTask, rows: Mapping[str, Mapping[str, Rows]], precis
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": str(precision).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
         "data": {
             f"{task}.{split}": {"rows": len(read), "skipped": len(read.skipped), "sha256": _hash(read.name)}
