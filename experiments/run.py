@@ -24,6 +24,7 @@ import yaml
 
 import mtbert
 from mtbert.data.tables import read_rows
+from mtbert.data.tasks import Task
 from mtbert.experiment import evaluate_run
 from mtbert.recipe import read_recipe
 
@@ -36,11 +37,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
     given = parser.parse_args()
     grid = _read(given.grid)
+    tasks = read_recipe(given.grid.parent / grid["recipe"], [], given.data).tasks
     given.out.mkdir(parents=True, exist_ok=True)
     if not given.table:
         for name, row, seed in _runs(grid):
-            _run(grid, given, name, row, seed)
-    _print_table(grid, given.out)
+            _run(grid, given, tasks, name, row, seed)
+    _print_table(grid, given.out, tasks)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -57,7 +59,14 @@ def _runs(grid: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int
                 yield name, row, seed
 
 
-def _run(grid: Mapping[str, Any], given: argparse.Namespace, name: str, row: Mapping[str, Any], seed: int) -> None:
+def _run(
+    grid: Mapping[str, Any],
+    given: argparse.Namespace,
+    tasks: Mapping[str, Task],
+    name: str,
+    row: Mapping[str, Any],
+    seed: int,
+) -> None:
     place = given.out / f"{name.replace(' ', '-').replace('/', '-')}-{seed}"
     result, claim = place.with_suffix(".json"), place.with_suffix(".claim")
     if result.exists():
@@ -90,7 +99,7 @@ def _run(grid: Mapping[str, Any], given: argparse.Namespace, name: str, row: Map
     content |= {"penalties": statistics.mean(shares)} if shares else {}
     result.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     claim.unlink()
-    print(f"{name}, seed {seed}: {seconds:.0f} s, overall {_overall(scores):.4f}", flush=True)
+    print(f"{name}, seed {seed}: {seconds:.0f} s, overall {_overall(scores, tasks):.4f}", flush=True)
 
 
 def _penalties(run: mtbert.Run) -> list[float]:
@@ -112,21 +121,13 @@ def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str
     }
 
 
-def _main(metrics: Mapping[str, float]) -> float:
-    return next(iter(metrics.values()))
+def _overall(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> float:
+    return statistics.mean(tasks[name].normalised(metrics) for name, metrics in scores.items())
 
 
-def _overall(scores: Mapping[str, Mapping[str, float]]) -> float:
-    """As mtbert's own: a correlation counts as (r + 1) / 2."""
-    return statistics.mean(
-        (metrics["pearson"] + 1) / 2 if "pearson" in metrics else _main(metrics) for metrics in scores.values()
-    )
-
-
-def _print_table(grid: Mapping[str, Any], out: Path) -> None:
+def _print_table(grid: Mapping[str, Any], out: Path, tasks: Mapping[str, Task]) -> None:
     """Means over seeds, with the half range between them, as Markdown; rows in the grid's order."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
-    tasks = list(results[0]["dev"]) if results else []
     robust, regularised = "perturbed" in grid, any("penalties" in one for one in results)
     head = ["row", "seeds", "overall", *(["perturbed", "drop"] if robust else []), *tasks]
     head += [*(["of the gradient"] if regularised else []), "seconds a run"]
@@ -136,11 +137,12 @@ def _print_table(grid: Mapping[str, Any], out: Path) -> None:
         mine = [result for result in results if result["row"] == name]
         if not mine:
             continue
-        cells = [_spread([_overall(one["dev"]) for one in mine])]
+        cells = [_spread([_overall(one["dev"], tasks) for one in mine])]
         if robust:
-            cells += [_spread([_overall(one["perturbed"]) for one in mine])]
-            cells += [_spread([_overall(one["dev"]) - _overall(one["perturbed"]) for one in mine])]
-        cells += [f"{statistics.mean(_main(one['dev'][task]) for one in mine):.4f}" for task in tasks]
+            cells += [_spread([_overall(one["perturbed"], tasks) for one in mine])]
+            cells += [_spread([_overall(one["dev"], tasks) - _overall(one["perturbed"], tasks) for one in mine])]
+        # a task's first metric is the one it is judged by
+        cells += [f"{statistics.mean(next(iter(one['dev'][task].values())) for one in mine):.4f}" for task in tasks]
         if regularised:
             cells.append(f"{statistics.mean(one['penalties'] for one in mine):.2g}")
         seconds = statistics.mean(one["seconds"] for one in mine)
