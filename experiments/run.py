@@ -144,7 +144,7 @@ def _print_table(grid: Mapping[str, Any], out: Path, tasks: Mapping[str, Task]) 
         # a task's first metric is the one it is judged by
         cells += [f"{statistics.mean(next(iter(one['dev'][task].values())) for one in mine):.4f}" for task in tasks]
         if regularised:
-            cells.append(f"{statistics.mean(one['penalties'] for one in mine):.2g}")
+            cells.append(f"{statistics.mean(one.get('penalties', 0.0) for one in mine):.2g}")
         seconds = statistics.mean(one["seconds"] for one in mine)
         print("| " + " | ".join([name, str(len(mine)), *cells, f"{seconds:.0f}"]) + " |")
 

@@ -1,4 +1,4 @@
-"""The only place where a recipe becomes objects; and the run that comes of them."""
+"""Where a recipe becomes objects: data, model and, stage by stage, what trains it."""
 
 from __future__ import annotations
 
@@ -121,9 +121,11 @@ class Experiment:
                 weighting,
                 stage.batch_size if stage.reduction == "fixed_batch" else None,
             )
+        with _said_of("optimizer: "):
+            optimizer = OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options)
         trainer = Trainer(
             objective,
-            OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options),
+            optimizer,
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,
             streams,

@@ -366,8 +366,9 @@ class _Reader:
         measures = ["overall", "mean", *recipe.learned]
         self._known_measure(recipe.keep, measures, ("keep",))
         for index, stage in enumerate(recipe.stages):
-            if index == 0 and stage.keep.name == "threshold":
-                self.problem(("stages", 0, "keep"), "'threshold' compares with an earlier stage, and there is none")
+            if index == 0 and getattr(KEEP_RULES[stage.keep.name], "needs_earlier_stage", False):
+                said = f"'{stage.keep.name}' compares with an earlier stage, and there is none"
+                self.problem(("stages", 0, "keep"), said)
             self._known_measure(stage.keep.options.get("by") or "overall", measures, ("stages", index, "keep", "by"))
         if recipe.base is not None:
             self._base(recipe, recipe.base)

@@ -138,12 +138,30 @@ def test_both_ways_of_training_heads_take_the_same_steps(small_recipe: dict[str,
     assert result.cached > 0
 
 
-def test_plain_twins_train_the_same_recipe_to_other_weights_and_leave_no_trace(small_recipe: dict[str, Any]) -> None:
+def test_plain_twins_leave_no_trace_on_what_trains_after_them(small_recipe: dict[str, Any]) -> None:
     result = bench_plain(small_recipe, [], None, [1, 2])
     assert result.seeds == (1, 2)
     assert result.largest_difference == max(abs(a - b) for a, b in zip(result.fast, result.plain, strict=True))
     assert bench_plain(small_recipe, [], None, [1, 2]).fast == result.fast
     assert encoder.attend is attend
+
+
+@pytest.mark.parametrize("options", [{"rates": {"heads": 10}}, {"layer_decay": 0.9}, {"lazy_words": True}])
+def test_an_optimizer_without_a_plain_twin_is_refused(small_recipe: dict[str, Any], options: dict[str, Any]) -> None:
+    small_recipe["stages"][0]["optimizer"] = {"lr": 1e-3, **options}
+    with pytest.raises(Mistake, match="the plain twin has one learning rate"):
+        bench_plain(small_recipe, [], None, [1])
+
+
+def test_plain_twins_see_the_rows_that_train(small_recipe: dict[str, Any]) -> None:
+    small_recipe["tasks"]["mood"]["limit"] = 9
+    experiment = build(read_recipe(small_recipe))
+    trainer = experiment.stage(0).trainer
+    fast = {int(row) for _ in range(2) for row in trainer.streams["mood"].reshuffled([1]).draw().rows}
+    with plain_twins(experiment, trainer):
+        plain = {int(row) for _ in range(2) for row in trainer.streams["mood"].draw().rows}
+    assert fast <= plain
+    assert len(plain) == 9
 
 
 def test_without_dropout_and_with_whole_batches_plain_twins_train_to_the_same_weights(

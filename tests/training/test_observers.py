@@ -55,6 +55,19 @@ def test_conflict_is_the_cosine_of_the_tasks_gradients(small_recipe: dict[str, A
     np.testing.assert_allclose(np.diagonal(seen["cosines"]["embeddings"]), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observers_look_at_the_rows_that_train(small_recipe: dict[str, Any], name: str) -> None:
+    small_recipe["tasks"]["mood"]["limit"] = 9
+    trainer = trainer_of(small_recipe, batch_size=4)
+    look = observer(name, trainer)
+    seen: set[int] = set()
+    for trainer.step in range(0, 20 * look.every, look.every):
+        seen |= set(look.batches()["mood"][0].rows.tolist())
+    trained = {int(row) for _ in range(3) for row in trainer.streams["mood"].draw().rows}
+    assert len(trained) == 9
+    assert seen == trained
+
+
 def test_a_tasks_own_step_lowers_its_loss_by_about_the_share_it_reaches_for(small_recipe: dict[str, Any]) -> None:
     trainer = trainer_of(small_recipe)
     reach = 0.001

@@ -334,7 +334,7 @@ def test_a_failing_pass_restores_modes_tables_and_random_state(
 ) -> None:
     model, passes = plain.model, passes_of(plain, "mood")
     comparison = passes.under(dropout, 1.0)  # type: ignore[arg-type]
-    before, stood = copied(model.state_dict()), torch.get_rng_state()
+    before = copied(model.state_dict())
     tables = [model.encoder.word_embedding.weight, model.encoder.position_embedding.weight]
 
     class Failing(nn.Module):
@@ -345,12 +345,13 @@ def test_a_failing_pass_restores_modes_tables_and_random_state(
     modes = [part.training for part in model.modules()]
     with pytest.raises(KeyError):
         make(name, dropout=dropout)(passes, 0.0)
+    stood = torch.get_rng_state()
     with pytest.raises(KeyError):
         comparison.again(comparison.clean.states[0])
+    assert torch.equal(torch.get_rng_state(), stood)
     assert [part.training for part in model.modules()] == modes
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
     assert [model.encoder.word_embedding.weight, model.encoder.position_embedding.weight] == tables
-    torch.set_rng_state(stood)
 
 
 @pytest.mark.parametrize("dropout", ["off", "same_mask", "independent"])

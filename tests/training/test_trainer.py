@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mtbert
+from mtbert.data.batches import Batch
 from mtbert.data.tasks import Classification
 from mtbert.errors import Mistake
 from mtbert.experiment import Experiment, build
 from mtbert.recipe import read_recipe
 from mtbert.running import Silence
-from mtbert.training.objective import Objective
+from mtbert.training.objective import Loss, Objective
 from mtbert.training.trainer import Record, Trainer
 from mtbert.training.weightings.fixed import Fixed
 
@@ -112,6 +113,42 @@ def test_an_epoch_is_as_many_steps_as_all_tasks_have_batches(small_recipe: dict[
     assert built(small_recipe, epochs=0.5).stage(0).trainer.steps == 9
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "stage", "ends"), [(1, {}, [15, 30]), (4, {}, [4, 8, 12]), (4, {"steps_per_epoch": 5}, [5, 10])]
+)
+def test_the_weighting_hears_of_every_epochs_end(
+    small_recipe: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+    stage: dict[str, int],
+    ends: list[int],
+) -> None:
+    # 3 tasks of 5 batches: 15 draws, 4 steps of 4 draws
+    trainer = built(small_recipe, steps=ends[-1] + 1, accumulate=accumulate, **stage).stage(0).trainer
+    heard: list[int] = []
+    monkeypatch.setattr(trainer.objective.weighting, "end_epoch", lambda: heard.append(trainer.step))
+    list(trainer)
+    assert heard == ends
+
+
+def test_what_is_logged_of_a_task_is_the_mean_over_its_batches(
+    small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = built(small_recipe, accumulate=4, tasks="mood").stage(0).trainer
+    seen: list[float] = []
+    whole = Objective.__call__
+
+    def watched(self: Objective, batch: Batch, progress: float) -> Loss:
+        loss = whole(self, batch, progress)
+        seen.append(loss.terms["loss"])
+        return loss
+
+    monkeypatch.setattr(Objective, "__call__", watched)
+    record = trainer.take_step()
+    assert len(seen) == 4
+    assert record.terms == {"mood": {"loss": pytest.approx(sum(seen) / 4)}}
+
+
 def test_the_model_trains_with_its_dropout_on_even_after_an_evaluation(small_recipe: dict[str, Any]) -> None:
     experiment = built(small_recipe)
     experiment.model.eval()
@@ -191,7 +228,7 @@ def test_a_step_gone_wrong_leaves_the_last_checkpoint_whole(
 ) -> None:
     spoil = (lambda outputs, losses: losses * math.nan) if what == "loss" else unbounded_gradient
     small_recipe["stages"][0] |= {"tasks": "mood", "clip": clip, "evaluate_every": 4}
-    with pytest.raises(Mistake, match=r"step 8, task 'mood'.*the last checkpoint is intact"):
+    with pytest.raises(Mistake, match=r"step 8, task 'mood'.*what was saved before is intact"):
         mtbert.train(small_recipe, out=tmp_path / "run", listener=Poison(monkeypatch, 7, spoil))
     state = load_file(tmp_path / "run" / "last" / "state.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in state.values())

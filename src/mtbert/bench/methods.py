@@ -64,6 +64,6 @@ def _variants() -> dict[tuple[str, ...], dict[str, list[str]]]:
     }
     weightings = {f"loss weighting {name}": [f"stages.0.weighting={name}"] for name in WEIGHTINGS}
     combiners = {f"combiner {name}": [f"stages.0.combiner={name}"] for name in COMBINERS}
-    exact = "precision=float32"  # as penalties compare passes in any case
+    exact = "precision=float32"  # small noise is compared in float32 in any case, so all is
     # combiners and weightings are beside the plain sum of the same tasks
     return {(exact,): modules | frozen | regularizers, (exact, "stages.0.sampler=joint"): combiners | weightings}

@@ -102,6 +102,10 @@ class Task(BaseModel):
         """Predictions in the units of the labels (class index or score): (N, outputs) -> (N,)."""
 
     @abstractmethod
+    def log_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Logarithms of the classes' probabilities, in float32: (B, outputs); None where the task has no classes."""
+
+    @abstractmethod
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         """One column (N,) a class; empty where the task has no classes."""
 
@@ -185,11 +189,14 @@ class Classification(Task):
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p) (Jiang et al., 2020)."""
-        log_p, log_q = outputs.float().log_softmax(-1), others.float().log_softmax(-1)
+        log_p, log_q = self.log_probabilities(outputs), self.log_probabilities(others)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         return outputs.argmax(-1).double().cpu().numpy()
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.float().log_softmax(-1)
 
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         columns = outputs.double().softmax(-1).cpu().numpy().T
@@ -264,6 +271,9 @@ class Regression(Task):
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         low, high = self.range
         return low + (high - low) * outputs.double().squeeze(-1).clamp(0, 1).cpu().numpy()
+
+    def log_probabilities(self, outputs: Tensor) -> None:
+        return None
 
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         return {}

@@ -19,6 +19,7 @@ class KeepRule:
     first stage), the stage's tasks, and the measure that the recipe judges by.
     """
 
+    needs_earlier_stage = False  # whether it compares with one, so that it cannot be a recipe's first
     reverts = False  # whether training goes back to the model kept last after each one that was not kept
 
     def __init__(self, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str], measure: str) -> None:
@@ -101,6 +102,7 @@ class Threshold(KeepRule):
     is baseline - (1 - share) * |baseline|, which lies below a negative baseline too.
     """
 
+    needs_earlier_stage = True
     reverts = True
 
     def __init__(

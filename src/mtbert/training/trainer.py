@@ -141,5 +141,5 @@ class Trainer:
         rows = "; ".join(f"rows {batch.rows.tolist()}" for batch in batches)
         return (
             f"step {self.step + 1}, {tasks}: training has become numerically unstable ({values}; {rows}); "
-            "the last checkpoint is intact; a lower learning rate or `clip: 1.0` usually helps"
+            "what was saved before is intact; a lower learning rate or `clip: 1.0` usually helps"
         )

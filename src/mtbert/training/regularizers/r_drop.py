@@ -14,8 +14,9 @@ from mtbert.training.regularizers.passes import Passes
 class RDrop(Regularizer):
     """Half the divergence between two passes with different dropout masks: R-Drop (Wu et al., 2021).
 
-    The paper's loss is the mean over both passes; here it is that of the first, which has the same expectation. Exactly
-    zero where the model has no dropout. For fine-tuning BERT the paper's weights are 0.1, 0.5 and 1.
+    The paper adds up the losses of both passes; here it is that of the first, half of it in expectation, so that a
+    weight here is half of the paper's alpha: 0.05, 0.25 and 0.5 for its 0.1, 0.5 and 1 in fine-tuning BERT. Exactly
+    zero where the model has no dropout.
     """
 
     def penalty(self, passes: Passes) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification, Task
+from mtbert.data.tasks import Task
 from mtbert.registry import Count, NonNegative, Positive
 from mtbert.schedules import Varying
 from mtbert.training.regularizers.base import Regularizer
@@ -118,18 +118,19 @@ def surrogate(task: Task, outputs: Tensor, target: Tensor, epsilon: float = 1e-6
 
     Not symmetric, and no divergence. For scores the squared distance.
     """
-    if not isinstance(task, Classification):
+    log_p, log_q = task.log_probabilities(outputs), task.log_probabilities(target)
+    if log_p is None or log_q is None:
         return task.divergence(outputs, target).sum()
-    p, q = outputs.float().softmax(-1), target.float().softmax(-1)
+    p, q = log_p.exp(), log_q.exp()
     odds_p, odds_q = (-(1 / (x + epsilon) - 1 + epsilon).detach().log() for x in (p, q))
     return 2 * (p * (odds_p - odds_q)).sum()
 
 
 def _log_sided(task: Task, outputs: Tensor, clean: Tensor) -> Tensor:
     """The divergence in value; in gradient each class distribution moves through its logarithm alone."""
-    if not isinstance(task, Classification):
+    log_p, log_q = task.log_probabilities(outputs), task.log_probabilities(clean)
+    if log_p is None or log_q is None:
         return task.divergence(outputs, clean).mean()
-    log_p, log_q = outputs.float().log_softmax(-1), clean.float().log_softmax(-1)
     p, q = log_p.detach().exp(), log_q.detach().exp()
     forth, back = q * (log_q.detach() - log_p), p * (log_p.detach() - log_q)
     return (forth + back).sum(-1).mean()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import Count, NonNegative, Positive
 from mtbert.schedules import Varying
@@ -39,7 +38,7 @@ class SmartWeight(Regularizer):
     stop_clean: bool = False
 
     def penalty(self, passes: Passes) -> Tensor:
-        if not self.binary and isinstance(passes.task, Classification) and len(passes.task.classes) == 2:
+        if not self.binary and passes.task.outputs == 2:
             return passes.clean.outputs.new_zeros(())
         comparison = passes.under(self.dropout, self.radius)
         tables = _Tables(passes.model, passes.batch)
