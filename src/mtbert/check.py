@@ -153,11 +153,13 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
     # where features are cached, they are computed at the first batch and never again
     once = seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
     first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
-    shares = Penalties(trainer).look() if trainer.objective.regularizers else {}
     if trainer.objective.model is not experiment.model:
         once += seconds(lambda: evaluate(trainer.objective.model, dev))
         evaluation_seconds = seconds(lambda: evaluate(trainer.objective.model, dev))
     timed = [record.seconds for record in islice(trainer, TIMED)]
+    shares = (
+        Penalties(trainer).look() if trainer.objective.regularizers else {}
+    )  # some weights and distances begin at 0
     per_step = statistics.mean(timed[1:] or timed)
     evaluations = -(-trainer.steps // every)
     learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}

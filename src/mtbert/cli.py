@@ -191,13 +191,11 @@ def export(
 ) -> None:
     """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
     from mtbert.model.checkpoints import load_model, merged, save_encoder
-    from mtbert.results.runs import BEST, Run
+    from mtbert.results.runs import BEST, Run, write_folder
 
     model, tokenizer = load_model(Run.open(run).part(BEST))
     encoder = merged(model, task)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Mistake(f"{out} is not an empty folder; name another with --out")
-    save_encoder(encoder, tokenizer, out)
+    write_folder(out, lambda folder: save_encoder(encoder, tokenizer, folder))
     typer.echo(out)
 
 

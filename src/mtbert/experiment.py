@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, at, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
@@ -49,15 +48,6 @@ class PreparedStage(NamedTuple):
     observers: Mapping[str, Observer]
 
 
-@contextmanager
-def _said_of(place: str) -> Iterator[None]:
-    """Mistakes made in here name the place in the recipe."""
-    try:
-        yield
-    except Mistake as mistake:
-        raise Mistake(f"{place}{mistake}") from None
-
-
 @dataclass(frozen=True)
 class Experiment:
     """A recipe's objects: what is trained, and on what."""
@@ -77,17 +67,15 @@ class Experiment:
     def stage(self, index: int) -> PreparedStage:
         """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
         entry, stage = self.recipe.unrolled()[index]
-        with _said_of(f"stages.{entry}."):
+        with self.recipe.lines(), at("stages", entry):
             return self._prepared(stage, self.recipe.seed + index)
 
     def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
         shape = self.model.encoder.shape
-        parts = [SELECTORS[part.name](shape, **part.options) for part in stage.train]
-        learning = select(self.model, parts, self.frozen)
-        if not learning:
-            raise Mistake(
-                f"train: {', '.join(part.name for part in stage.train)} leaves nothing to train in this model"
-            )
+        with at("train"):
+            parts = [SELECTORS[part.name](shape, **part.options) for part in stage.train]
+            learning = select(self.model, parts, self.frozen)
+            self._check_learning(stage)
         model: AnyModel = self.model
         sets: Mapping[str, Mapping[str, ExampleSet]] = self.sets
         if stage.cache_features and only_heads(learning) and not stage.regularizers:
@@ -97,7 +85,7 @@ class Experiment:
                 for split, by_task in self.sets.items()
             }
         chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
-        with _said_of("sampler: "):
+        with at("sampler"):
             sampler = SAMPLERS[stage.sampler.name](
                 {task: self._size(task, examples) for task, examples in chosen.items()},
                 stage.batch_size,
@@ -109,43 +97,62 @@ class Experiment:
             for number, (task, examples) in enumerate(chosen.items())
         }
         tasks = {task: self.recipe.tasks[task] for task in chosen}
-        weighting = WEIGHTINGS[stage.weighting.name](tasks, self._last_shared(), **stage.weighting.options)
+        with at("weighting"):
+            weighting = WEIGHTINGS[stage.weighting.name](tasks, self._last_shared(), **stage.weighting.options)
         parameters = dict(self.model.named_parameters())
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
         epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-        with _said_of("regularizers: "):
+        with at("regularizers"):
             objective = Objective(
                 model,
                 {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers},
                 weighting,
                 stage.batch_size if stage.reduction == "fixed_batch" else None,
             )
-        with _said_of("optimizer: "):
+        with at("optimizer"):
             optimizer = OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options)
+        with at("combiner"):
+            combiner = self._combiner(stage, sampler)
         trainer = Trainer(
             objective,
             optimizer,
             SCHEDULES[stage.schedule.name](**stage.schedule.options),
             sampler,
             streams,
-            self._combiner(stage, sampler),
+            combiner,
             stage.steps or max(1, round((stage.epochs or 0) * epoch)),
             epoch,
             stage.clip,
             stage.accumulate,
             PRECISIONS[self.precision],
         )
-        with _said_of("observe: "):
+        with at("observe"):
             observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}
         return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch, observers)
+
+    def _check_learning(self, stage: Stage) -> None:
+        tasks = stage.tasks or self.recipe.tasks
+        able = [task for task in tasks if self._learns(task)]
+        if len(able) < len(tasks):
+            idle = ", ".join(task for task in tasks if task not in able)
+            remedy = f"limit the stage to `tasks: [{', '.join(able)}]`, or " if able else ""
+            raise Mistake(
+                f"{', '.join(part.name for part in stage.train)} leaves nothing to train for {idle}; "
+                f"{remedy}train more (valid: {', '.join(SELECTORS)})"
+            )
+
+    def _learns(self, task: str) -> bool:
+        """Whether a task's loss reaches a parameter that learns."""
+        holders = [self.model.encoder, self.model.heads[task], *self.model.modules_by_task.holders(task)]
+        return any(p.requires_grad for holder in holders for p in holder.parameters())
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
         combiner = COMBINERS[stage.combiner.name](**stage.combiner.options)
         if combiner.needs_several and not sampler.several and stage.accumulate == 1:
             several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
             raise Mistake(
-                f"combiner: '{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
+                f"'{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
                 f"'{stage.sampler.name}' has one; samplers with several: {', '.join(several) or 'none'}; "
                 "or let `accumulate` batches feed a step"
             )
@@ -163,7 +170,8 @@ def build(recipe: Recipe) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
     torch.manual_seed(recipe.seed)
     rows = _read(recipe, recipe.learned, ["train", "dev"])
-    model, tokenizer, frozen = _model(recipe)
+    with recipe.lines():
+        model, tokenizer, frozen = _model(recipe)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = _examples(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)

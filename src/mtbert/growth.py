@@ -31,10 +31,7 @@ def add_task(
     `run` does, to the last bit. Raises Mistake for anything the caller can put right, before anything is written.
     """
     joined = join(run, recipe, data, overrides)
-    into = run_for(recipe, out)
-    if into.folder.resolve() == Path(run).resolve():
-        raise Mistake(f"{into.folder} is the run that tasks are added to; name another folder with --out")
-    return train_recipe(joined, into, resume, overwrite, listener)
+    return train_recipe(joined, run_for(recipe, out), resume, overwrite, listener)
 
 
 def join(
@@ -52,7 +49,7 @@ def join(
     _check(base, before, added, recipe, overrides)
     modules = [*(plan_for(plan, before.tasks) for plan in before.modules)]
     modules += [plan_for(plan, added.tasks) for plan in added.modules]
-    return added.model_copy(
+    joined = added.model_copy(
         update={
             "base": Base(run=str(base.folder.resolve()), tasks=tuple(before.tasks)),
             "encoder": before.encoder,
@@ -63,6 +60,7 @@ def join(
             ),
         }
     )
+    return joined.without_lines()  # its entries stand elsewhere than in the file
 
 
 def _check(base: Run, before: Recipe, added: Recipe, recipe: Any, overrides: Sequence[str]) -> None:

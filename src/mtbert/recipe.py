@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     Strict,
     ValidationError,
@@ -24,12 +26,12 @@ from pydantic import (
 
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tasks import KINDS, Task
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, MistakeAt, Place, unknown
 from mtbert.model.encoders import ENCODERS
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
-from mtbert.recipe_text import Place, RecipeText, as_text
+from mtbert.recipe_text import RecipeText, as_text
 from mtbert.registry import Count, OptionMistake, Positive, Registry
 from mtbert.schedules import SCHEDULES
 from mtbert.training.combiners.table import COMBINERS
@@ -186,6 +188,7 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
+    _text: RecipeText | None = PrivateAttr(None)
 
     @field_serializer("tasks")
     def _tasks_by_name(self, tasks: dict[str, Task]) -> dict[str, Any]:
@@ -212,6 +215,25 @@ class Recipe(BaseModel):
     def learned(self) -> list[str]:
         """The tasks that this recipe trains: all but those of its base."""
         return [name for name in self.tasks if self.base is None or name not in self.base.tasks]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__  # wherever the two were read
+
+    def without_lines(self) -> Recipe:
+        """The same recipe, of whose places no file knows the lines."""
+        other = self.model_copy()
+        other._text = None
+        return other
+
+    @contextmanager
+    def lines(self) -> Iterator[None]:
+        """Mistakes at a place in this recipe say file and line, where it was read from one."""
+        try:
+            yield
+        except MistakeAt as mistake:
+            if self._text is None:
+                raise
+            raise Mistake(self._text.say(mistake.place, mistake.message)) from None
 
     def source(self, task: str, split: str) -> Any:
         """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
@@ -252,6 +274,7 @@ def read_recipe(
     reader.raise_problems()
     reader.cross_check(recipe)
     reader.raise_problems()
+    recipe._text = text
     return recipe
 
 
@@ -267,8 +290,7 @@ class _Reader:
             raise Mistake("\n".join(self.problems))
 
     def problem(self, place: Place, message: str) -> None:
-        where = ".".join(map(str, place))
-        self.problems.append(f"{self.text.at(place)}: {where + ': ' if where else ''}{message}")
+        self.problems.append(self.text.say(place, message))
 
     def model(self, kind: type[M], given: Any, place: Place) -> M | Any:
         if not isinstance(given, Mapping):
@@ -321,8 +343,10 @@ class _Reader:
         if not isinstance(shared, bool):
             self.problem((*place, "shared"), f"is {shared!r}, not true or false")
         names = [tasks] if isinstance(tasks, str) else tasks
-        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            self.problem((*place, "tasks"), f"is {tasks!r}, not a list of tasks")
+        if names is not None and not (
+            isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+        ):
+            self.problem((*place, "tasks"), f"is {tasks!r}, not a list of tasks (leave it out for all of them)")
             return None
         if method is None or not isinstance(shared, bool):
             return None
@@ -358,9 +382,10 @@ class _Reader:
         for index, stage in enumerate(recipe.stages):
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
             for number, one in enumerate(stage.regularizers):
-                self._known_tasks(
-                    one.options["tasks"] or (), recipe, ("stages", index, "regularizers", number, "tasks")
-                )
+                place = ("stages", index, "regularizers", number, "tasks")
+                self._known_tasks(one.options["tasks"] or (), recipe, place)
+                for name in set(one.options["tasks"] or ()) & set(recipe.tasks) - set(stage.tasks or recipe.tasks):
+                    self.problem(place, f"'{name}' is none of the tasks of this stage: {', '.join(stage.tasks or ())}")
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
         measures = ["overall", "mean", *recipe.learned]
@@ -398,6 +423,8 @@ class _Reader:
         for name in names:
             if name not in recipe.tasks:
                 self.problem(place, unknown("task", name, recipe.tasks))
+        for name in {name for name in names if names.count(name) > 1}:
+            self.problem(place, f"names '{name}' twice")
 
 
 def _dumped(task: Task) -> dict[str, Any]:

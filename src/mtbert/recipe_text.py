@@ -9,9 +9,7 @@ from typing import Any
 
 import yaml
 
-from mtbert.errors import Mistake
-
-Place = tuple[str | int, ...]  # where in the recipe: ("stages", 0, "sampler")
+from mtbert.errors import Mistake, Place
 
 
 class RecipeText:
@@ -64,6 +62,11 @@ class RecipeText:
         else:
             raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {place!r}, which has no '{last}'")
         self._overridden[key] = assignment
+
+    def say(self, place: Place, message: str) -> str:
+        """A message about a place in the recipe, with file and line."""
+        where = ".".join(map(str, place))
+        return f"{self.at(place)}: {where + ': ' if where else ''}{message}"
 
     def at(self, place: Place) -> str:
         """'recipe.yaml, line 12' for a place in the recipe, or the nearest that the file shows."""

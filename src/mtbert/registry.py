@@ -10,17 +10,25 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
-from pydantic import Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
 from mtbert.errors import Mistake, unknown
 
 T = TypeVar("T")
 
+
+def _in_float32(value: float) -> float:
+    if abs(value) > 3e38:
+        raise ValueError("float32 has no number as large as that")
+    return value
+
+
 # strict, so that `true` is no number
 Count = Annotated[int, Strict(), Field(ge=1)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), AfterValidator(_in_float32)]
+NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), AfterValidator(_in_float32)]
+BelowOne = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
 class OptionMistake(Mistake):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtbert.data.tables import forget
+from mtbert.data.tables import forget, read_rows
 from mtbert.errors import Mistake
 from mtbert.experiment import Experiment, PreparedStage, build
 from mtbert.model.checkpoints import load_model, save_model
@@ -24,7 +25,7 @@ from mtbert.results.environment import environment
 from mtbert.results.evaluation import Scores, constant_scores, evaluate
 from mtbert.results.runs import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
 from mtbert.training.stages import KEEP_RULES, Keeper
-from mtbert.training.trainer import Record, Trainer
+from mtbert.training.trainer import Diverged, Record, Trainer
 
 STATE, FACTS = "state.safetensors", "state.json"
 
@@ -88,6 +89,8 @@ def train_recipe(
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    if recipe.base is not None and run.folder.resolve() == Path(recipe.base.run).resolve():
+        raise Mistake(f"{run.folder} is the run that tasks are added to; name another folder with --out")
     if run.exists and resume:
         before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
         changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
@@ -156,7 +159,7 @@ class Progress:
         trainer, model = self.prepared.trainer, self.experiment.model
         accepted = Accepted.of(model, trainer) if self.keeper.rule.reverts else None
         listener.begin(self.stage, trainer.steps, trainer.step)
-        for record in () if self.keeper.satisfied else trainer:
+        for record in () if self.keeper.satisfied else self._steps():
             self.run.log({"stage": self.stage, **asdict(record)})
             listener.step(record)
             for name, observer in self.prepared.observers.items():
@@ -164,6 +167,8 @@ class Progress:
                     self.run.log({"stage": self.stage, "step": record.step, name: observer.look()})
             if record.step % self.prepared.evaluate_every and not trainer.finished:
                 continue
+            with self._ids():
+                trainer.check_weights()
             scores = evaluate(trainer.objective.scored, self.prepared.dev)
             kept = self.keeper.take(scores.measures)
             self.run.log({"stage": self.stage, "step": record.step, "kept": kept, "scores": scores.as_dict()})
@@ -175,6 +180,21 @@ class Progress:
             listener.scores(scores, kept)
             if self.keeper.satisfied:
                 break
+
+    def _steps(self) -> Iterator[Record]:
+        with self._ids():
+            yield from self.prepared.trainer
+
+    @contextmanager
+    def _ids(self) -> Iterator[None]:
+        """Where training diverges, the rows are read once more to say which they were."""
+        try:
+            yield
+        except Diverged as diverged:
+            recipe = self.experiment.recipe
+            tasks = {task for task, _ in diverged.batches}
+            ids = {task: read_rows(recipe.tasks[task], recipe.source(task, "train")).ids for task in tasks}
+            raise diverged.said(ids) from None
 
     def keep(self, scores: Scores) -> None:
         """Write the model that was scored as the best one."""

@@ -167,8 +167,12 @@ def merged(model: MultiTask, task: str) -> Encoder:
     if task not in model.tasks:
         raise Mistake(unknown("task", task, model.tasks))
     encoder = deepcopy(model.encoder)
-    for module in model.modules_by_task.of(task).modules:
-        module.merge_into(encoder)
+    plans = [plan for plan in model.plans if task in (plan.tasks or model.tasks)]
+    for plan, module in zip(plans, model.modules_by_task.of(task).modules, strict=True):
+        try:
+            module.merge_into(encoder)
+        except Mistake as mistake:
+            raise Mistake(f"task '{task}' cannot be exported with its module '{plan.name}': {mistake}") from None
     return encoder
 
 

@@ -45,7 +45,10 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        tasks[name] = task.metrics(task.decode(outputs_of(model, examples)), examples.labels)
+        outputs = outputs_of(model, examples)
+        if not outputs.isfinite().all():
+            raise Mistake(f"task '{name}': the model's outputs are not numbers, there is nothing to score")
+        tasks[name] = task.metrics(task.decode(outputs), examples.labels)
         normalised[name] = task.normalised(tasks[name])
     return Scores(tasks, normalised)
 

@@ -88,14 +88,7 @@ class Run:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
         with _disk(self.folder, GO_ON):
-            new.mkdir(parents=True)
-            try:
-                write(new)
-                for path in new.rglob("*"):
-                    _flush(path)
-            except BaseException:
-                shutil.rmtree(new, ignore_errors=True)
-                raise
+            _write_beside(new, write)
             if folder.exists():
                 folder.rename(old)
                 self._finish(name)
@@ -154,6 +147,28 @@ def write_whole(path: Path, content: str) -> None:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder that is absent or empty, whole or not at all; raises Mistake where it holds something."""
+    with _disk(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Mistake(f"{folder} is not an empty folder; name another with --out")
+        new = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        _write_beside(new, write)
+        new.replace(folder)
+
+
+def _write_beside(new: Path, write: Callable[[Path], None]) -> None:
+    new.mkdir(parents=True)
+    try:
+        write(new)
+        for path in new.rglob("*"):
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, at, unknown
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.training.regularizers.base import Regularizer
@@ -44,11 +44,12 @@ class Objective:
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisor = divisor
-        for name, one in regularizers.items():
-            for task in one.tasks or ():
-                if task not in model.tasks:
-                    raise Mistake(f"regularizer '{name}': {unknown('task', task, model.tasks)}")
-            one.check(self._encoding)
+        for number, (name, one) in enumerate(regularizers.items()):
+            with at(number):
+                for task in one.tasks or ():
+                    if task not in model.tasks:
+                        raise Mistake(f"regularizer '{name}': {unknown('task', task, model.tasks)}")
+                one.check(self._encoding)
 
     def __call__(self, batch: Batch, progress: float) -> Loss:
         """The loss of one batch; raises Mistake where it has no labels."""

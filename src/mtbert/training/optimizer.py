@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtbert.errors import Mistake, unknown
 from mtbert.model.names import PARTS, layer_of, part_of, place_of
-from mtbert.registry import NonNegative, Positive, Registry, Share
+from mtbert.registry import BelowOne, NonNegative, Positive, Registry
 
 CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
 WORDS = "encoder.word_embedding.weight"
@@ -58,7 +58,7 @@ class AdamW:
         parameters: Iterable[tuple[str, nn.Parameter]],
         *,
         lr: Positive = 5e-5,
-        betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999],  # noqa: B006
+        betas: Annotated[list[BelowOne], Field(min_length=2, max_length=2)] = [0.9, 0.999],  # noqa: B006
         epsilon: Positive = 1e-6,
         weight_decay: NonNegative = 0.0,
         decay_vectors: bool = False,

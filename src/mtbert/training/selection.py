@@ -47,7 +47,7 @@ def layers(
     """Some of the encoder's layers, 0 the first; `{layers: [4, 5]}` for short."""
     for layer in which:
         if layer >= shape.layers:
-            raise Mistake(f"train: there is no layer {layer}; this encoder has layers 0 to {shape.layers - 1}")
+            raise Mistake(f"there is no layer {layer}; this encoder has layers 0 to {shape.layers - 1}")
     return lambda name: layer_of(name) in which
 
 

@@ -36,6 +36,19 @@ class Record:
     seconds: float
 
 
+class Diverged(Mistake):
+    """Training has left the numbers; `batches` are the task and the row numbers of each that it happened on."""
+
+    def __init__(self, step: int, values: str, batches: Sequence[tuple[str, Sequence[int]]]) -> None:
+        super().__init__(_unstable(step, values, batches, "rows"))
+        self.step, self.values, self.batches = step, values, batches
+
+    def said(self, ids: Mapping[str, Sequence[str]]) -> Mistake:
+        """The same, with the rows' ids; `ids` holds every task's, in the order of its rows."""
+        named = [(task, [ids[task][row] for row in rows]) for task, rows in self.batches]
+        return Mistake(_unstable(self.step, self.values, named, "ids"))
+
+
 class Trainer:
     """One stage: `for record in trainer` takes a step a turn, until its steps are done.
 
@@ -71,6 +84,7 @@ class Trainer:
         self.accumulate = accumulate
         self.precision = precision
         self.step = 0
+        self._batches: list[Batch] = []  # of the last step
         keep_freed_memory()
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
@@ -100,7 +114,7 @@ class Trainer:
                     loss = self.objective(batch, progress)
                 if not torch.isfinite(loss.total):
                     values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
-                    raise Mistake(self._not_finite(values, [batch]))
+                    raise self._diverged(values, [batch])
                 terms[task].append(loss.terms)
                 batches.append(batch)
                 yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
@@ -108,13 +122,14 @@ class Trainer:
         self.combiner(losses(), self.learning)
         norm = float(nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None]))
         if not math.isfinite(norm):
-            raise Mistake(self._not_finite(f"gradient norm {norm:g}", batches))
+            raise self._diverged(f"gradient norm {norm:g}", batches)
         # the optimizer scales as it goes: one pass over the gradients less
         scale = 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
         # the first step already learns, the last one still does
         factor = self.schedule((self.step + 0.5) / self.steps)
         self.optimizer.step(factor, scale)
         self.optimizer.clear()
+        self._batches = batches
         self.step += 1
         with autocast(self.device, self.precision):  # losses taken again compare with those of the step
             self.objective.after_step(batches, self.step / self.steps)
@@ -136,10 +151,20 @@ class Trainer:
     def _parts(self) -> dict[str, Stateful]:
         return {"optimizer": self.optimizer, "objective": self.objective, "combiner": self.combiner}
 
-    def _not_finite(self, values: str, batches: Sequence[Batch]) -> str:
-        tasks = ", ".join(f"task '{batch.task}'" for batch in batches)
-        rows = "; ".join(f"rows {batch.rows.tolist()}" for batch in batches)
-        return (
-            f"step {self.step + 1}, {tasks}: training has become numerically unstable ({values}; {rows}); "
-            "what was saved before is intact; a lower learning rate or `clip: 1.0` usually helps"
-        )
+    def check_weights(self) -> None:
+        """Raise Diverged where the last step made weights that are no numbers."""
+        if not all(bool(p.isfinite().all()) for p in self.learning.values()):
+            raise self._diverged("weights nan or inf after the step", self._batches)
+
+    def _diverged(self, values: str, batches: Sequence[Batch]) -> Diverged:
+        step = self.step if batches is self._batches else self.step + 1
+        return Diverged(step, values, [(batch.task, batch.rows.tolist()) for batch in batches])
+
+
+def _unstable(step: int, values: str, batches: Sequence[tuple[str, Sequence[object]]], what: str) -> str:
+    tasks = ", ".join(f"task '{task}'" for task, _ in batches)
+    rows = "; ".join(f"{what} [{', '.join(map(str, some))}]" for _, some in batches)
+    return (
+        f"step {step}, {tasks}: training has become numerically unstable ({values}; {rows}); "
+        "what was saved before is intact; a lower learning rate or `clip: 1.0` usually helps"
+    )

@@ -90,7 +90,7 @@ class TaskModule(nn.Module):
 
     def merge_into(self, encoder: Encoder) -> None:
         """Write the module into the weights of an encoder, where that is possible; it is superfluous then."""
-        raise Mistake(f"{type(self).__name__} cannot be merged into the weights of an encoder")
+        raise Mistake("it cannot be merged into the weights of an encoder")
 
 
 @dataclass(frozen=True)

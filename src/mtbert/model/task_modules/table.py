@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, MistakeAt, at, unknown
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.adapters import Adapter
 from mtbert.model.task_modules.base import Fold, ModulePlan, TaskModule
@@ -38,20 +38,23 @@ class TaskModules(nn.Module):
         super().__init__()
         self.entries = nn.ModuleList()
         self._folds: dict[str, list[TaskModule]] = {task: [] for task in tasks}
+        self._holders: dict[str, list[nn.Module]] = {task: [] for task in tasks}
         for plan in plans:
             for task in plan.tasks or ():
                 if task not in tasks:
                     raise Mistake(f"task module '{plan.name}': {unknown('task', task, tasks)}")
         _check_order(plans, tasks)
         for index, plan in enumerate(plans):
-            try:
+            with at("modules", index):
                 self._add(plan, shape, plan.tasks or tasks)
-            except Mistake as mistake:
-                raise Mistake(f"modules.{index}, '{plan.name}': {mistake}") from None
 
     def of(self, task: str) -> Fold:
         """The taps of one task."""
         return Fold(self._folds[task])
+
+    def holders(self, task: str) -> list[nn.Module]:
+        """What holds the parameters that a task's modules use, borrowed ones too."""
+        return self._holders[task]
 
     def _add(self, plan: ModulePlan, shape: Shape, tasks: Sequence[str]) -> None:
         makers = [tuple(tasks)] if plan.shared else [(task,) for task in tasks]
@@ -61,6 +64,7 @@ class TaskModules(nn.Module):
             entry["shared" if plan.shared else owners[0]] = module
             for task in owners:
                 self._folds[task].append(module)
+                self._holders[task] += [module, common]
             for name in () if plan.shared else module.in_common:
                 common[name] = common[name] if name in common else getattr(module, name)
                 module.borrow(name, common[name])
@@ -76,7 +80,8 @@ def _check_order(plans: Sequence[ModulePlan], tasks: Sequence[str]) -> None:
             alike = (plan.name, plan.options, plan.shared) == (earlier.name, earlier.options, earlier.shared)
             both = [task for task in plan.tasks or tasks if task in (earlier.tasks or tasks)]
             if alike and both:
-                raise Mistake(
+                raise MistakeAt(
+                    ("modules", index),
                     f"task module '{plan.name}' stands twice for task '{both[0]}' with nothing to tell which comes "
-                    "first: drop one of the two, or let them differ in an option, `shared` or `tasks`"
+                    "first: drop one of the two, or let them differ in an option, `shared` or `tasks`",
                 )

@@ -42,4 +42,4 @@ class L2ToPretrained(Regularizer):
         return dict(self.origin)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        self.origin = {name: tensor.to(self.origin[name].device) for name, tensor in state.items()}
+        self.origin = {name: state[name].to(tensor.device) for name, tensor in self.origin.items()}

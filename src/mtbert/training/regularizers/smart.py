@@ -64,7 +64,7 @@ class Smart(Regularizer):
         if self.norm == "inf":
             return noise.clamp(-self.radius, self.radius)
         size = self._size(noise, batch)
-        return (_by_example(noise, batch) * (self.radius / size).clamp(max=1.0)).flatten(0, 1)
+        return (_by_example(noise, batch) * (self.radius / size.clamp(min=self.radius or 1.0))).flatten(0, 1)
 
     def _size(self, x: Tensor, batch: Batch) -> Tensor:
         """The norm of each example: (1, B, 1, 1)."""
