@@ -198,3 +198,9 @@ def test_every_task_has_a_first_loss_and_penalties_their_share_of_the_gradient(s
     assert 0 < stage.gradient_shares["mood"]["gaussian"] < 1
     assert sum(stage.gradient_shares["mood"].values()) == pytest.approx(1.0)
     assert sum(stage.batches.values()) == stage.steps
+
+
+def test_a_penalty_that_warms_up_shows_its_share(small_recipe: dict[str, Any]) -> None:
+    warming = {"name": "l2_to_pretrained", "weight": {"name": "linear", "value": 1.0}}
+    small_recipe["stages"][0] |= {"tasks": ["mood"], "regularizers": [warming], "steps": 10}
+    assert check(build(read_recipe(small_recipe))).stages[0].gradient_shares["mood"]["l2_to_pretrained"] > 0

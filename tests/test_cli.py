@@ -550,6 +550,10 @@ def test_an_exported_encoder_is_the_runs_with_its_tasks_lora_inside(
     assert any(p.any() for p in adapter.parameters())
     assert_refused(command("export", here / "run", "--task", "mod", "--out", here / "x"), "'mod'", "mood")
     assert_refused(command("export", here / "run", "--task", "mood", "--out", here / "mood"), "not an empty folder")
+    (here / "file").write_text("")
+    assert_refused(
+        command("export", here / "run", "--task", "mood", "--out", here / "file" / "x"), "file/x could not be"
+    )
 
 
 # ---- predictions

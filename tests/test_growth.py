@@ -270,6 +270,14 @@ def test_the_recipe_of_a_grown_run_is_trained_not_added(run: Run, new: dict[str,
     refused(run, added.folder / "recipe.yaml", tmp_path, "`mtbert train` repeats it")
 
 
+def test_a_grown_run_does_not_overwrite_what_it_stands_on(run: Run, new: dict[str, Any], tmp_path: Path) -> None:
+    added = mtbert.add_task(run.folder, new, out=tmp_path / "RUN1b")
+    before = (run.folder / "recipe.yaml").read_text()
+    with pytest.raises(Mistake, match="is the run that tasks are added to"):
+        mtbert.train(added.folder / "recipe.yaml", out=run.folder, overwrite=True)
+    assert (run.folder / "recipe.yaml").read_text() == before
+
+
 def test_a_folder_without_a_run_is_refused(new: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="holds no run"):
         mtbert.add_task(tmp_path / "nowhere", new, out=tmp_path / "RUN2")

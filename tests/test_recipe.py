@@ -13,6 +13,7 @@ import yaml
 
 import mtbert
 from mtbert.errors import Mistake
+from mtbert.experiment import build
 from mtbert.methods import TABLES
 from mtbert.recipe import Recipe, read_recipe
 
@@ -575,3 +576,64 @@ def test_mistakes_of_the_file_stay_with_the_file_beside_an_override(tmp_path: Pa
 def test_a_regularizer_given_twice_is_refused(small_recipe: dict[str, Any]) -> None:
     with pytest.raises(Mistake, match="'gaussian' is given twice"):
         read_recipe(small_recipe, ["stages.0.regularizers=[gaussian, {name: gaussian, sigma: 0.1}]"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modules": [{"name": "lhuc", "tasks": ["mood", "mood"]}]}, r"modules\.0\.tasks: names 'mood' twice"),
+        ({"modules": [{"name": "lhuc", "tasks": []}]}, r"modules\.0\.tasks: is \[\], not a list of tasks"),
+        ({"stages": [{"steps": 1, "tasks": ["mood", "mood"]}]}, r"stages\.0\.tasks: names 'mood' twice"),
+        (
+            {"stages": [{"steps": 1, "tasks": ["mood"], "regularizers": [{"name": "smart", "tasks": ["near"]}]}]},
+            r"regularizers\.0\.tasks: 'near' is none of the tasks of this stage: mood",
+        ),
+        (
+            {"stages": [{"steps": 1, "regularizers": [{"name": "smart", "radius": 1e39}]}]},
+            "radius .*float32 has no number as large",
+        ),
+        ({"stages": [{"steps": 1, "optimizer": {"betas": [1.0, 0.999]}}]}, "betas .*less than 1"),
+    ],
+    ids=str,
+)
+def test_lists_of_tasks_and_bounds_are_checked(
+    small_recipe: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Mistake, match=said):
+        read_recipe(small_recipe | changes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            "  - {epochs: 1, regularizers: [{name: noise_stability, layer: 9}]}",
+            "regularizers.0: noise cannot",
+        ),
+        ("  - {epochs: 1, train: [{layers: [9]}]}", "train: there is no layer 9"),
+        ("  - {epochs: 1, combiner: pcgrad}", "combiner: 'pcgrad' combines the gradients of several tasks"),
+        ("  - {epochs: 1, optimizer: {rates: {head: 10}}}", "optimizer: unknown part"),
+    ],
+)
+def test_what_only_the_model_knows_is_said_with_file_and_line(
+    small_recipe: dict[str, Any], tmp_path: Path, entry: str, said: str
+) -> None:
+    small_recipe.pop("stages")
+    path = tmp_path / "recipe.yaml"
+    head = yaml.safe_dump(small_recipe)
+    path.write_text(f"{head}stages:\n  - epochs: 1\n{entry}\n")
+    line = len(head.splitlines()) + 3
+    experiment = build(read_recipe(path))
+    experiment.stage(0)
+    with pytest.raises(Mistake) as caught:
+        experiment.stage(1)
+    assert str(caught.value).startswith(f"{path}, line {line}: stages.1.{said}")
+
+
+def test_a_module_that_does_not_fit_is_said_with_its_line(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    head = yaml.safe_dump(small_recipe)
+    path.write_text(f"{head}modules:\n  - lhuc\n  - {{name: pals, size: 5, heads: 2}}\n")
+    with pytest.raises(Mistake) as caught:
+        build(read_recipe(path))
+    assert str(caught.value).startswith(f"{path}, line {len(head.splitlines()) + 3}: modules.1: ")

@@ -22,7 +22,7 @@ from mtbert.model.devices import best_device, settled
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe import Recipe, read_recipe
 from mtbert.results.environment import environment
-from mtbert.results.evaluation import Scores, constant_scores, evaluate
+from mtbert.results.evaluation import NotNumbers, Scores, constant_scores, evaluate
 from mtbert.results.runs import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
 from mtbert.training.stages import KEEP_RULES, Keeper
 from mtbert.training.trainer import Diverged, Record, Trainer
@@ -167,9 +167,7 @@ class Progress:
                     self.run.log({"stage": self.stage, "step": record.step, name: observer.look()})
             if record.step % self.prepared.evaluate_every and not trainer.finished:
                 continue
-            with self._ids():
-                trainer.check_weights()
-            scores = evaluate(trainer.objective.scored, self.prepared.dev)
+            scores = self._scores()
             kept = self.keeper.take(scores.measures)
             self.run.log({"stage": self.stage, "step": record.step, "kept": kept, "scores": scores.as_dict()})
             if kept:
@@ -184,6 +182,16 @@ class Progress:
     def _steps(self) -> Iterator[Record]:
         with self._ids():
             yield from self.prepared.trainer
+
+    def _scores(self) -> Scores:
+        trainer = self.prepared.trainer
+        with self._ids():
+            if not trainer.finite:
+                raise trainer.diverged("weights that are nan or inf after it")
+            try:
+                return evaluate(trainer.objective.scored, self.prepared.dev)
+            except NotNumbers as found:
+                raise trainer.diverged(f"{found} after it") from None
 
     @contextmanager
     def _ids(self) -> Iterator[None]:

@@ -180,3 +180,31 @@ def test_a_stage_that_would_train_nothing_is_refused(small_recipe: dict[str, Any
     small_recipe["stages"][0]["train"] = "modules"
     with pytest.raises(Mistake, match=r"stages\.0\.train: modules leaves nothing to train"):
         build(read_recipe(small_recipe)).stage(0)
+
+
+@pytest.mark.parametrize(
+    ("task", "modules", "train", "said"),
+    [
+        (
+            {},
+            [{"name": "adapter", "size": 2, "tasks": ["mood"]}],
+            "modules",
+            r"nothing to train for same, near; limit .*\[mood\]",
+        ),
+        ({"pairs": "separate", "head": "cosine"}, [], "heads", r"nothing to train for near; limit .*\[mood, same\]"),
+    ],
+)
+def test_every_task_of_a_stage_has_something_to_learn(
+    small_recipe: dict[str, Any], task: dict[str, Any], modules: list[Any], train: str, said: str
+) -> None:
+    small_recipe["tasks"]["near"] |= task
+    small_recipe["modules"] = modules
+    small_recipe["stages"][0]["train"] = train
+    with pytest.raises(Mistake, match=rf"stages\.0\.train: {train} leaves {said}"):
+        build(read_recipe(small_recipe)).stage(0)
+
+
+def test_borrowed_parameters_are_something_to_learn(small_recipe: dict[str, Any]) -> None:
+    small_recipe["modules"] = [{"name": "pals", "size": 4, "heads": 2, "share": "all"}]
+    small_recipe["stages"][0]["train"] = "modules"
+    assert build(read_recipe(small_recipe)).stage(0).trainer.learning

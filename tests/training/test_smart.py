@@ -230,3 +230,9 @@ def test_the_reports_preset_leaves_binary_tasks_alone_and_is_else_smart_on_table
             found.append(one(passes_of(plain, task), 0.0).item())
         assert found[1] > 0
         assert found[0] == found[2] == (0.0 if task.startswith("same") else found[1])
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-5])
+def test_a_ball_without_radius_leaves_nothing_of_the_noise(plain: Experiment, sigma: float) -> None:
+    one = Smart(norm="l2", radius=0.0, sigma=sigma, ascent_steps=2)
+    assert one(passes_of(plain, "mood"), 0.0).item() == 0.0

@@ -17,6 +17,7 @@ from mtbert.data.tasks import Classification
 from mtbert.errors import Mistake
 from mtbert.experiment import Experiment, build
 from mtbert.recipe import read_recipe
+from mtbert.results.runs import Run
 from mtbert.running import Silence
 from mtbert.training.objective import Loss, Objective
 from mtbert.training.trainer import Record, Trainer
@@ -237,6 +238,38 @@ def test_a_step_gone_wrong_leaves_the_last_checkpoint_whole(
     assert mtbert.load(tmp_path / "run").predict("mood", ["good film"])[0] in ("low", "mid", "high")
 
 
+def test_a_step_that_makes_weights_no_numbers_is_neither_kept_nor_saved(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = small_recipe["stages"][0] | {"evaluate_every": 1, "steps": 2, "tasks": "same"}
+    small_recipe["stages"] = [stage, stage | {"optimizer": {"lr": 1e38}, "clip": None, "keep": "last"}]
+    with pytest.raises(
+        Mistake, match=r"step 1, task 'same'.*outputs of task 'mood' that are nan or inf after it; ids \[[\d, ]+\]"
+    ):
+        mtbert.train(small_recipe, out=tmp_path / "run")
+    assert Run(tmp_path / "run").scores["stage"] == 0
+    for path in (tmp_path / "run").rglob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+
+
+def test_a_divergence_names_the_rows_by_their_ids(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(small_recipe["data"])
+    lines = (data / "mood-train.tsv").read_text().splitlines()
+    named = [lines[0], *(f"row-{line}" for line in lines[1:])]
+    (data / "mood-train.tsv").write_text("\n".join([*named[:3], "bad\t\tlow", *named[3:]]) + "\n")
+    small_recipe["tasks"]["mood"] |= {"id": "id", "bad_rows": "skip"}
+    small_recipe["stages"][0] |= {"tasks": "mood"}
+    batch = built(small_recipe).stage(0).trainer.streams["mood"].draw()
+    with pytest.raises(Mistake) as caught:
+        mtbert.train(
+            small_recipe, out=tmp_path / "run", listener=Poison(monkeypatch, 0, lambda _, losses: losses * math.nan)
+        )
+    # ids count from 0 and the skipped row has another: the n-th good row is row-n
+    assert f"ids [{', '.join(f'row-{row}' for row in batch.rows)}]" in str(caught.value)
+
+
 def test_no_step_is_taken_on_a_gradient_that_is_not_a_number(
     small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,3 +281,19 @@ def test_no_step_is_taken_on_a_gradient_that_is_not_a_number(
     with pytest.raises(Mistake, match=r"step 3.*rows"):
         trainer.take_step()
     assert all(torch.equal(p, before[name]) for name, p in experiment.model.named_parameters())
+
+
+def test_weights_that_are_no_numbers_are_not_saved_even_where_another_model_is_scored(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher = {"name": "bregman", "evaluate": "teacher", "decay": 1.0, "late_decay": 1.0, "weight": 0.0}
+    small_recipe["stages"][0] |= {
+        "optimizer": {"lr": 3e38},
+        "clip": None,
+        "schedule": "constant",
+        "regularizers": [teacher],
+    }
+    small_recipe["stages"][0] |= {"evaluate_every": 1, "tasks": "mood"}
+    with pytest.raises(Mistake, match=r"step 1, task 'mood'.*weights that are nan or inf after it"):
+        mtbert.train(small_recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "last").exists()

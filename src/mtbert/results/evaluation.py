@@ -38,8 +38,12 @@ class Scores:
         return {"overall": self.overall, "tasks": self.tasks}
 
 
+class NotNumbers(Mistake):
+    """A model whose outputs cannot be scored."""
+
+
 def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
-    """Score every task on its labelled examples."""
+    """Score every task on its labelled examples; raises NotNumbers where the model has no outputs to score."""
     tasks, normalised = {}, {}
     for name, examples in sets.items():
         task = model.tasks[name]
@@ -47,7 +51,7 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
             raise Mistake(f"task '{name}' has no labels to be scored against")
         outputs = outputs_of(model, examples)
         if not outputs.isfinite().all():
-            raise Mistake(f"task '{name}': the model's outputs are not numbers, there is nothing to score")
+            raise NotNumbers(f"outputs of task '{name}' that are nan or inf")
         tasks[name] = task.metrics(task.decode(outputs), examples.labels)
         normalised[name] = task.normalised(tasks[name])
     return Scores(tasks, normalised)

@@ -114,7 +114,7 @@ class Trainer:
                     loss = self.objective(batch, progress)
                 if not torch.isfinite(loss.total):
                     values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
-                    raise self._diverged(values, [batch])
+                    raise _diverged(self.step + 1, values, [batch])
                 terms[task].append(loss.terms)
                 batches.append(batch)
                 yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
@@ -122,7 +122,7 @@ class Trainer:
         self.combiner(losses(), self.learning)
         norm = float(nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None]))
         if not math.isfinite(norm):
-            raise self._diverged(f"gradient norm {norm:g}", batches)
+            raise _diverged(self.step + 1, f"gradient norm {norm:g}", batches)
         # the optimizer scales as it goes: one pass over the gradients less
         scale = 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
         # the first step already learns, the last one still does
@@ -151,14 +151,18 @@ class Trainer:
     def _parts(self) -> dict[str, Stateful]:
         return {"optimizer": self.optimizer, "objective": self.objective, "combiner": self.combiner}
 
-    def check_weights(self) -> None:
-        """Raise Diverged where the last step made weights that are no numbers."""
-        if not all(bool(p.isfinite().all()) for p in self.learning.values()):
-            raise self._diverged("weights nan or inf after the step", self._batches)
+    @property
+    def finite(self) -> bool:
+        """Whether all weights that learn are numbers."""
+        return all(bool(p.isfinite().all()) for p in self.learning.values())
 
-    def _diverged(self, values: str, batches: Sequence[Batch]) -> Diverged:
-        step = self.step if batches is self._batches else self.step + 1
-        return Diverged(step, values, [(batch.task, batch.rows.tolist()) for batch in batches])
+    def diverged(self, values: str) -> Diverged:
+        """What to raise where the last step has spoilt the model."""
+        return _diverged(self.step, values, self._batches)
+
+
+def _diverged(step: int, values: str, batches: Sequence[Batch]) -> Diverged:
+    return Diverged(step, values, [(batch.task, batch.rows.tolist()) for batch in batches])
 
 
 def _unstable(step: int, values: str, batches: Sequence[tuple[str, Sequence[object]]], what: str) -> str:
