@@ -284,16 +284,18 @@ def test_no_step_is_taken_on_a_gradient_that_is_not_a_number(
 
 
 def test_weights_that_are_no_numbers_are_not_saved_even_where_another_model_is_scored(
-    small_recipe: dict[str, Any], tmp_path: Path
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = {"name": "bregman", "evaluate": "teacher", "decay": 1.0, "late_decay": 1.0, "weight": 0.0}
-    small_recipe["stages"][0] |= {
-        "optimizer": {"lr": 3e38},
-        "clip": None,
-        "schedule": "constant",
-        "regularizers": [teacher],
-    }
-    small_recipe["stages"][0] |= {"evaluate_every": 1, "tasks": "mood"}
+    teacher = {"name": "bregman", "evaluate": "teacher"}
+    small_recipe["stages"][0] |= {"tasks": "mood", "evaluate_every": 1, "regularizers": [teacher]}
+    whole = Trainer.take_step
+
+    def spoilt(trainer: Trainer) -> Record:
+        record = whole(trainer)
+        trainer.learning["heads.mood.output.bias"].data.fill_(math.inf)
+        return record
+
+    monkeypatch.setattr(Trainer, "take_step", spoilt)
     with pytest.raises(Mistake, match=r"step 1, task 'mood'.*weights that are nan or inf after it"):
         mtbert.train(small_recipe, out=tmp_path / "run")
     assert not (tmp_path / "run" / "last").exists()
