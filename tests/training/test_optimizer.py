@@ -79,7 +79,7 @@ def test_adamw_equals_torchs_own_in_float64(decay: float) -> None:
         torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
 
 
-def test_adamw_updates_a_matrix_larger_than_a_cache_like_a_small_one() -> None:
+def test_adamw_equals_torchs_own_on_a_matrix_that_threads_share() -> None:
     ours, theirs = parameters((700, 401)), parameters((700, 401))
     optimizer = AdamW(named(ours), lr=1e-2, weight_decay=0.1)
     reference = torch.optim.AdamW(theirs, lr=1e-2, eps=1e-6, weight_decay=0.1)

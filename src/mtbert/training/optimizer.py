@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field, Strict
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from mtbert.errors import Mistake, unknown
 from mtbert.model.names import PARTS, layer_of, part_of, place_of
 from mtbert.registry import BelowOne, NonNegative, Positive, Registry
 
-CHUNK = 1 << 17  # elements updated at a time on a CPU: parameter, gradient and moments stay in the cache
 WORDS = "encoder.word_embedding.weight"
 
 
@@ -86,15 +87,28 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
+        alike: dict[tuple[int, float, float], list[tuple[Tensor, ...]]] = defaultdict(list)
         for name, p in self.parameters.items():
             if p.grad is None and not self.zero_fill:
                 continue
-            gradient = torch.zeros_like(p) if p.grad is None else p.grad
             if name not in self._means:
                 self._means[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
                 self._squares[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             self._steps[name] += 1
-            self._update(p, gradient, name, self.lr * factor * self.factors[name], scale)
+            decay = self.weight_decay if p.ndim > 1 or self.decay_vectors else 0.0
+            how = (self._steps[name], self.lr * factor * self.factors[name], decay)
+            gradient = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
+            tensors = (p, gradient if scale == 1.0 else gradient * scale, self._means[name], self._squares[name])
+            if self.lazy_words and name == WORDS:
+                used = gradient.any(dim=1).nonzero().view(-1)
+                rows = tuple(tensor[used] for tensor in tensors)
+                self._move([rows], *how)
+                for tensor, moved in zip(tensors, rows, strict=True):
+                    tensor[used] = moved
+            else:
+                alike[how].append(tensors)
+        for how, some in alike.items():
+            self._move(some, *how)
 
     def clear(self) -> None:
         for p in self.parameters.values():
@@ -113,40 +127,35 @@ class AdamW:
         self._steps |= {name: int(steps) for name, steps in parts["steps"].items()}
         self._means, self._squares = parts["means"], parts["squares"]
 
-    def _update(self, p: Tensor, gradient: Tensor, name: str, lr: float, scale: float) -> None:
-        t = self._steps[name]
-        first_correction = 1 - self.first**t if self.correct_bias else 1.0
-        second_correction = math.sqrt(1 - self.second**t) if self.correct_bias else 1.0
-        rate = lr * second_correction / first_correction
-        # sqrt(v / c^2) + epsilon = (sqrt(v) + epsilon * c) / c: the two forms differ in epsilon alone
-        epsilon = self.epsilon * second_correction if self.form == "torch" else self.epsilon
-        decays = p.ndim > 1 or self.decay_vectors
-        decay = lr * self.weight_decay if decays else 0.0
+    def _move(self, some: Sequence[tuple[Tensor, ...]], step: int, lr: float, decay: float) -> None:
+        """Parameters, gradients, means and squares; all but the gradients change.
 
-        tensors = [p, gradient.contiguous(), self._means[name], self._squares[name]]
-        if self.lazy_words and name == WORDS:
-            used = gradient.any(dim=1).nonzero().view(-1)
-            rows = [tensor[used] for tensor in tensors]
-            self._move(rows, rate, epsilon, decay, scale)
-            for tensor, moved in zip(tensors, rows, strict=True):
-                tensor[used] = moved
-        else:
-            self._move(tensors, rate, epsilon, decay, scale)
-
-    def _move(self, tensors: Sequence[Tensor], rate: float, epsilon: float, decay: float, scale: float) -> None:
-        """Parameter, gradient, mean and square of the same shape; all but the gradient change."""
-        size = CHUNK if tensors[0].device.type == "cpu" else max(tensors[0].numel(), 1)
-        whole = [tensor.view(-1) for tensor in tensors]
-        for part, g, mean, square in zip(*(torch.split(tensor, size) for tensor in whole), strict=True):
-            g = g if scale == 1.0 else g * scale
-            mean.mul_(self.first).add_(g, alpha=1 - self.first)
-            square.mul_(self.second).addcmul_(g, g, value=1 - self.second)
-            denominator = square.sqrt().add_(epsilon)
-            if decay:
-                # one sum, so that a decay below half a unit in the last place is not rounded away
-                part.add_(torch.div(mean, denominator).mul_(-rate).add_(part, alpha=-decay))
-            else:
-                part.addcdiv_(mean, denominator, value=-rate)
+        Torch's kernel takes `lr / c1 * mean / (sqrt(square) / c2 + epsilon)` off each parameter; the starter's form and
+        the one without correction are said in its terms.
+        """
+        c1, c2 = 1 - self.first**step, math.sqrt(1 - self.second**step)
+        parameters, gradients, means, squares = map(list, zip(*some, strict=True))
+        # one sum of update and decay, so that a decay below half a unit in the last place is not rounded away
+        updates = [torch.zeros_like(p) for p in parameters] if decay else parameters
+        adamw(
+            updates,
+            gradients,
+            means,
+            squares,
+            [],
+            list(torch.full((len(some),), step - 1.0, device=parameters[0].device).unbind()),
+            fused=True,
+            amsgrad=False,
+            beta1=self.first,
+            beta2=self.second,
+            lr=lr if self.correct_bias else lr * c1 / c2,
+            weight_decay=0.0,
+            eps=self.epsilon if self.form == "torch" and self.correct_bias else self.epsilon / c2,
+            maximize=False,
+        )
+        if decay:
+            for p, update in zip(parameters, updates, strict=True):
+                p.add_(update.add_(p, alpha=-lr * decay))
 
 
 def _factors(names: Collection[str], rates: Mapping[str, float], layer_decay: float) -> dict[str, float]:
