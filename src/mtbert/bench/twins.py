@@ -71,12 +71,9 @@ class PlainAdamW:
             eps=ours.epsilon,
         )
 
-    def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
+    def step(self, factor: float = 1.0) -> None:
         for group in self._torchs.param_groups:
             group["lr"] = self.lr * factor
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.grad.mul_(scale)
         self._torchs.step()
 
     def clear(self) -> None:

@@ -24,8 +24,8 @@ class Optimizer(Protocol):
 
     lr: float
 
-    def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
-        """One update at `factor` times the learning rate, on `scale` times the gradients."""
+    def step(self, factor: float = 1.0) -> None:
+        """One update at `factor` times the learning rate."""
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -50,8 +50,7 @@ class AdamW:
     layer's; the topmost layer that learns, the pooler, heads and modules keep theirs (Howard and Ruder, 2018).
 
     `lazy_words` moves only the rows of the word embedding that have a gradient: words that a step does not see rest,
-    moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum. Faster
-    on a CPU; not the same run.
+    moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class AdamW:
         self._squares: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, factor: float = 1.0, scale: float = 1.0) -> None:
+    def step(self, factor: float = 1.0) -> None:
         alike: dict[tuple[int, float, float], list[tuple[Tensor, ...]]] = defaultdict(list)
         for name, p in self.parameters.items():
             if p.grad is None and not self.zero_fill:
@@ -98,7 +97,7 @@ class AdamW:
             decay = self.weight_decay if p.ndim > 1 or self.decay_vectors else 0.0
             how = (self._steps[name], self.lr * factor * self.factors[name], decay)
             gradient = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
-            tensors = (p, gradient if scale == 1.0 else gradient * scale, self._means[name], self._squares[name])
+            tensors = (p, gradient, self._means[name], self._squares[name])
             if self.lazy_words and name == WORDS:
                 used = gradient.any(dim=1).nonzero().view(-1)
                 rows = tuple(tensor[used] for tensor in tensors)

@@ -120,14 +120,15 @@ class Trainer:
                 yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
 
         self.combiner(losses(), self.learning)
-        norm = float(nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None]))
+        total = nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None])
+        norm = float(total)
         if not math.isfinite(norm):
             raise _diverged(self.step + 1, f"gradient norm {norm:g}", batches)
-        # the optimizer scales as it goes: one pass over the gradients less
-        scale = 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
+        if self.clip is not None and norm > self.clip:
+            nn.utils.clip_grads_with_norm_(self.learning.values(), self.clip, total)
         # the first step already learns, the last one still does
         factor = self.schedule((self.step + 0.5) / self.steps)
-        self.optimizer.step(factor, scale)
+        self.optimizer.step(factor)
         self.optimizer.clear()
         self._batches = batches
         self.step += 1
