@@ -63,6 +63,25 @@ def test_attention_and_its_gradients_are_the_textbooks_with_the_same_mask(
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("length", [9, attention.SHORT, attention.SHORT + 1])
+def test_attention_in_bfloat16_is_the_textbooks_to_its_precision(length: int) -> None:
+    """Of numbers that bfloat16 holds, so that only the arithmetic differs; on either side of the change of kernels."""
+    ours, mask = drawn(2, length, 8, seed=length)
+    ours = [x.bfloat16() for x in ours]
+    theirs = [x.double() for x in ours]
+    for x in (*ours, *theirs):
+        x.requires_grad_()
+    mixed, plain = attend(*ours, mask, 2), plainly(*theirs, mask, 2)
+    assert mixed.dtype == torch.bfloat16
+
+    weights = torch.randn((2, length, 8), generator=torch.Generator().manual_seed(1)).bfloat16()
+    (mixed * weights).sum().backward()
+    (plain * weights.double()).sum().backward()
+    found = [(mixed, plain), *((mine.grad, other.grad) for mine, other in zip(ours, theirs, strict=True))]
+    for mine, other in found:
+        assert (mine.double() - other).norm() < 0.02 * other.norm()
+
+
 def test_dropped_probabilities_leave_the_mean_where_it_was() -> None:
     qkv, mask = drawn(2, 9, 8, seed=1)
     torch.manual_seed(0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mtbert.model.dropout import mask_like
+
+SHORT = 128  # tokens up to which the formula is faster in bfloat16 on a CPU, and its memory no matter
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
@@ -16,16 +19,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: f
     sequences, length, width = q.shape
     q, k, v = (x.view(sequences, length, heads, -1).transpose(1, 2) for x in (q, k, v))  # (S, H, L, D / H)
     keys = mask[:, None, None, :]
-    if dropout and q.device.type == "cpu":
-        mixed = _drop_and_mix(q, k, v, keys, dropout)
+    # on a CPU the fused kernel has no dropout, and in bfloat16 a slow backward pass
+    if q.device.type == "cpu" and (dropout or (q.dtype == torch.bfloat16 and length <= SHORT)):
+        mixed = _by_formula(q, k, v, keys, dropout)
     else:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout)
     return mixed.transpose(1, 2).reshape(sequences, length, width)
 
 
-def _drop_and_mix(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -> Tensor:
-    """Attention with dropped probabilities: on a CPU the fused kernel has none, and this one draws masks cheaply."""
+def _by_formula(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (S, H, L, L)
     probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
-    mixed: Tensor = (probabilities * mask_like(probabilities, dropout)) @ v
+    if dropout:
+        probabilities = probabilities * mask_like(probabilities, dropout)  # drawn cheaply
+    mixed: Tensor = probabilities @ v
     return mixed
