@@ -166,6 +166,24 @@ def test_without_bias_correction_the_first_step_is_the_bare_ratio_of_moments() -
     assert value.item() == pytest.approx(-1e-3 * 0.01 / (math.sqrt(0.001) * 0.1 + 1e-6), rel=1e-12)
 
 
+@pytest.mark.parametrize("form", ["starter", "torch"])
+def test_without_bias_correction_moments_are_used_as_they_are(form: str) -> None:
+    mean, square, p = 0.0, 0.0, 0.7
+    value = nn.Parameter(torch.tensor([[0.7]], dtype=torch.float64))
+    optimizer = AdamW([("p", value)], lr=1e-3, weight_decay=0.01, form=form, correct_bias=False)
+    for g in [0.1, -0.3, 0.05]:
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
+        p = p - 1e-3 * mean / (math.sqrt(square) + 1e-6) - 1e-3 * 0.01 * p
+        value.grad = torch.tensor([[g]], dtype=torch.float64)
+        optimizer.step(1.0)
+        assert value.item() == pytest.approx(p, abs=1e-14)
+
+
+def test_a_parameter_that_is_not_contiguous_is_refused() -> None:
+    with pytest.raises(ValueError, match="'turned' is not contiguous"):
+        AdamW([("turned", nn.Parameter(torch.randn(4, 3).t()))])
+
+
 def test_an_idle_parameter_rests_and_counts_only_its_own_steps() -> None:
     busy, idle = parameters((3, 2), (3, 2))
     alone = nn.Parameter(idle.detach().clone())

@@ -29,7 +29,8 @@ def plain_twins(experiment: Experiment, trainer: Trainer) -> Iterator[None]:
                 setattr(module, name, nn.Dropout(child.rate))
     trainer.optimizer = PlainAdamW(trainer.optimizer)
     trainer.streams = {task: UnsortedStream(stream) for task, stream in trainer.streams.items()}
-    with patch("mtbert.model.encoder.attend", attend_plainly):
+    attend = [f"mtbert.model.{place}.attend" for place in ("encoder", "task_modules.pals")]
+    with patch(attend[0], attend_plainly), patch(attend[1], attend_plainly):
         yield
 
 

@@ -51,6 +51,8 @@ class AdamW:
 
     `lazy_words` moves only the rows of the word embedding that have a gradient: words that a step does not see rest,
     moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum.
+
+    Parameters are contiguous; raises ValueError for one that is not.
     """
 
     def __init__(
@@ -71,6 +73,9 @@ class AdamW:
     ) -> None:
         self.lr = lr
         self.parameters = dict(parameters)
+        for name, p in self.parameters.items():
+            if not p.is_contiguous():  # torch's kernel would pair its numbers with others' moments
+                raise ValueError(f"parameter '{name}' is not contiguous")
         self.factors = _factors(self.parameters, rates, layer_decay)
         self.first, self.second = betas
         self.epsilon = epsilon
@@ -107,7 +112,10 @@ class AdamW:
             else:
                 alike[how].append(tensors)
         for how, some in alike.items():
-            self._move(some, *how)
+            *_, decay = how
+            # decay needs a copy: of one parameter at a time
+            for part in [[one] for one in some] if decay else [some]:
+                self._move(part, *how)
 
     def clear(self) -> None:
         for p in self.parameters.values():
