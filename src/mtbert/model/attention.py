@@ -29,9 +29,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: f
 
 
 def _by_formula(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (S, H, L, L)
-    probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
-    if dropout:
-        probabilities = probabilities * mask_like(probabilities, dropout)  # drawn cheaply
-    mixed: Tensor = probabilities @ v
-    return mixed
+    wide = torch.promote_types(v.dtype, torch.float32)  # large scores in bfloat16 would move probabilities
+    with torch.autocast(q.device.type, enabled=False):
+        scores = (q.to(wide) * q.shape[-1] ** -0.5) @ k.to(wide).transpose(-2, -1)  # (S, H, L, L)
+        probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
+        if dropout:
+            probabilities = probabilities * mask_like(probabilities, dropout)  # drawn cheaply
+        return (probabilities @ v.to(wide)).to(v.dtype)
