@@ -35,4 +35,5 @@ def _by_formula(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -
         probabilities = scores.masked_fill(~keys, float("-inf")).softmax(-1)
         if dropout:
             probabilities = probabilities * mask_like(probabilities, dropout)  # drawn cheaply
-        return (probabilities @ v.to(wide)).to(v.dtype)
+        mixed: Tensor = probabilities @ v.to(wide)
+    return mixed.to(v.dtype)
