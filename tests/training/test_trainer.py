@@ -93,6 +93,13 @@ def test_clipping_leaves_a_gradient_of_at_most_the_norm_asked_for(
     torch.testing.assert_close(clipped, free * min(1.0, clip / norm), rtol=1e-4, atol=1e-7)
 
 
+def test_clipping_begins_at_the_norm_asked_for(small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    record, _ = gradient_of_first_step(built(small_recipe, clip=None), monkeypatch)
+    clip = 0.9 * record.gradient_norm
+    _, clipped = gradient_of_first_step(built(small_recipe, clip=clip), monkeypatch)
+    assert clipped.norm().item() == pytest.approx(clip, rel=1e-4)
+
+
 def test_the_rate_of_a_step_is_the_schedules_at_its_middle(small_recipe: dict[str, Any]) -> None:
     experiment = built(
         small_recipe, steps=4, optimizer={"lr": 1e-3}, schedule={"name": "linear", "warmup": 0.5, "end": 0.0}
