@@ -25,8 +25,8 @@ import yaml
 import mtbert
 from mtbert.data.tables import read_rows
 from mtbert.data.tasks import Task
-from mtbert.experiment import evaluate_run
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import evaluate_run
 
 
 def main() -> None:

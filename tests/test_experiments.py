@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import mtbert.demo
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
 
 RUNNER = Path(__file__).parents[1] / "experiments" / "run.py"
 GRIDS = sorted(RUNNER.parent.glob("*.yaml"))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from mtbert.errors import Mistake, unknown
-from mtbert.methods import TABLES
+from mtbert.recipe.catalogue import TABLES
 from mtbert.registry import Count, NonNegative, Positive, Registry, Share
 
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from mtbert.errors import Mistake
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.schedules import SCHEDULES, Schedule, Varied, Varying
 

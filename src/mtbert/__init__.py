@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtbert.growth import add_task
-    from mtbert.results.predictions import Predictor
-    from mtbert.running import train
+    from mtbert.runs.add_task import add_task
+    from mtbert.runs.train import train
+    from mtbert.serving.predictor import Predictor
 
     load = Predictor.load
 
@@ -24,15 +24,15 @@ __all__ = ["add_task", "load", "train"]
 
 def __getattr__(name: str) -> Any:
     if name == "train":
-        from mtbert.running import train
+        from mtbert.runs.train import train
 
         return train
     if name == "add_task":
-        from mtbert.growth import add_task
+        from mtbert.runs.add_task import add_task
 
         return add_task
     if name == "load":
-        from mtbert.results.predictions import Predictor
+        from mtbert.serving.predictor import Predictor
 
         return Predictor.load
     raise AttributeError(f"module 'mtbert' has no attribute '{name}'")

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from mtbert.bench.clock import Rate
-from mtbert.bench.frozen import bench_frozen
+from mtbert.bench.accuracy import bench_plain
+from mtbert.bench.costs import bench_methods
+from mtbert.bench.feature_cache import bench_frozen
 from mtbert.bench.memory import bench_memory, write_pairs
-from mtbert.bench.methods import bench_methods
-from mtbert.bench.plain import bench_plain
-from mtbert.bench.predict import bench_predict, mixed_texts
-from mtbert.bench.train import PEERS, Side, TheirModel, bench_train
+from mtbert.bench.prediction import bench_predict, mixed_texts
+from mtbert.bench.rate import Rate
+from mtbert.bench.training import PEERS, Side, TheirModel, bench_train
 from mtbert.bench.twins import PlainAdamW, attend_plainly, plain_twins
 from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
-from mtbert.experiment import build
 from mtbert.model import encoder
 from mtbert.model.attention import attend
 from mtbert.model.task_modules.table import TASK_MODULES
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.weightings.table import WEIGHTINGS

@@ -16,7 +16,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake
-from mtbert.results.evaluation import Scores
+from mtbert.scoring.evaluation import Scores
 
 Floats = NDArray[np.float64]
 

@@ -31,13 +31,14 @@ from mtbert.data.batches import Batch, Examples
 from mtbert.data.tasks import Classification
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
-from mtbert.experiment import build
 from mtbert.model.checkpoints import EMBEDDING_NAMES, LAYER_NAMES, load_encoder
 from mtbert.model.devices import autocast
 from mtbert.model.encoder import Encoder, compute, compute_again
 from mtbert.model.shape import Shape
-from mtbert.model.task_modules.base import Fold, TaskModule
-from mtbert.recipe import read_recipe
+from mtbert.model.taps import Fold
+from mtbert.model.task_modules.base import TaskModule
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 from mtbert.training.regularizers.table import REGULARIZERS
 
 PLAIN = Fold([])

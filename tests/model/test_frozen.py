@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtbert.experiment import Experiment, build
 from mtbert.model.frozen import FrozenExamples, FrozenModel
-from mtbert.recipe import read_recipe
-from mtbert.results.evaluation import outputs_of
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import Experiment, build
+from mtbert.scoring.evaluation import outputs_of
 
 
 @pytest.fixture

@@ -31,13 +31,15 @@ from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.multitask import MultiTask
+from mtbert.model.parameters.selection import SELECTORS, select
 from mtbert.model.shape import Shape
-from mtbert.model.task_modules import table
-from mtbert.model.task_modules.base import Fold, ModulePlan, TaskModule
-from mtbert.model.task_modules.table import TASK_MODULES, TaskModules
+from mtbert.model.taps import Fold
+from mtbert.model.task_modules import assignment
+from mtbert.model.task_modules.assignment import TaskModules
+from mtbert.model.task_modules.base import ModulePlan, TaskModule
+from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.registry import Registry
 from mtbert.training.optimizer import AdamW
-from mtbert.training.selection import SELECTORS, select
 
 NAMES = [task.name for task in TASKS]
 
@@ -439,7 +441,7 @@ class Twice(TaskModule):
 
 
 def test_a_module_that_widens_the_features_widens_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "TASK_MODULES", Registry("task module", {"twice": Twice}))
+    monkeypatch.setattr(assignment, "TASK_MODULES", Registry("task module", {"twice": Twice}))
     model = make_model([ModulePlan("twice"), ModulePlan("twice", tasks=["near"], shared=True)])
     widths = {task: model.heads[task].output.in_features for task in NAMES}
     assert widths == {"mood": 16 * 2, "same": 16 * 2, "near": 3 * 16 * 2 * 2}
@@ -467,7 +469,7 @@ class DoubledFeatures(TaskModule):
 def test_what_is_doubled_before_a_linear_head_doubles_all_but_its_bias(
     module: type[TaskModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "TASK_MODULES", Registry("task module", {"doubled": module}))
+    monkeypatch.setattr(assignment, "TASK_MODULES", Registry("task module", {"doubled": module}))
     tasks = [task.model_copy(update={"features": "difference", "pooling": "mean"}) for task in TASKS]
     plain = shaken(make_model(tasks=tasks))
     doubled = make_model([ModulePlan("doubled")], tasks=tasks)
@@ -479,7 +481,7 @@ def test_what_is_doubled_before_a_linear_head_doubles_all_but_its_bias(
 
 
 def test_after_encoder_stands_before_the_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "TASK_MODULES", Registry("task module", {"doubled": DoubledStates}))
+    monkeypatch.setattr(assignment, "TASK_MODULES", Registry("task module", {"doubled": DoubledStates}))
     mood = TASKS[0].model_copy(update={"pooling": "pooler"})
     model = shaken(make_model([ModulePlan("doubled")], tasks=[mood]))
     with torch.no_grad():
@@ -497,7 +499,7 @@ def test_modules_stand_in_the_order_of_the_recipe(monkeypatch: pytest.MonkeyPatc
         return OneMore()
 
     makers: dict[str, Any] = {"doubled": doubled, "one_more": one_more}
-    monkeypatch.setattr(table, "TASK_MODULES", Registry("task module", makers))
+    monkeypatch.setattr(assignment, "TASK_MODULES", Registry("task module", makers))
     plans = [
         ModulePlan("one_more", tasks=["near"], shared=True),
         ModulePlan("doubled", shared=True),

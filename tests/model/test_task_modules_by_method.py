@@ -32,19 +32,21 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
-from mtbert.experiment import build
 from mtbert.model.checkpoints import load_encoder, merged, save_encoder
 from mtbert.model.encoder import Encoder
 from mtbert.model.multitask import MultiTask
 from mtbert.model.shape import Shape
+from mtbert.model.taps import Fold
 from mtbert.model.task_modules.adapters import Adapter, Bottleneck
-from mtbert.model.task_modules.base import Fold, ModulePlan, TaskModule
+from mtbert.model.task_modules.assignment import TaskModules
+from mtbert.model.task_modules.base import ModulePlan, TaskModule
 from mtbert.model.task_modules.lora import LoRA
 from mtbert.model.task_modules.pals import LowRank, PALs
 from mtbert.model.task_modules.relational import Relational
-from mtbert.model.task_modules.table import TASK_MODULES, TaskModules
+from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.model.task_modules.vectors import LHUC, EmBERT, LayerNorm
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 
 NEAR_TOO = NEAR.model_copy(update={"name": "near_too"})
 FAR = make_batch("near_too", (4, 5, 3, 7), sequences=2, seed=5)

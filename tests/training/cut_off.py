@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import mtbert
-from mtbert.running import Silence
+from mtbert.runs.train import Silence
 from mtbert.training.trainer import Record
 
 

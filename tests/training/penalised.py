@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Classification, Regression
-from mtbert.experiment import Experiment, build
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import Experiment, build
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes
 from mtbert.training.regularizers.table import REGULARIZERS

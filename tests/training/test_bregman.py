@@ -11,11 +11,11 @@ import torch
 from penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
 
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment, build
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe import read_recipe
-from mtbert.results.evaluation import evaluate
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import Experiment, build
+from mtbert.scoring.evaluation import evaluate
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
 from mtbert.training.weightings.fixed import Fixed

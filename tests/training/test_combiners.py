@@ -16,8 +16,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mtbert.experiment import build
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 from mtbert.training import gramian
 from mtbert.training.combiners.balance import IMTLG, MGDA, AlignedMTL, CAGrad, UPGrad
 from mtbert.training.combiners.base import Combiner

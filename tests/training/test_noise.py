@@ -10,7 +10,7 @@ import torch
 from penalised import ALL_KINDS, copied, experiment, gradients, linear_passes, make, passes_of, shake
 
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment
+from mtbert.runs.build import Experiment
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.l2_to_pretrained import L2ToPretrained
 from mtbert.training.regularizers.noise import Gaussian, NoiseStability

@@ -9,8 +9,8 @@ import torch
 from penalised import ALL_KINDS, batch_of, copied, experiment, gradients, make
 
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment
 from mtbert.model.frozen import FrozenModel
+from mtbert.runs.build import Experiment
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.table import REGULARIZERS

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mtbert
-from mtbert.affinity import best_partition, measure_affinity
-from mtbert.conflict import conflict_of, draw
 from mtbert.errors import Mistake
-from mtbert.experiment import build
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.reports.affinity import best_partition, measure_affinity
+from mtbert.reports.conflict import conflict_of, draw
+from mtbert.runs.build import build
 from mtbert.training.observers import OBSERVERS, Affinity, Conflict, Observer
 from mtbert.training.trainer import Trainer
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
-from mtbert.experiment import build
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 from mtbert.training.optimizer import OPTIMIZERS, AdamW, Optimizer
 
 COURSE = torch.tensor([[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]])

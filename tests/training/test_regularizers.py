@@ -11,9 +11,9 @@ from penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, 
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment, build
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import Experiment, build
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, evaluating
 from mtbert.training.regularizers.table import REGULARIZERS

@@ -11,7 +11,7 @@ from penalised import ALL_KINDS, copied, experiment, linear_passes, make, passes
 from torch import Tensor
 
 from mtbert.data.tasks import Classification, Regression
-from mtbert.experiment import Experiment
+from mtbert.runs.build import Experiment
 from mtbert.training.regularizers.smart import Smart, SmartMtdnn, _log_sided, surrogate
 from mtbert.training.regularizers.smart_weight import POSITIONS, SEGMENTS, WORDS, SmartWeight, _Tables
 

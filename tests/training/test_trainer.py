@@ -15,10 +15,10 @@ import mtbert
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Classification
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment, build
-from mtbert.recipe import read_recipe
-from mtbert.results.runs import Run
-from mtbert.running import Silence
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import Experiment, build
+from mtbert.runs.folder import Run
+from mtbert.runs.train import Silence
 from mtbert.training.objective import Loss, Objective
 from mtbert.training.trainer import Record, Trainer
 from mtbert.training.weightings.fixed import Fixed

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
-from mtbert.experiment import build
-from mtbert.recipe import read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
 from mtbert.training.weightings.base import Weighting
 from mtbert.training.weightings.gradnorm import wanted_norms
 from mtbert.training.weightings.table import WEIGHTINGS

@@ -131,7 +131,7 @@ def _train_apart(recipe: Mapping[str, Any], folder: Path) -> Apart:
 
 def _main() -> None:
     """The process apart: a line when training begins, one after its first step, and the peak in GiB at the end."""
-    from mtbert.running import Silence, train
+    from mtbert.runs.train import Silence, train
     from mtbert.training.trainer import Record
 
     class Watch(Silence):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Stream
 from mtbert.errors import Mistake
-from mtbert.experiment import Experiment
 from mtbert.model.dropout import Dropout
+from mtbert.runs.build import Experiment
 from mtbert.training.optimizer import AdamW, Optimizer
 from mtbert.training.trainer import Trainer
 

@@ -14,7 +14,7 @@ from mtbert.model.attention import attend
 from mtbert.model.dropout import Dropout
 from mtbert.model.modes import in_modes, modes_of
 from mtbert.model.shape import Shape
-from mtbert.model.task_modules.base import Taps
+from mtbert.model.taps import Taps
 
 
 class Layer(nn.Module):

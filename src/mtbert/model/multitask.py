@@ -11,8 +11,8 @@ from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
+from mtbert.model.task_modules.assignment import TaskModules
 from mtbert.model.task_modules.base import ModulePlan
-from mtbert.model.task_modules.table import TaskModules
 
 
 class MultiTask(nn.Module):

@@ -16,9 +16,9 @@ from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast
 from mtbert.model.modes import evaluating
-from mtbert.model.names import part_of
+from mtbert.model.parameters.names import part_of
 from mtbert.registry import Count, Registry, Share
-from mtbert.training.conflict import cosines
+from mtbert.training.cosines import cosines
 from mtbert.training.trainer import Trainer
 
 OWN = 7_919  # seeds the observers' own streams, apart from those that train

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from mtbert.errors import Mistake, unknown
-from mtbert.model.names import PARTS, layer_of, part_of, place_of
+from mtbert.model.parameters.names import PARTS, layer_of, part_of, place_of
 from mtbert.registry import BelowOne, NonNegative, Positive, Registry
 
 WORDS = "encoder.word_embedding.weight"

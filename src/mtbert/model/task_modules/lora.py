@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
 from mtbert.model.shape import Shape
-from mtbert.model.task_modules.base import QKV, TaskModule
+from mtbert.model.taps import QKV
+from mtbert.model.task_modules.base import TaskModule
 from mtbert.registry import Count, Positive
 
 if TYPE_CHECKING:

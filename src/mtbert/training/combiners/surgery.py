@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, Strict
 from torch import Tensor
 
-from mtbert.model.names import place_of
+from mtbert.model.parameters.names import place_of
 from mtbert.registry import Share
 from mtbert.training.combiners.base import Combiner, combine_by_gramian
 from mtbert.training.gramian import Gradients, Matrix, Vector, length, pieces

