@@ -17,9 +17,12 @@ from mtbert.model.checkpoints import load_model
 from mtbert.recipe.reading import Recipe, read_recipe
 from mtbert.reports.check import check
 from mtbert.runs.add_task import join
-from mtbert.runs.build import build, course_sources, evaluate_run
+from mtbert.runs.build import build
+from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
-from mtbert.runs.train import Silence
+from mtbert.runs.listener import Listener
+from mtbert.runs.log import Step
+from mtbert.serving.course import course_sources
 from mtbert.serving.predictor import Predictor
 from mtbert.training.trainer import Record
 
@@ -101,7 +104,7 @@ def test_the_new_task_learns(run: Run, new: dict[str, Any], tmp_path: Path) -> N
     new["stages"] = [{"steps": 150, "batch_size": 8, "optimizer": {"lr": 0.03}, "evaluate_every": 150}]
     new["tasks"]["near"]["dropout"] = 0.0
     added = mtbert.add_task(run.folder, new, out=tmp_path / "RUN2")
-    losses = [record["terms"]["near"]["loss"] for record in added.records() if "lr" in record]
+    losses = [step.terms["near"]["loss"] for step in added.log.only(Step)]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     assert_nothing_forgotten(run, added)
 
@@ -192,7 +195,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class Kill(Silence):
+class Kill(Listener):
     """Ends the process after so many steps."""
 
     def __init__(self, steps: int) -> None:

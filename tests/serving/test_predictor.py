@@ -17,7 +17,8 @@ import torch
 import mtbert
 from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
-from mtbert.serving.predictor import Predictions, Predictor, write_course_files
+from mtbert.serving.course import course_file, write_course_files
+from mtbert.serving.predictor import Predictions, Predictor
 
 STRANGE = [
     "",
@@ -88,9 +89,9 @@ def test_the_courses_file_is_spelt_as_the_starter_spells_it() -> None:
     classes = Classification(name="t", text="a", label="y", classes=5)
     shares = {name: np.array([0.2, 0.2]) for name in classes.classes}
     found = Predictions(classes, ["x1", "x2"], np.array([4.0, 0.0]), shares)
-    assert found.as_course_file("Predicted_Sentiment") == "id \t Predicted_Sentiment \nx1 , 4 \nx2 , 0 \n"
+    assert course_file(found, "Predicted_Sentiment") == "id \t Predicted_Sentiment \nx1 , 4 \nx2 , 0 \n"
     score = Predictions(Regression(name="t", text="a", label="y", range=(0, 5)), ["x1"], np.array([2.5]), {})
-    assert score.as_course_file("Predicted_Similiary") == "id \t Predicted_Similiary \nx1 , 2.500000 \n"
+    assert course_file(score, "Predicted_Similiary") == "id \t Predicted_Similiary \nx1 , 2.500000 \n"
 
 
 # ---- files and tables in

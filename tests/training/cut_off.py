@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import mtbert
-from mtbert.runs.train import Silence
+from mtbert.runs.listener import Listener
 from mtbert.training.trainer import Record
 
 
@@ -18,7 +18,7 @@ class Killed(BaseException):
     """Nothing that a program could catch."""
 
 
-class Kill(Silence):
+class Kill(Listener):
     """Ends training after so many steps."""
 
     def __init__(self, steps: int) -> None:

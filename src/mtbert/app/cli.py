@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtbert.errors import Mistake
+from mtbert.reports.table import REPORTS, Reader
 
 if TYPE_CHECKING:
     from mtbert.runs.folder import Run
-    from mtbert.runs.train import Listener
+    from mtbert.runs.listener import Listener
 
 app = typer.Typer(
     help="One small BERT, many text tasks: one recipe, one command, one model.",
@@ -64,7 +66,9 @@ def demo(
     """Train the embedded encoder on the embedded three tasks, and use it."""
     import mtbert.demo
 
-    _follow(lambda told: mtbert.train(mtbert.demo.RECIPE, out=out, overwrite=True, listener=told), quiet)
+    _follow(
+        lambda told: mtbert.train(mtbert.demo.RECIPE, out=out, overwrite=True, listener=told), quiet, resumable=False
+    )
     model = mtbert.load(out)
     for task, texts in mtbert.demo.QUESTIONS.items():
         for text, answer in zip(texts, model.predict(task, texts), strict=True):
@@ -86,7 +90,13 @@ def train(
     """Train a recipe into a run folder."""
     import mtbert
 
-    _follow(lambda told: mtbert.train(recipe, data, out, overrides or [], resume, overwrite, told), quiet, as_json)
+    _follow(
+        lambda told: mtbert.train(
+            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, listener=told
+        ),
+        quiet,
+        as_json,
+    )
 
 
 @app.command("add-task")
@@ -101,11 +111,15 @@ def add_task(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a recipe's tasks to a run's model, as a new run: what is there stays as it is, to the last bit."""
+    """Add a recipe's tasks to a run's model, as a new run: what is there stays as it is, bit for bit."""
     import mtbert
 
     given = overrides or []
-    _follow(lambda told: mtbert.add_task(run, recipe, data, out, given, resume, overwrite, told), quiet, as_json)
+    _follow(
+        lambda told: mtbert.add_task(run, recipe, data, out, given, resume=resume, overwrite=overwrite, listener=told),
+        quiet,
+        as_json,
+    )
 
 
 @app.command()
@@ -118,7 +132,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Dry run: what would be read and trained, what it would cost, what looks wrong."""
-    from mtbert.app.console import show_report
+    from mtbert.app.console import OUTPUT
     from mtbert.recipe.reading import read_recipe
     from mtbert.reports.check import check as look
     from mtbert.runs.add_task import join
@@ -130,7 +144,8 @@ def check(
     if as_json:
         _print_json(report.as_dict())
     else:
-        show_report(report, quiet)
+        for shown in report.problems_shown() if quiet else [report]:
+            OUTPUT.print(shown)
 
 
 @app.command()
@@ -147,7 +162,7 @@ def evaluate(
 ) -> None:
     """Score a run's kept model on its dev sets, as they are or with typos."""
     from mtbert.app.console import show_scores
-    from mtbert.runs.build import evaluate_run
+    from mtbert.runs.evaluate import evaluate_run
 
     scores = evaluate_run(run, data, tasks, perturbed_by).as_dict()
     if as_json:
@@ -168,9 +183,9 @@ def predict(
     data: DataFolder = None,
 ) -> None:
     """Predict every row of a file: id, prediction, and one probability a class."""
-    from mtbert.runs.build import course_sources
     from mtbert.runs.folder import write_whole
-    from mtbert.serving.predictor import Predictor, write_course_files
+    from mtbert.serving.course import course_sources, write_course_files
+    from mtbert.serving.predictor import Predictor
 
     if course is not None:
         for path in write_course_files(Predictor.load(run), course_sources(run, data), course):
@@ -200,23 +215,6 @@ def export(
 
 
 @app.command()
-def conflict(run: RunFolder, as_json: AsJson = False) -> None:
-    """Which tasks of a run pulled against each other, and where: printed and drawn (needs `observe: conflict`)."""
-    from mtbert.app.console import show_conflict
-    from mtbert.reports.conflict import conflict_of, draw
-    from mtbert.runs.folder import Run
-
-    report = conflict_of(Run.open(run))
-    drawn = draw(report, run)
-    if as_json:
-        _print_json(report.as_dict())
-        return
-    show_conflict(report)
-    for path in drawn:
-        typer.echo(path)
-
-
-@app.command()
 def affinity(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -226,7 +224,7 @@ def affinity(
     as_json: AsJson = False,
 ) -> None:
     """Which tasks help each other: a short shared run that measures each one's steps on every other's loss."""
-    from mtbert.app.console import show_affinity
+    from mtbert.app.console import OUTPUT
     from mtbert.recipe.reading import read_recipe
     from mtbert.reports.affinity import measure_affinity
     from mtbert.runs.build import build
@@ -235,7 +233,7 @@ def affinity(
     if as_json:
         _print_json(report.as_dict())
     else:
-        show_affinity(report)
+        OUTPUT.print(report)
 
 
 @app.command()
@@ -312,7 +310,7 @@ def bench_methods(
     as_json: AsJson = False,
 ) -> None:
     """What each module, regulariser and combiner costs, as a multiple of the plain step."""
-    from mtbert.bench.costs import bench_methods as measure
+    from mtbert.bench.method_costs import bench_methods as measure
 
     costs = measure(_bench_recipe(recipe), data, steps)
     if as_json:
@@ -380,21 +378,55 @@ def _print_facts(result: Any, as_json: bool) -> None:
         typer.echo(f"{name:<22} {said:.3f}" if isinstance(said, float) else f"{name:<22} {said}")
 
 
-def _follow(train: Callable[[Listener | None], Run], quiet: bool, as_json: bool = False) -> None:
-    """Show how training goes and what came of it."""
+def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
+    """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
     from mtbert.app.console import TrainingProgress, show_scores
+    from mtbert.app.signals import Signals
+    from mtbert.process import keep_freed_memory
+    from mtbert.runs.listener import Listeners
 
-    progress = None if quiet else TrainingProgress()
+    keep_freed_memory()
+    progress = [] if quiet else [TrainingProgress()]
     try:
-        run = train(progress)
+        with Signals() as signals:
+            run = train(Listeners([*progress, signals]))
     finally:
-        if progress is not None:
-            progress.close()
+        for shown in progress:
+            shown.close()
+    if run.stopped is not None:
+        again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
+        typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
+        raise typer.Exit(signals.exit_code)
     if as_json:
         _print_json(run.scores)
         return
     show_scores(run.scores["dev"], run.scores["constant"])
     typer.echo(f"run: {run.folder}")
+
+
+def _add_report(name: str, reader: Reader) -> None:
+    """A command for a report of the table."""
+
+    def command(run: RunFolder, as_json: AsJson = False) -> None:
+        from mtbert.app.console import OUTPUT
+        from mtbert.runs.folder import Run
+
+        opened = Run.open(run)
+        report = reader.read(opened)
+        drawn = report.draw(opened.folder)
+        if as_json:
+            _print_json(report.as_dict())
+            return
+        OUTPUT.print(report)
+        for path in drawn:
+            typer.echo(path)
+
+    app.command(name, help=reader.help)(command)
+
+
+for _name, _reader in REPORTS.items():
+    _add_report(_name, _reader)
 
 
 def _print_json(content: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mtbert.bench.twins import plain_twins
-from mtbert.clock import seconds
+from mtbert.cost import seconds
 from mtbert.recipe.reading import Recipe, read_recipe
 from mtbert.runs.build import build
 from mtbert.scoring.evaluation import evaluate

@@ -1,14 +1,12 @@
-"""Where a model runs, in what precision, and how its memory is kept."""
+"""Where a model runs, and in what precision."""
 
 from __future__ import annotations
 
-import ctypes
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
 
 def best_device() -> torch.device:
@@ -33,17 +31,3 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """Matrix products in this precision, sums and normalisations in float32; nothing changes for float32."""
     return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
-
-
-def keep_freed_memory(limit: int = 1 << 30) -> None:
-    """Let the C library hand out large blocks again instead of returning them to the system after each use.
-
-    Otherwise the word embedding's gradient, tens of megabytes, is mapped and cleared page by page in every step. Does
-    nothing where the C library is not glibc.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, limit)
-    mallopt(M_TRIM_THRESHOLD, limit)
