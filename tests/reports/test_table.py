@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import mtbert
-from mtbert.app import cli
+from mtbert.app.look_commands import report_command
 from mtbert.reports.table import REPORTS, Reader
 
 TOY = """
@@ -49,12 +49,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 
 def test_a_report_is_a_command_by_one_file_and_one_line(
-    toy: Reader, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: Reader, small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     run = mtbert.train(small_recipe, out=tmp_path / "run")
-    monkeypatch.setattr(cli, "app", app := typer.Typer())
+    app = typer.Typer()
     for name, reader in {**REPORTS, "toy": toy}.items():
-        cli._add_report(name, reader)
+        app.command(name, help=reader.help)(report_command(reader))
     command = CliRunner()
     assert "How often a run was scored." in command.invoke(app, ["--help"]).output
     shown = command.invoke(app, ["toy", str(run.folder)])
