@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtbert.data.batches import Batch, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
-from mtbert.model.devices import autocast, keep_freed_memory
+from mtbert.model.devices import autocast, reuse_freed_memory
 from mtbert.schedules import Schedule
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.objective import Objective
@@ -85,7 +85,7 @@ class Trainer:
         self.precision = precision
         self.step = 0
         self._batches: list[Batch] = []  # of the last step
-        keep_freed_memory()
+        reuse_freed_memory()
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
         objective.start()
