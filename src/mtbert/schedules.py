@@ -42,7 +42,7 @@ class Linear:
     It begins to fall from 1. The code released with PALs jumps to 1 - warmup when the warm-up ends, which is
     `piecewise` with the points [0, 0], [0.1, 1], [0.1, 0.9], [1, 0].
 
-    Source: Devlin et al., 2019, section A.2, https://arxiv.org/abs/1810.04805
+    Source: Devlin et al., 2019, appendix A.2, https://arxiv.org/abs/1810.04805
     """
 
     def __init__(self, *, warmup: Share = 0.1, end: Share = 0.0) -> None:
