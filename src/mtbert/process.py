@@ -7,7 +7,7 @@ import ctypes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
 
-def keep_freed_memory(limit: int = 1 << 30) -> None:
+def reuse_freed_memory(limit: int = 1 << 30) -> None:
     """Let the C library hand out large blocks again instead of returning them to the system after each use.
 
     Otherwise the gradient of the word embedding, tens of megabytes, is mapped and cleared page by page in every step.

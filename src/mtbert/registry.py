@@ -40,7 +40,16 @@ class OptionMistake(Mistake):
 
 
 class Registry(Mapping[str, Callable[..., T]], Generic[T]):
-    """A family of methods: recipe name -> maker, with errors that show the names and options there are."""
+    """A family of methods: recipe name -> maker, with errors that show the names and options there are.
+
+    >>> def constant(*, value: Share = 0.5): return lambda progress: value
+    >>> schedules = Registry("schedule", {"constant": constant})
+    >>> schedules.complete("constant", {})
+    {'value': 0.5}
+    >>> schedules["constnat"]
+    Traceback (most recent call last):
+    mtbert.errors.Mistake: unknown schedule 'constnat'; did you mean 'constant'? (valid: constant)
+    """
 
     def __init__(self, family: str, makers: Mapping[str, Callable[..., T]]) -> None:
         self.family = family

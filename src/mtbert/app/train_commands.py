@@ -131,10 +131,10 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
     from mtbert.app.console import TrainingProgress, show_scores
     from mtbert.app.signals import Signals
-    from mtbert.process import keep_freed_memory
+    from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listeners
 
-    keep_freed_memory()
+    reuse_freed_memory()
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:

@@ -131,12 +131,12 @@ def _train_apart(recipe: Mapping[str, Any], folder: Path) -> Apart:
 
 def _main() -> None:
     """The process apart: a line when training begins, one after its first step, and the peak in GiB at the end."""
-    from mtbert.process import keep_freed_memory
+    from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listener
     from mtbert.runs.train import train
     from mtbert.training.trainer import Record
 
-    keep_freed_memory()
+    reuse_freed_memory()
 
     class Watch(Listener):
         def begin(self, stage: int, steps: int, done: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.errors import Mistake
+from mtbert.model.parameters.description import layers_together
 from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.folder import Run
 from mtbert.runs.log import Look
@@ -157,16 +158,9 @@ def _notable(pair: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _said(groups: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    """Names of groups, neighbouring layers as a range."""
+    """The chosen groups in words."""
     if chosen.all():
         return "every part of the model"
-    runs: list[list[str]] = []  # neighbouring layers together
-    for index, group in enumerate(groups):
-        if not chosen[index]:
-            continue
-        if index and chosen[index - 1] and all(name.startswith("layer ") for name in groups[index - 1 : index + 1]):
-            runs[-1].append(group)
-        else:
-            runs.append([group])
-    said = [run[0] if len(run) == 1 else f"layers {run[0].split()[1]} to {run[-1].split()[1]}" for run in runs]
+    some = [group for group, wanted in zip(groups, chosen, strict=True) if wanted]
+    said = list(dict.fromkeys(layers_together(some, to=" to ").values()))
     return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

@@ -14,11 +14,15 @@ from mtbert.training.gramian import gramian
 
 
 def cosines(gradients: Mapping[str, Sequence[Tensor | None]], names: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Part of the model -> cosines between the tasks' gradients there, in the order of the tasks: (K, K).
+    """Part of the model -> the cosines between the gradients of its K tasks there, in the tasks' order: (K, K).
 
-    `gradients` holds one tensor (None where the task does not reach) for each of the parameters that `names` names. A
-    cosine is taken over the parameters that more than one task reaches; parts without such, and heads, are left out. It
-    is 0 where one of the two gradients is. Costs a pass over the gradients, and copies none.
+    `gradients` holds a tensor for each parameter in `names`, or None if the task's loss does not depend on it. Cosines
+    are over the parameters that more than one task reaches; heads, and parts without such parameters, are left out. A
+    cosine with a gradient of 0 is 0. This costs a pass over the gradients and copies none of them.
+
+    >>> name = "encoder.layers.0.expand.bias"
+    >>> cosines({"mood": [Tensor([1, 0])], "same": [Tensor([-2, 0])]}, [name])
+    {'layer 0': [[1.0, -1.0], [-1.0, 1.0]]}
     """
     parts: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(dict)
     for index, name in enumerate(names):
@@ -30,6 +34,7 @@ def cosines(gradients: Mapping[str, Sequence[Tensor | None]], names: Sequence[st
 
 
 def _cosines(products: NDArray[np.float64]) -> list[list[float]]:
+    """From inner products to cosines: (K, K) -> (K, K)."""
     lengths = np.sqrt(np.diag(products))
     scales = np.outer(lengths, lengths)
     found = np.divide(products, scales, out=np.zeros_like(products), where=scales > 0)
