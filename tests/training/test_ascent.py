@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from mtbert.experiment import Experiment
 from penalised import ALL_KINDS, batch_of, experiment, linear_passes, make, passes_of
 from torch import Tensor
 
 from mtbert.data.tasks import Classification, Regression
-from mtbert.experiment import Experiment
 from mtbert.model.encoder import compute_again
 from mtbert.model.multitask import MultiTask
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes

@@ -33,6 +33,9 @@ class TrainingProgress(Listener):
         self._seconds = 0.0
         self._said = time.monotonic()
 
+    def note(self, text: str) -> None:
+        self._console.print(f"note: {text}", markup=False)
+
     def begin(self, stage: int, steps: int, done: int) -> None:
         self.close()
         self._steps = steps

@@ -29,7 +29,7 @@ from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake, MistakeAt, Place, unknown
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.parameters.selection import SELECTORS
-from mtbert.model.sources import ENCODERS
+from mtbert.model.sources import ENCODERS, complete_options
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe.text import RecipeText, as_text
@@ -81,7 +81,7 @@ def _encoder(given: Any) -> Method:
     if isinstance(given, Method) or name in ENCODERS or not isinstance(name, str):
         return _method(ENCODERS, "minilm", given)
     options = {key: value for key, value in given.items() if key != "name"} if isinstance(given, Mapping) else {}
-    return Method(name=name, options=ENCODERS.complete("minilm", options))
+    return Method(name=name, options=complete_options(name, options))
 
 
 def _part(given: Any) -> Method:
@@ -187,6 +187,7 @@ class Recipe(BaseModel):
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
+    save_every: Positive | None = 600.0
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
     _text: RecipeText | None = PrivateAttr(None)
 
