@@ -233,7 +233,9 @@ def test_a_folder_without_a_recipe_is_no_run(run: Run) -> None:
     with pytest.raises(Mistake, match=r"holds no run: there is no recipe\.yaml"):
         Run.open(run.folder)
     run.write_json(SCORES, {"ä": 1})
-    assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == run.scores == {"ä": 1}
+    assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == {"ä": 1}
+    with pytest.raises(Mistake, match=r"scores\.json: stage is .*: field required"):
+        _ = run.scores
     assert not run.exists
 
 

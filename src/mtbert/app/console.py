@@ -33,9 +33,6 @@ class TrainingProgress(Listener):
         self._seconds = 0.0
         self._said = time.monotonic()
 
-    def note(self, text: str) -> None:
-        self._console.print(f"note: {text}", markup=False)
-
     def begin(self, stage: int, steps: int, done: int) -> None:
         self.close()
         self._steps = steps
@@ -71,6 +68,13 @@ class TrainingProgress(Listener):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Notes(Listener):
+    """Says on standard error what a person should know, also where no progress is shown."""
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(f"note: {text}\n")
 
 
 def show_scores(scores: Mapping[str, Any], constant: Mapping[str, Any] | None = None) -> None:

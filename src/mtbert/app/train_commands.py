@@ -144,7 +144,7 @@ def affinity(
 
 def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
-    from mtbert.app.console import TrainingProgress, show_scores
+    from mtbert.app.console import Notes, TrainingProgress, show_scores
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listeners
@@ -153,7 +153,7 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
-            run = train(Listeners([*progress, signals]))
+            run = train(Listeners([Notes(), *progress, signals]))
     finally:
         for shown in progress:
             shown.close()

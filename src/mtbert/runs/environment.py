@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,33 @@ LIBRARIES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "pyarrow")
 
 # what the last bits of a result depend on, besides the recipe and the data
 BITS = ("python", "versions", "system", "processor", "capability", "threads", "device")
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What a run remembers of the rows that it read for a task's split."""
+
+    rows: int
+    skipped: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """Where a run's encoder came from."""
+
+    commit: str | None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The types of what others read in environment.json; earlier versions wrote less."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, DataRecord] = field(default_factory=dict)
+    encoder: EncoderRecord | None = None
+    tokenizer: str | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def environment(

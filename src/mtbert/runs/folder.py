@@ -7,12 +7,14 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtbert.errors import Mistake
-from mtbert.model.files import MANIFEST, read_json, sealed
+from mtbert.model.files import MANIFEST, checked, naming, read_json, sealed
 from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.runs.environment import Environment
 from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note
 from mtbert.runs.writing import disk, flush, write_beside, write_whole
@@ -30,6 +32,24 @@ DRAWN = ("conflict.png", "conflict.svg")  # what a report leaves here
 WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, *DRAWN)
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """The types of the scores on one split."""
+
+    overall: float
+    tasks: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """The types of what others read in scores.json."""
+
+    stage: int
+    step: int
+    dev: SetScores
+    constant: SetScores
 
 
 class Run:
@@ -118,7 +138,10 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """What the run depended on besides its recipe; raises Mistake where that cannot be read."""
-        return read_json(self.folder / ENVIRONMENT)
+        content = read_json(self.folder / ENVIRONMENT)
+        with naming(self.folder / ENVIRONMENT):
+            checked(Environment, content, "")
+        return content
 
     @property
     def log(self) -> Log:
@@ -151,10 +174,14 @@ class Run:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The kept model's dev scores, beside those of a constant predictor."""
+        """The kept model's dev scores, beside those of a constant predictor; raises Mistake where they are damaged."""
         # a kill may come after a new model was kept and before the scores at the top of the folder were written anew
         kept = self.part(BEST) / SCORES if self.has(BEST) else None
-        return read_json(kept if kept is not None and kept.exists() else self.folder / SCORES)
+        path = kept if kept is not None and kept.exists() else self.folder / SCORES
+        content = read_json(path)
+        with naming(path):
+            checked(KeptScores, content, "")
+        return content
 
     def has(self, name: str) -> bool:
         """Whether `best` or `last` has been written."""
