@@ -12,9 +12,9 @@ from penalised import ALL_KINDS, batch_of, experiment, linear_passes, make, pass
 from torch import Tensor
 
 from mtbert.data.tasks import Classification, Regression
-from mtbert.experiment import Experiment
 from mtbert.model.encoder import compute_again
 from mtbert.model.multitask import MultiTask
+from mtbert.runs.build import Experiment
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes
 from mtbert.training.regularizers.smart import Smart, SmartMtdnn, surrogate_gradient
 from mtbert.training.regularizers.smart_weight import POSITIONS, SEGMENTS, WORDS, SmartWeight, _Tables
