@@ -6,33 +6,29 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+from tests.support.sentences import sentence
 
-WORDS = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "garden"]
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test: a token cache of the session's own, files that nothing outlives, the same random state."""
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    torch.manual_seed(0)
-
-
-def sentence(number: int, length: int = 5) -> str:
-    """A text that depends on its number alone."""
-    return " ".join(WORDS[(number * 7 + step * step * 3 + step) % len(WORDS)] for step in range(1 + number % length))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a test's files die with it; disks are slow
+    torch.default_generator.manual_seed(0)  # torch.manual_seed formats three stacks for devices that are not here
 
 
 @pytest.fixture
 def small_data(tmp_path: Path) -> Path:
     """Three tasks of 40 train and 12 dev rows: mood.tsv (3 classes), same.csv (pair), near.jsonl (pair, 0 to 5)."""
-    import json
-
     folder = tmp_path / "data"
     folder.mkdir()
     for split, rows in {"train": range(40), "dev": range(100, 112), "test": range(200, 205)}.items():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
 
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
@@ -19,6 +18,7 @@ from mtbert.scoring.evaluation import evaluate
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
 from mtbert.training.weightings.fixed import Fixed
+from tests.support.penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from penalised import ALL_KINDS, batch_of, copied, experiment, gradients, make
 
 from mtbert.errors import Mistake
 from mtbert.model.frozen import FrozenModel
@@ -15,6 +14,7 @@ from mtbert.training.objective import Objective
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.weightings.fixed import Fixed
+from tests.support.penalised import ALL_KINDS, batch_of, copied, experiment, gradients, make
 
 
 @pytest.fixture
