@@ -12,7 +12,7 @@ import pytest
 
 from mtbert.data.perturbation import NEIGHBOURS, perturbed, with_changed_case, with_typos
 from mtbert.data.tables import Rows
-from tests.support.sentences import sentence
+from tests.support.small import sentence
 
 LONG = "a warm and quick film about a slow river, whose plot is anything but dull or cold to see"  # 70 letters
 TAKEN_DOWN = "a waarm and qici film ABOUT a slow river, whose plot is anything but dull Or cold to see"

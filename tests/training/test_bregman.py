@@ -18,17 +18,7 @@ from mtbert.scoring.evaluation import evaluate
 from mtbert.training.objective import Objective
 from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
 from mtbert.training.weightings.fixed import Fixed
-from tests.support.penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
-
-
-@pytest.fixture
-def plain(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe)
-
-
-@pytest.fixture
-def dropping(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe, dropout=0.2)
+from tests.support.penalised import ALL_KINDS, batch_of, copied, make, passes_of, shake
 
 
 def fill(model: MultiTask, value: float) -> None:
