@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from cut_off import assert_goes_on_to_the_bit
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
@@ -19,6 +18,7 @@ from mtbert.runs.build import build
 from mtbert.training.weightings.base import Weighting
 from mtbert.training.weightings.gradnorm import wanted_norms
 from mtbert.training.weightings.table import WEIGHTINGS
+from tests.support.cut_off import assert_goes_on_to_the_bit
 
 
 def tasks(**weights: float) -> dict[str, Task]:

@@ -21,8 +21,8 @@ class FAMO(Weighting):
     The weight of loss k is z_k / loss_k, divided by the sum of these over the tasks, with z = softmax(logits). After
     each step the losses of its batches are computed again, which costs a forward pass, and the logits move by Adam with
     L2 `decay`. As losses come one at a time, the sum is taken from the step before, so that the weights add up to 1
-    only where losses hold still; until all tasks have been seen, the weights are z. A task with several batches in a step
-    counts with their mean, before and after; one that a step leaves out counts as if its loss had not moved.
+    only where losses hold still; until all tasks have been seen, the weights are z. A task with several batches in a
+    step counts with their mean, before and after; one that a step leaves out counts as if its loss had not moved.
 
     Source: Liu et al., 2023, algorithm 1, https://arxiv.org/abs/2306.03792
     """
