@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BATCHES, MOOD, NEAR, SAME, make_batch, relative_error, tiny_encoder
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
 from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
+from tests.support.tiny_models import BATCHES, MOOD, NEAR, SAME, make_batch, relative_error, tiny_encoder
 
 U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import (
+
+from mtbert.data.batches import Examples
+from mtbert.errors import Mistake
+from mtbert.model import sources
+from mtbert.model.checkpoints import save_encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.sources import ENCODERS, make_encoder, minilm
+from tests.support.tiny_models import (
     MINILM,
     MOOD,
     SENTENCES,
@@ -21,13 +28,6 @@ from tiny_models import (
     tiny_encoder,
     tiny_tokenizer,
 )
-
-from mtbert.data.batches import Examples
-from mtbert.errors import Mistake
-from mtbert.model import sources
-from mtbert.model.checkpoints import save_encoder
-from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, make_encoder, minilm
 
 UNSEEN = "nobody-at-all/an-encoder-nobody-published"
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from mtbert.experiment import Experiment
-from penalised import ALL_KINDS, batch_of, experiment, linear_passes, make, passes_of
 from torch import Tensor
 
 from mtbert.data.tasks import Classification, Regression
 from mtbert.model.encoder import compute_again
 from mtbert.model.multitask import MultiTask
+from mtbert.runs.build import Experiment
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes
 from mtbert.training.regularizers.smart import Smart, SmartMtdnn, surrogate_gradient
 from mtbert.training.regularizers.smart_weight import POSITIONS, SEGMENTS, WORDS, SmartWeight, _Tables
+from tests.support.penalised import ALL_KINDS, batch_of, experiment, linear_passes, make, passes_of
 
 SIGMA = 1e-5  # the published one
 SEEDS = range(8)

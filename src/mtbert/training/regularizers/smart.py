@@ -29,7 +29,7 @@ class Smart(Regularizer):
     encoded apart together. The paper's weights are 1, 3 and 5.
 
     The penalty is a difference of two passes. At the paper's radius float32 holds it to half a per cent and its
-    gradient to two. The same radius in the l2 norm moves a unit by about 1e-7, and up to half of the gradient is
+    gradient to two. The same radius in the l2 norm moves a unit by about 1e-7, and half of the gradient or more is
     rounding; a radius of 1e-3 in that norm is held as well as the paper's.
     """
 
