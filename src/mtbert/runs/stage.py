@@ -55,7 +55,7 @@ class StageUnderWay:
         self.keeper = Keeper(rule, stage.patience)
         # the state that training goes back to after a model that is not kept, where the rule wants that
         self._accepted = Snapshot.of(experiment.model, self.prepared.trainer) if rule.reverts else None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
 
     def go(self, listener: Listener) -> str | None:
         """Train to the end of the stage; the listener's reason where it asked to stop earlier."""
@@ -69,6 +69,8 @@ class StageUnderWay:
             self._look(record.step)
             if record.step % self.prepared.evaluate_every == 0 or trainer.finished:
                 self._evaluate(listener)
+            elif self._due():
+                self.save()
             if trainer.finished or self.keeper.satisfied:
                 return None
             reason = listener.reason_to_stop()
@@ -76,8 +78,6 @@ class StageUnderWay:
                 self.save()
                 self.run.log_line(Note(self.index, record.step, reason))
                 return reason
-            if self._due:
-                self.save()
         return None
 
     def save(self) -> None:
@@ -100,7 +100,7 @@ class StageUnderWay:
             steps=trainer.steps,
         )
         Checkpoint(facts, tensors).write(self.run)
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint of this stage; raises Mistake where it does not fit what the recipe trains."""
@@ -125,11 +125,11 @@ class StageUnderWay:
         for task, position in saved.facts.positions.items():
             trainer.streams[task].position = position
 
-    @property
     def _due(self) -> bool:
-        """Whether the last save is so long ago that a kill would cost too much."""
-        every = self.experiment.recipe.save_every
-        return every is not None and time.monotonic() - self._saved_at >= every
+        """Whether another step as long as the last one would bring a kill to cost more than the recipe allows."""
+        now, every = time.monotonic(), self.experiment.recipe.save_every
+        took, self._looked_at = now - self._looked_at, now
+        return every is not None and now - self._saved_at + took > every
 
     def _check_facts(self, facts: Facts) -> None:
         trainer = self.prepared.trainer
