@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from mtbert.errors import Mistake, unknown
-from mtbert.recipe.catalogue import TABLES
+from mtbert.recipe.families import FAMILIES
 from mtbert.registry import Count, NonNegative, Positive, Registry, Share
 
 
@@ -34,6 +34,7 @@ def oar(
 
 GEAR: Registry[Any] = Registry("gear", {"sail": Sail, "oar": oar, "drift": lambda: None})
 
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 METHODS = [(family, name) for family, table in TABLES.items() for name in table]
 
 

@@ -23,11 +23,13 @@ import mtbert.app.console
 from mtbert.data.tables import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
-from mtbert.recipe.catalogue import TABLES
+from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.runs.build import build
 from mtbert.training.trainer import Record
+
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 
 
 class Said(NamedTuple):

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
-from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
+from mtbert.model.heads.head import HEADS
+from mtbert.model.heads.pair_features import FEATURES, feature_width
+from mtbert.model.heads.pooling import POOLINGS
 
 U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
 
@@ -38,20 +40,20 @@ def outputs_of(head: nn.Module, features: Tensor) -> Tensor:
 
 def test_mean_is_the_mean_of_the_real_tokens() -> None:
     states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]])
-    pooled = POOLINGS["mean"](states, make_batch("mood", (2, 3)), tiny_encoder())
+    pooled = POOLINGS["mean"]()(states, make_batch("mood", (2, 3)), tiny_encoder())
     torch.testing.assert_close(pooled, torch.tensor([[2.0, 3.0], [7.0, 5.0]]))
 
 
 def test_cls_is_the_first_state() -> None:
     states = random(3, 7, 16)
-    pooled = POOLINGS["cls"](states, BATCHES["mood"], tiny_encoder())
+    pooled = POOLINGS["cls"]()(states, BATCHES["mood"], tiny_encoder())
     assert pooled.tolist() == [sequence[0].tolist() for sequence in states]
 
 
 def test_pooler_is_tanh_of_a_linear_layer_on_the_first_state() -> None:
     encoder, states = tiny_encoder(), random(2, 5, 16)
     weight, bias = encoder.pooler.weight.tolist(), encoder.pooler.bias.tolist()
-    pooled = POOLINGS["pooler"](states, make_batch("mood", (5, 2)), encoder).tolist()
+    pooled = POOLINGS["pooler"]()(states, make_batch("mood", (5, 2)), encoder).tolist()
     for row in range(2):
         first = states[row, 0].tolist()
         by_hand = [
@@ -66,9 +68,9 @@ def test_pooling_gives_one_vector_a_sequence_and_never_reads_padding(name: str) 
     encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
     noisy = torch.where(batch.mask[:, :, None], states, 1e6)
     with torch.no_grad():
-        pooled = POOLINGS[name](states, batch, encoder)
+        pooled = POOLINGS[name]()(states, batch, encoder)
         assert pooled.shape == (3, 16)
-        assert torch.equal(POOLINGS[name](noisy, batch, encoder), pooled)
+        assert torch.equal(POOLINGS[name]()(noisy, batch, encoder), pooled)
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -76,8 +78,8 @@ def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
     encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
     wider = replace(batch, mask=nn.functional.pad(batch.mask, (0, 4)))
     with torch.no_grad():
-        pooled = POOLINGS[name](nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
-        assert relative_error(pooled, POOLINGS[name](states, batch, encoder)) < 1e-6
+        pooled = POOLINGS[name]()(nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
+        assert relative_error(pooled, POOLINGS[name]()(states, batch, encoder)) < 1e-6
 
 
 # ---- pair features
@@ -92,13 +94,13 @@ def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
     ],
 )
 def test_features_of_a_pair_by_hand(name: str, by_hand: list[float]) -> None:
-    assert FEATURES[name](U, V).tolist() == [by_hand]
+    assert FEATURES[name]()(U, V).tolist() == [by_hand]
 
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_every_features_begin_with_both_texts(name: str) -> None:
     u, v = random(4, 6, seed=1), random(4, 6, seed=2)
-    features = FEATURES[name](u, v)
+    features = FEATURES[name]()(u, v)
     assert torch.equal(features[:, :12], torch.cat([u, v], dim=1))
     assert features.shape == (4, feature_width(NEAR.model_copy(update={"features": name}), 6))
 
@@ -106,7 +108,7 @@ def test_every_features_begin_with_both_texts(name: str) -> None:
 @pytest.mark.parametrize("name", ["difference", "product"])
 def test_swapping_a_pair_changes_nothing_but_which_text_is_first(name: str) -> None:
     u, v = random(4, 6, seed=1), random(4, 6, seed=2)
-    there, back = FEATURES[name](u, v), FEATURES[name](v, u)
+    there, back = FEATURES[name]()(u, v), FEATURES[name]()(v, u)
     assert torch.equal(there[:, 12:], back[:, 12:])
     assert torch.equal(there[:, :6], back[:, 6:12])
 
@@ -154,8 +156,8 @@ def test_a_linear_head_on_bert_base_has_the_published_number_of_parameters(task:
 @pytest.mark.parametrize("features", FEATURES)
 def test_cosine_by_hand_whatever_the_features(features: str) -> None:
     task = NEAR.model_copy(update={"features": features})
-    cosine = outputs_of(make_head("cosine", task, 3), FEATURES[features](U, V))
-    moved = outputs_of(make_head("cosine01", task, 3), FEATURES[features](U, V))
+    cosine = outputs_of(make_head("cosine", task, 3), FEATURES[features]()(U, V))
+    moved = outputs_of(make_head("cosine01", task, 3), FEATURES[features]()(U, V))
     assert cosine.tolist() == [[pytest.approx(0.6998542, abs=1e-6)]]
     assert moved.tolist() == [[pytest.approx(1.6998542 / 2, abs=1e-6)]]
 

@@ -24,19 +24,14 @@ from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
-from mtbert.model.sources import make_encoder
-from mtbert.recipe.reading import Recipe, Stage, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.folder import BEST, RECIPE, Run
-from mtbert.schedules import SCHEDULES
 from mtbert.scoring.evaluation import Scores, evaluate
 from mtbert.training.combiners.base import Combiner
-from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.objective import Objective
-from mtbert.training.observers import OBSERVERS, Observer
-from mtbert.training.optimizer import OPTIMIZERS
-from mtbert.training.regularizers.table import REGULARIZERS
+from mtbert.training.observers import Observer
 from mtbert.training.trainer import Trainer
-from mtbert.training.weightings.table import WEIGHTINGS
 
 
 class PreparedStage(NamedTuple):
@@ -73,7 +68,7 @@ class Experiment:
     def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
         shape = self.model.encoder.shape
         with at("train"):
-            parts = [SELECTORS[part.name](shape, **part.options) for part in stage.train]
+            parts = [part.make(shape) for part in stage.train]
             learning = select(self.model, parts, self.frozen)
             self._check_learning(stage)
         model: AnyModel = self.model
@@ -86,11 +81,8 @@ class Experiment:
             }
         chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
         with at("sampler"):
-            sampler = SAMPLERS[stage.sampler.name](
-                {task: self._size(task, examples) for task, examples in chosen.items()},
-                stage.batch_size,
-                seed,
-                **stage.sampler.options,
+            sampler = stage.sampler.make(
+                {task: self._size(task, examples) for task, examples in chosen.items()}, stage.batch_size, seed
             )
         streams = {
             task: Stream(examples, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
@@ -98,7 +90,7 @@ class Experiment:
         }
         tasks = {task: self.recipe.tasks[task] for task in chosen}
         with at("weighting"):
-            weighting = WEIGHTINGS[stage.weighting.name](tasks, self._last_shared(), **stage.weighting.options)
+            weighting = stage.weighting.make(tasks, self._last_shared())
         parameters = dict(self.model.named_parameters())
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
@@ -106,18 +98,18 @@ class Experiment:
         with at("regularizers"):
             objective = Objective(
                 model,
-                {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers},
+                {one.name: one.make() for one in stage.regularizers},
                 weighting,
                 stage.batch_size if stage.reduction == "fixed_batch" else None,
             )
         with at("optimizer"):
-            optimizer = OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options)
+            optimizer = stage.optimizer.make(learned.items())
         with at("combiner"):
             combiner = self._combiner(stage, sampler)
         trainer = Trainer(
             objective,
             optimizer,
-            SCHEDULES[stage.schedule.name](**stage.schedule.options),
+            stage.schedule.make(),
             sampler,
             streams,
             combiner,
@@ -128,7 +120,7 @@ class Experiment:
             PRECISIONS[self.precision],
         )
         with at("observe"):
-            observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}
+            observers = {one.name: one.make(trainer) for one in stage.observe}
         return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch, observers)
 
     def _check_learning(self, stage: Stage) -> None:
@@ -148,7 +140,7 @@ class Experiment:
         return any(p.requires_grad for holder in holders for p in holder.parameters())
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
-        combiner = COMBINERS[stage.combiner.name](**stage.combiner.options)
+        combiner = stage.combiner.make()
         if combiner.needs_several and not sampler.several and stage.accumulate == 1:
             several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
             raise Mistake(
@@ -212,7 +204,7 @@ def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     """The model that training begins with, and the names in it that are frozen for good."""
     tasks = list(recipe.tasks.values())
     if recipe.base is None:
-        encoder, tokenizer = make_encoder(recipe.encoder.name, recipe.encoder.options)
+        encoder, tokenizer = recipe.encoder.make()
         return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
     base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
     if list(base.tasks) != list(recipe.base.tasks):

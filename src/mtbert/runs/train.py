@@ -19,12 +19,13 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.multitask import MultiTask
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, PreparedStage, build
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
 from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
-from mtbert.training.keeping import KEEP_RULES, Keeper
+from mtbert.training.keeping import Keeper
 from mtbert.training.trainer import Diverged, Record, Trainer
 
 STATE, FACTS = "state.safetensors", "state.json"
@@ -123,13 +124,7 @@ def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
         if index != facts["resumed"] and (index == 0 or unrolled[index - 1][0] != entry):
             facts["baseline"] = facts["kept"]  # a resumed stage has it among its facts
         prepared = experiment.stage(index)
-        rule = KEEP_RULES[stage.keep.name](
-            facts["kept"],
-            facts["baseline"],
-            list(prepared.trainer.streams),
-            experiment.recipe.keep,
-            **stage.keep.options,
-        )
+        rule = stage.keep.make(facts["kept"], facts["baseline"], list(prepared.trainer.streams), experiment.recipe.keep)
         progress = Progress(run, experiment, prepared, Keeper(rule, stage.patience), index, facts["baseline"])
         if index == facts["resumed"]:
             progress.restore(facts, state)
