@@ -16,7 +16,8 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.scoring.evaluation import evaluate
 from mtbert.training.objective import Objective
-from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
+from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh
+from mtbert.training.teacher import Teacher
 from mtbert.training.weightings.fixed import Fixed
 from tests.support.penalised import ALL_KINDS, batch_of, copied, make, passes_of, shake
 

@@ -554,11 +554,17 @@ def test_cagrad_within_a_radius_of_zero_is_the_mean() -> None:
     close(combine(CAGrad(radius=0.0), rows), rows.mean(0), 1e-9)
 
 
-def test_cagrad_stands_still_where_no_step_in_reach_helps_all() -> None:
-    # so far from the mean that standing still is the best it can do; nearer, it still lowers the mean loss
+def test_cagrad_takes_the_mean_where_no_step_in_reach_helps_all() -> None:
     star = [[2, 0], [-0.5, math.sqrt(0.75)], [-0.5, -math.sqrt(0.75)]]
-    close(combine(CAGrad(radius=1.5), star), [0, 0], 1e-9)
+    close(combine(CAGrad(radius=1.5), star), [1 / 3, 0], 1e-9)
     close(combine(CAGrad(radius=0.5), star), [1 / 6, 0], 1e-6)
+
+
+def test_cagrad_steps_where_the_gradient_of_a_task_is_small() -> None:
+    # by hand: the task that gains least is the second, so the step is the mean and half its length along that task
+    for size in (9e-5, 1e-6):
+        found = combine(CAGrad(radius=0.5), [[1, 0], [0, size]])
+        close(found, [0.5, size / 2 + 0.5 * math.hypot(0.5, size / 2)], 1e-6)
 
 
 @each(tasks=[2, 3, 6], seed=range(10))

@@ -12,7 +12,7 @@ from mtbert.training.combiners.base import Combiner
 from mtbert.training.gramian import Matrix, Vector, length
 
 ROUNDING = float(np.finfo(np.float64).eps)
-STANDSTILL = 1e-4  # a mean gradient shorter than this share of all gradients together counts as 0
+STANDSTILL = 1e-8  # a mean gradient shorter than this share of all gradients together is rounding
 
 
 class MGDA(Combiner):
@@ -40,7 +40,8 @@ class CAGrad(Combiner):
     """The step near the mean gradient by which the task that gains least gains the most.
 
     `radius` is how far the step may be from the mean gradient, as a multiple of the mean gradient's length: 0 gives the
-    mean, and larger values come nearer to MGDA.
+    mean, and larger values come nearer to MGDA. Where some mean of the gradients is 0, so that no step helps all tasks,
+    it takes the mean.
 
     Source: Liu et al., 2021, algorithm 1, https://arxiv.org/abs/2110.14048
     """
@@ -54,9 +55,7 @@ class CAGrad(Combiner):
         reach = self.radius * length(gramian, mean)
         worst = _least_on_simplex(gramian, gramian @ mean, reach)
         shortest = length(gramian, worst)
-        if shortest < STANDSTILL:
-            return np.zeros(count)  # some mean of the gradients is 0: no step helps all tasks
-        weights: Vector = mean + reach / shortest * worst
+        weights: Vector = mean + reach / shortest * worst if reach > 0 and shortest > STANDSTILL else mean
         return weights
 
 
