@@ -172,7 +172,7 @@ def test_merging_leaves_what_it_is_given_alone() -> None:
         ("stages:\n  - {steps: -5}", BASE, "own.yaml, line 3: stages.0.steps: "),
         ("stages:\n  - {batch_size: 5}", BASE, "own.yaml, line 3: stages.0: a stage is `epochs` or `steps` long"),
         ("encoder: {layer: 2}", BASE, "own.yaml, line 2: encoder.layer: unknown option"),
-        ("encoder: {width: 8}", BASE.replace("layers: 1", "layer: 1"), "base.yaml, line 1: encoder.layer: unknown option"),
+        ("encoder: {width: 8}", BASE.replace("layers", "layer"), "base.yaml, line 1: encoder.layer: unknown option"),
         ("keep: mod", BASE, "own.yaml, line 2: keep: unknown measure 'mod'; did you mean 'mood'?"),
         ("kep: mood", BASE, "own.yaml, line 2: kep: unknown key 'kep'; did you mean 'keep'?"),
     ],
