@@ -25,7 +25,9 @@ from mtbert.data.tables import read_rows
 from mtbert.data.tasks import Task
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.text import merged, read_written, with_those_it_is_like
-from mtbert.runs.build import evaluate_run
+from mtbert.runs.evaluate import evaluate_run
+from mtbert.runs.folder import Run
+from mtbert.runs.log import Look
 
 
 def main() -> None:
@@ -100,9 +102,9 @@ def _run(
     print(f"{name}, seed {seed}: {seconds:.0f} s, overall {_overall(scores, tasks):.4f}", flush=True)
 
 
-def _penalties(run: mtbert.Run) -> list[float]:
+def _penalties(run: Run) -> list[float]:
     """The share of the gradient that came of penalties, whenever a task was looked at."""
-    looks = [record["penalties"].values() for record in run.records() if "penalties" in record]
+    looks = [look.seen.values() for look in run.log.only(Look) if look.observer == "penalties"]
     return [1 - share["loss"] for tasks in looks for share in tasks]
 
 

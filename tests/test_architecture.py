@@ -13,10 +13,11 @@ import mtbert
 SOURCE = Path(mtbert.__file__).parent
 
 # every room, bottom first, and the rooms below it that it may import besides itself
-FOUNDATIONS = {"errors", "registry", "schedules", "clock"}
+FOUNDATIONS = {"errors", "registry", "schedules", "cost", "process"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "clock": set(),
+    "cost": set(),
+    "process": set(),
     "registry": {"errors"},
     "schedules": {"errors", "registry"},
     "data": FOUNDATIONS,

@@ -1,4 +1,4 @@
-"""Errors for the person who made the mistake."""
+"""Errors that the caller can put right, worded for the person who made the mistake."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Place = tuple[str | int, ...]  # where in the recipe: ("stages", 0, "sampler")
 
 
 class Mistake(ValueError):
-    """Something the caller can put right; the command line shows it as one message and exits with 2."""
+    """An error that the caller can put right; the command line shows its message alone and exits with 2."""
 
 
 class MistakeAt(Mistake):
-    """A mistake at a place in the recipe, of which only the recipe knows file and line."""
+    """A mistake at a place in the recipe, which the reader of the recipe can turn into a file and a line."""
 
     def __init__(self, place: Place, message: str) -> None:
         super().__init__(f"{'.'.join(map(str, place))}: {message}")
@@ -24,7 +24,13 @@ class MistakeAt(Mistake):
 
 @contextmanager
 def at(*place: str | int) -> Iterator[None]:
-    """Mistakes made in here are made at this place in the recipe, or below it."""
+    """Report mistakes raised inside the block as made at this place in the recipe, or at a place below it.
+
+    >>> with at("stages", 0):
+    ...     raise Mistake("epochs is -1; it must be at least 1")
+    Traceback (most recent call last):
+    mtbert.errors.MistakeAt: stages.0: epochs is -1; it must be at least 1
+    """
     try:
         yield
     except MistakeAt as mistake:
@@ -40,7 +46,11 @@ def shown(value: object, room: int = 120) -> str:
 
 
 def unknown(what: str, name: object, valid: Iterable[object]) -> str:
-    """Say that a name does not exist, which one was probably meant, and which there are."""
+    """The message for a name that does not exist: the nearest valid name, if any is near, and all valid names.
+
+    >>> unknown("sampler", "jiont", ["joint", "sequential"])
+    "unknown sampler 'jiont'; did you mean 'joint'? (valid: joint, sequential)"
+    """
     choices = [str(choice) for choice in valid]
     close = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""

@@ -48,6 +48,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
     Any other name is unknown, unless the family has a maker `otherwise`, which is handed the name first: as an encoder
     may be a folder.
+
+    >>> def constant(*, value: Share = 0.5): return lambda progress: value
+    >>> schedules = Registry("schedule", {"constant": constant})
+    >>> schedules.complete("constant", {})
+    {'value': 0.5}
+    >>> schedules["constnat"]
+    Traceback (most recent call last):
+    mtbert.errors.Mistake: unknown schedule 'constnat'; did you mean 'constant'? (valid: constant)
     """
 
     def __init__(

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mtbert.bench.accuracy import bench_plain
-from mtbert.bench.costs import bench_methods
 from mtbert.bench.feature_cache import bench_frozen
 from mtbert.bench.memory import bench_memory, write_pairs
+from mtbert.bench.method_costs import bench_methods
 from mtbert.bench.prediction import bench_predict, mixed_texts
 from mtbert.bench.rate import Rate
 from mtbert.bench.training import PEERS, Side, TheirModel, bench_train

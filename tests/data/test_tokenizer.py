@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tokenizers
-from bert_tokenizer import bert_tokenizer
 
 from mtbert.data import tokenizer as module
 from mtbert.data.tokenizer import Tokenizer, Tokens, cache_folder
 from mtbert.errors import Mistake
+from tests.support.bert_tokenizer import bert_tokenizer
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY += ["film", "good", "un", "##aff", "##able", "##s", "a", "##a", "b", "##b", "Film", "é", "e", "naive", "."]

@@ -10,17 +10,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import (
-    BATCHES,
-    MOOD,
-    NEAR,
-    SAME,
-    make_batch,
-    relative_error,
-    same_bits,
-    tiny_encoder,
-    tiny_tokenizer,
-)
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
@@ -33,6 +22,17 @@ from mtbert.model.multitask import MultiTask
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Count
 from mtbert.runs.build import build
+from tests.support.tiny_models import (
+    BATCHES,
+    MOOD,
+    NEAR,
+    SAME,
+    make_batch,
+    relative_error,
+    same_bits,
+    tiny_encoder,
+    tiny_tokenizer,
+)
 
 U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
 

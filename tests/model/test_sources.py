@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import (
+
+from mtbert.data.batches import Examples
+from mtbert.errors import Mistake
+from mtbert.model import sources
+from mtbert.model.checkpoints import save_encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.sources import ENCODERS, Source, minilm
+from tests.support.tiny_models import (
     MINILM,
     MOOD,
     SENTENCES,
@@ -22,13 +29,6 @@ from tiny_models import (
     tiny_encoder,
     tiny_tokenizer,
 )
-
-from mtbert.data.batches import Examples
-from mtbert.errors import Mistake
-from mtbert.model import sources
-from mtbert.model.checkpoints import save_encoder
-from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, Source, minilm
 
 UNSEEN = "nobody-at-all/an-encoder-nobody-published"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from mtbert.data.tasks import KINDS
 from mtbert.errors import Mistake
+from mtbert.model.heads.head import HEADS
 from mtbert.model.heads.pooling import POOLINGS
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe.catalogue import Citation, Method, Option, find_methods, list_methods
@@ -39,9 +39,14 @@ def method(family: str, name: str) -> Method:
     return found
 
 
+@pytest.fixture(scope="module")
+def listed() -> dict[str, dict[str, Method]]:
+    return list_methods()
+
+
 @pytest.mark.parametrize(("family", "name"), METHODS)
-def test_every_method_says_in_a_line_what_it_is(family: str, name: str) -> None:
-    found = list_methods()[family][name]
+def test_every_method_says_in_a_line_what_it_is(listed: dict[str, dict[str, Method]], family: str, name: str) -> None:
+    found = listed[family][name]
     assert found == method(family, name)
     assert found.summary
     assert "\n" not in found.line
@@ -52,12 +57,26 @@ def test_every_method_says_in_a_line_what_it_is(family: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "name"), METHODS)
-def test_the_whole_docstring_and_every_option_are_told(family: str, name: str) -> None:
+def test_every_option_is_told(family: str, name: str) -> None:
     found = method(family, name)
-    assert found.text == inspect.getdoc(TABLES[family][name])
     told = set(TABLES[family].options(name)) - ({"name"} if TABLES[family] is KINDS else set())
     assert set(found.options) == told
     assert all(option.values for option in found.options.values())
+
+
+def test_the_whole_docstring_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubled:
+        """Double what comes in.
+
+        The second paragraph is told as well:
+
+            indented as it stands.
+        """
+
+    monkeypatch.setitem(HEADS._makers, "doubled", Doubled)
+    assert method("heads", "doubled").text == (
+        "Double what comes in.\n\nThe second paragraph is told as well:\n\n    indented as it stands."
+    )
 
 
 @pytest.mark.parametrize(("family", "name"), METHODS)
@@ -87,10 +106,8 @@ def test_every_task_module_says_its_size(name: str) -> None:
         assert size.parameters == PUBLISHED_SIZES[name]
 
 
-def test_what_is_no_task_module_has_no_size() -> None:
-    assert all(
-        one.size is None for family, by in list_methods().items() if family != "task modules" for one in by.values()
-    )
+def test_what_is_no_task_module_has_no_size(listed: dict[str, dict[str, Method]]) -> None:
+    assert all(one.size is None for family, by in listed.items() if family != "task modules" for one in by.values())
 
 
 def test_a_name_in_two_tables_shows_both() -> None:
@@ -196,9 +213,9 @@ def test_every_paper_that_a_docstring_mentions_is_among_its_sources(family: str)
     for found in list_methods()[family].values():
         works = {source.work for source in found.sources}
         mentioned = re.findall(r"[A-Z][\w-]+(?: et al\.| and [A-Z]\w+)?, \d{4}", " ".join(found.text.split()))
-        assert set(mentioned) <= works, found.name
+        assert [one for one in mentioned if not any(work.endswith(one) for work in works)] == [], found.name
 
 
-def test_methods_are_json() -> None:
+def test_methods_are_json(listed: dict[str, dict[str, Method]]) -> None:
     for family, name in METHODS:
-        assert json.loads(json.dumps(method(family, name).as_dict()))["name"] == name
+        assert json.loads(json.dumps(listed[family][name].as_dict()))["name"] == name

@@ -16,7 +16,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.registry import Positive
+from mtbert.registry import Choice, Positive
 from mtbert.runs.build import build
 from mtbert.training.regularizers.noise import Gaussian
 from mtbert.training.regularizers.table import REGULARIZERS
@@ -101,12 +101,13 @@ def test_the_recipe_holds_what_the_file_says(tmp_path: Path) -> None:
 
 def test_everything_left_out_is_filled_in_with_the_signatures_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path)
-    for method, family in [
+    chosen: list[tuple[Choice[Any], str]] = [
         (recipe.stages[1].optimizer, "optimizers"),
         (recipe.stages[1].schedule, "schedules"),
         (recipe.stages[1].sampler, "samplers"),
         (recipe.stages[1].combiner, "combiners"),
-    ]:
+    ]
+    for method, family in chosen:
         defaults = {name: option.default for name, option in TABLES[family].options(method.name).items()}
         assert method.options == defaults
     assert recipe.seed == 11711

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from mtbert.recipe.reading import read_recipe
-from mtbert.reports.check import Report, SplitReport, check
+from mtbert.reports.check import CheckReport, SplitReport, check
 from mtbert.runs.build import build
 
 
-def looked(recipe: dict[str, Any]) -> Report:
+def looked(recipe: dict[str, Any]) -> CheckReport:
     return check(build(read_recipe(recipe)))
 
 
-def split(report: Report, task: str, name: str) -> SplitReport:
+def split(report: CheckReport, task: str, name: str) -> SplitReport:
     (found,) = (one for one in report.splits if (one.task, one.split) == (task, name))
     return found
 

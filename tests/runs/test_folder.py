@@ -14,7 +14,8 @@ import pytest
 from safetensors import SafetensorError
 
 from mtbert.errors import Mistake
-from mtbert.runs.folder import BEST, LAST, LOG, RECIPE, SCORES, Run, write_whole
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, LOG, MARK, RECIPE, SCORES, Run, write_whole
+from mtbert.runs.log import Note
 
 
 def writer(content: str) -> Callable[[Path], None]:
@@ -101,7 +102,7 @@ def test_a_log_on_a_truly_full_disk_is_a_mistake(run: Run) -> None:
     run.folder.mkdir()
     (run.folder / LOG).symlink_to("/dev/full")
     with pytest.raises(Mistake, match="the disk is full"):
-        run.log({"step": 1})
+        run.log_line(Note(0, 1, "why"))
 
 
 def test_a_full_disk_leaves_the_old_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,18 +218,6 @@ def test_no_one_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [one.name for one in path.parent.iterdir()] == ["scores.json"]
 
 
-def test_the_log_grows_by_lines_and_is_cut_back_to_a_size(run: Run) -> None:
-    run.folder.mkdir()
-    run.log({"step": 1, "text": "ü"})
-    size = run.log_size
-    run.log({"step": 2})
-    assert [record["step"] for record in run.records()] == [1, 2]
-    run.cut_log(size)
-    assert list(run.records()) == [{"step": 1, "text": "ü"}]
-    run.cut_log(10**9)  # nothing to cut
-    assert run.log_size == size
-
-
 def test_clear_removes_what_a_run_left_and_nothing_else(run: Run) -> None:
     run.replace(BEST, writer("best"))
     run.write(RECIPE, "tasks: {}")
@@ -245,3 +234,33 @@ def test_a_folder_without_a_recipe_is_no_run(run: Run) -> None:
     run.write_json(SCORES, {"ä": 1})
     assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == run.scores == {"ä": 1}
     assert not run.exists
+
+
+# ---- the format
+
+
+def test_a_run_of_a_newer_version_is_refused_with_the_remedy(run: Run) -> None:
+    run.begin("tasks: {}")
+    run.write_json(MARK, {"format": 3, "mtbert": "9.1.0"})
+    with pytest.raises(Mistake, match=r"written by mtbert 9\.1\.0 in format 3; .*: install mtbert 9\.1\.0 or newer"):
+        Run.open(run.folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "two", "mtbert": "0.1"}', '{"format": 2}', "\x00"])
+def test_a_damaged_mark_is_said(run: Run, content: str) -> None:
+    run.begin("tasks: {}")
+    run.write(MARK, content)
+    with pytest.raises(Mistake, match=r"run\.json is damaged"):
+        Run.open(run.folder)
+
+
+def test_a_run_of_format_1_has_no_mark_and_opens(run: Run) -> None:
+    run.write_json(ENVIRONMENT, {})
+    run.write(RECIPE, "tasks: {}")
+    assert Run.open(run.folder).exists
+
+
+def test_a_folder_that_holds_somebodys_recipe_is_no_run(run: Run) -> None:
+    run.write(RECIPE, "tasks: {}")
+    assert not run.exists
+    assert run.strangers == [RECIPE]

@@ -18,97 +18,68 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import mtbert
 import mtbert.model.checkpoints
-import mtbert.runs.train
+import mtbert.runs.checkpoint
+import mtbert.runs.stage
 from mtbert.data.batches import Examples
 from mtbert.data.perturbation import perturbed
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.reading import read_recipe
-from mtbert.runs.build import build, evaluate_run
+from mtbert.runs.build import build
+from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
-from mtbert.runs.train import Silence
+from mtbert.runs.listener import Listener
+from mtbert.runs.log import Evaluation, Step
 from mtbert.scoring.evaluation import Scores, evaluate
-from mtbert.training.trainer import Record
+from tests.support.cut_off import Kill, Killed, assert_same_run, records
+from tests.support.small import recipe_over, write_small_data
 
 
-def records(run: Run) -> list[dict[str, Any]]:
-    """The log without what no two runs share."""
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in run.records()]
-
-
-def tensors(run: Run) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for path in sorted([*run.folder.glob("best/**/*.safetensors"), *run.folder.glob("last/*.safetensors")]):
-        found |= {f"{path.relative_to(run.folder)}:{name}": tensor for name, tensor in load_file(path).items()}
-    return found
-
-
-def assert_same_run(found: Run, whole: Run) -> None:
-    """Log, scores, kept model and checkpoint, to the last bit."""
-    assert records(found) == records(whole)
-    assert found.scores == whole.scores
-    assert found.part("best").exists()
-    assert found.part("last").exists()
-    ours, theirs = tensors(found), tensors(whole)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+def in_two_stages(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Two stages with dropout, noise, momentum that idles and early stopping: everything that has a state."""
+    stage = recipe["stages"][0]
+    first = stage | {"steps": 4, "evaluate_every": 2, "sampler": "round_robin", "train": ["heads", "modules"]}
+    second = stage | {"steps": 6, "evaluate_every": 3, "regularizers": ["gaussian"], "patience": 3, "clip": None}
+    second["optimizer"] = {"lr": 1e-2, "weight_decay": 0.01, "zero_fill": True}
+    return recipe | {"stages": [first, second], "modules": ["lhuc"]}
 
 
 @pytest.fixture
 def staged(small_recipe: dict[str, Any]) -> dict[str, Any]:
-    """Two stages with dropout, noise, momentum that idles and early stopping: everything that has a state."""
-    stage = small_recipe["stages"][0]
-    first = stage | {"steps": 4, "evaluate_every": 2, "sampler": "round_robin", "train": ["heads", "modules"]}
-    second = stage | {"steps": 6, "evaluate_every": 3, "regularizers": ["gaussian"], "patience": 3, "clip": None}
-    second["optimizer"] = {"lr": 1e-2, "weight_decay": 0.01, "zero_fill": True}
-    return small_recipe | {"stages": [first, second], "modules": ["lhuc"]}
+    return in_two_stages(small_recipe)
+
+
+def evaluate_moved(model: MultiTask, sets: dict[str, Any]) -> Scores:
+    """Scores that rise as the model moves away from where it began, so that every stage keeps something."""
+    found = evaluate(model, sets)
+    moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero
+    return Scores(found.tasks, dict.fromkeys(found.normalised, moved))
 
 
 @pytest.fixture
 def rising(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores that rise as the model moves away from where it began, so that every stage keeps something."""
-
-    def evaluate_moved(model: MultiTask, sets: dict[str, Any]) -> Scores:
-        found = evaluate(model, sets)
-        moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero
-        return Scores(found.tasks, dict.fromkeys(found.normalised, moved))
-
-    monkeypatch.setattr(mtbert.runs.train, "evaluate", evaluate_moved)
+    monkeypatch.setattr(mtbert.runs.stage, "evaluate", evaluate_moved)
 
 
-@pytest.fixture
-def whole(staged: dict[str, Any], rising: None, tmp_path: Path) -> Run:
-    """The run that nothing interrupted."""
-    run = mtbert.train(staged, out=tmp_path / "whole")
-    kept = [(one["stage"], one["step"]) for one in run.records() if one.get("kept")]
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mtbert.runs.stage, "evaluate", evaluate_moved)
+        run = mtbert.train(in_two_stages(recipe_over(write_small_data(folder / "data"))), out=folder / "whole")
+    kept = [(one.stage, one.step) for one in run.log.only(Evaluation) if one.kept]
     assert {(0, 2), (0, 4), (1, 3), (1, 6)} <= set(kept)  # or the checkpoints would not differ
     return run
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Kill(Silence):
-    """Ends the process after so many steps, or right after so many evaluations."""
-
-    def __init__(self, steps: int = -1, evaluations: int = -1) -> None:
-        self.steps, self.evaluations = steps, evaluations
-
-    def step(self, record: Record) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            raise Killed
-
-    def scores(self, scores: Scores, kept: bool) -> None:
-        self.evaluations -= 1
-        if self.evaluations == 0:
-            raise Killed
+@pytest.fixture
+def whole(trained_once: Run, rising: None) -> Run:
+    """The run that nothing interrupted, to compare with one over data of the same content."""
+    return trained_once
 
 
 # ---- resuming
@@ -166,7 +137,7 @@ def cut_offs(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
 
     for owner, name in (
         *((Path, "rename"), (Path, "replace")),
-        *((mtbert.runs.train, "save_file"), (mtbert.model.checkpoints, "save_file")),
+        *((mtbert.runs.checkpoint, "save_file"), (mtbert.model.checkpoints, "save_file")),
     ):
         monkeypatch.setattr(owner, name, before(getattr(owner, name)))
     return taken
@@ -197,9 +168,9 @@ def test_a_half_written_line_of_the_log_is_dropped(staged: dict[str, Any], whole
     assert_same_run(mtbert.train(staged, out=tmp_path / "run", resume=True), whole)
 
 
-def test_a_finished_run_resumed_does_nothing(staged: dict[str, Any], whole: Run, tmp_path: Path) -> None:
+def test_a_finished_run_resumed_does_nothing(whole: Run) -> None:
     before = {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()}
-    mtbert.train(staged, out=whole.folder, resume=True, listener=Kill(steps=1))
+    mtbert.train(whole.folder / "recipe.yaml", out=whole.folder, resume=True, listener=Kill(steps=1))
     assert {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()} == before
 
 
@@ -250,11 +221,10 @@ def test_a_process_killed_outright_resumes_to_the_uninterrupted_run(staged: dict
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(staged, sort_keys=False))
     program = (
         "import os, signal, sys, torch, mtbert\n"
+        "from mtbert.runs.listener import Listener\n"
         "torch.set_num_threads(1)\n"
-        "class Kill:\n"
+        "class Kill(Listener):\n"
         "    left = 6\n"
-        "    def begin(self, *_): ...\n"
-        "    def scores(self, *_): ...\n"
         "    def step(self, record):\n"
         "        self.left -= 1\n"
         "        if not self.left: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -275,7 +245,7 @@ def test_a_process_killed_outright_resumes_to_the_uninterrupted_run(staged: dict
 def test_a_reloaded_model_gives_its_logits_to_the_last_bit(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     kept: list[dict[str, torch.Tensor]] = []
     batches = {}
-    save = mtbert.runs.train.save_model
+    save = mtbert.runs.stage.save_model
 
     def spy(model: Any, tokenizer: Any, folder: Path) -> None:
         save(model, tokenizer, folder)
@@ -284,10 +254,10 @@ def test_a_reloaded_model_gives_its_logits_to_the_last_bit(small_recipe: dict[st
             kept.append({task: model(batch) for task, batch in batches.items()})
         model.train()
 
-    experiment = mtbert.runs.train.build(mtbert.runs.train.read_recipe(small_recipe))
+    experiment = build(read_recipe(small_recipe))
     batches |= {task: examples.batch(range(12)) for task, examples in experiment.sets["dev"].items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mtbert.runs.train, "save_model", spy)
+        patch.setattr(mtbert.runs.stage, "save_model", spy)
         run = mtbert.train(small_recipe, out=tmp_path / "run")
     model, _ = load_model(run.folder / "best")
     with torch.inference_mode():
@@ -319,7 +289,7 @@ def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
     mtbert.train(small_recipe, out=tmp_path / "run")
     ours = mtbert.load(tmp_path / "run").model
     theirs = transformers.BertModel.from_pretrained(tmp_path / "run" / "best" / "encoder").eval()
-    examples = mtbert.runs.train.build(mtbert.runs.train.read_recipe(small_recipe)).sets["dev"]["same"]
+    examples = build(read_recipe(small_recipe)).sets["dev"]["same"]
     batch = examples.batch(range(12))
     assert batch.segments.any()
     assert not batch.mask.all()
@@ -341,7 +311,7 @@ def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
 def test_a_disk_that_fills_up_while_saving_leaves_the_last_good_checkpoint(
     staged: dict[str, Any], whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    place = mtbert.model.checkpoints if which == "best" else mtbert.runs.train
+    place = mtbert.model.checkpoints if which == "best" else mtbert.runs.checkpoint
     save, saves = place.save_file, [0]
 
     def full(state: Any, path: Path, **options: Any) -> None:
@@ -361,7 +331,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_last_good_checkpoint(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_truly_full_disk_stops_training_with_a_mistake(small_recipe: dict[str, Any], tmp_path: Path) -> None:
-    class Fill(Silence):
+    class Fill(Listener):
         def begin(self, stage: int, steps: int, done: int) -> None:
             (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
 
@@ -375,14 +345,14 @@ def test_a_truly_full_disk_stops_training_with_a_mistake(small_recipe: dict[str,
 def test_a_run_holds_what_the_design_says(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     run = mtbert.train(small_recipe, out=tmp_path / "run")
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        *("best", "environment.json", "last", "log.jsonl", "recipe.yaml", "scores.json")
+        *("best", "environment.json", "last", "log.jsonl", "recipe.yaml", "run.json", "scores.json")
     ]
     facts = json.loads((run.folder / "environment.json").read_text())
     assert facts["data"]["mood.train"]["rows"] == 40
     assert facts["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    steps = [one for one in run.records() if "lr" in one]
-    assert [one["step"] for one in steps] == list(range(1, 13))
-    assert [one["step"] for one in run.records() if "scores" in one] == [4, 8, 12]
+    steps = list(run.log.only(Step))
+    assert [one.step for one in steps] == list(range(1, 13))
+    assert [one.step for one in run.log.only(Evaluation)] == [4, 8, 12]
 
 
 def test_a_run_is_repeated_from_the_recipe_it_holds(small_recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -482,7 +452,7 @@ def test_five_tasks_of_mixed_kinds_train_and_predict_from_tables_in_memory(tmp_p
         "stages": [{"sampler": "round_robin", "epochs": 2, "batch_size": 5, "schedule": "constant"}],
     }
     run = mtbert.train(recipe, out=tmp_path / "run")
-    assert sum("lr" in one for one in run.records()) == 2 * 5 * 3
+    assert len(list(run.log.only(Step))) == 2 * 5 * 3
     assert set(run.scores["dev"]["tasks"]) == set(recipe["tasks"])
 
     model = mtbert.load(run.folder)

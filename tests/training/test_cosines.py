@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtbert.model.parameters.names import place_of
-from mtbert.training.cosines import cosines, summary
+from mtbert.training.cosines import cosines
 
 NAMES = [
     "encoder.word_embedding.weight",
@@ -70,45 +70,3 @@ def test_a_gradient_lies_along_itself_and_against_its_opposite() -> None:
     opposite = [None if g is None else -3 * g for g in one]
     for matrix in cosines({"a": one, "b": opposite}, NAMES).values():
         np.testing.assert_allclose(matrix, [[1, -1], [-1, 1]], atol=1e-6)
-
-
-GROUPS = ["embeddings", "layer 0", "layer 1", "layer 2", "layer 3", "pooler"]
-
-
-def looks(pairs: dict[tuple[int, int], list[float]], spread: float = 0.0, count: int = 10) -> np.ndarray:
-    """Cosines of three tasks over so many looks, with these means in the six parts."""
-    matrices = np.tile(np.eye(3), (count, len(GROUPS), 1, 1))
-    for (one, other), means in pairs.items():
-        values = np.array(means) + spread * np.where(np.arange(count) % 2, 1, -1)[:, None]
-        matrices[:, :, one, other] = matrices[:, :, other, one] = values
-    return matrices
-
-
-def test_words_say_which_tasks_pull_against_each_other_and_where() -> None:
-    found = summary(
-        ["mood", "same", "near"],
-        GROUPS,
-        looks({(0, 1): [-0.2, -0.3, -0.1, 0, -0.2, 0], (0, 2): [0.01] * 6, (1, 2): [0.1, 0, 0, 0.2, 0.3, 0.4]}),
-    )
-    assert found == [
-        "mood and same pull against each other in embeddings, layers 0 to 1 and layer 3: mean cosine -0.20, "
-        "most in layer 0 (-0.30); below 0 in 100% of the looks there",
-        "mood and near neither pull against each other nor along: no mean cosine is surely further than 0.05 from 0",
-        "same and near pull along with each other in embeddings, layers 2 to 3 and pooler: mean cosine 0.25, "
-        "most in pooler (0.40)",
-    ]
-
-
-def test_words_call_nothing_a_conflict_that_looks_do_not_agree_on() -> None:
-    unsure = looks({(0, 1): [-0.1] * 6}, spread=0.5)
-    assert "neither" in summary(["a", "b", "c"], GROUPS, unsure)[0]
-    sure = looks({(0, 1): [-0.1] * 6}, spread=0.05)
-    assert (
-        "against each other in every part of the model: mean cosine -0.10" in summary(["a", "b", "c"], GROUPS, sure)[0]
-    )
-
-
-def test_a_pair_may_pull_against_each_other_in_one_part_and_along_in_another() -> None:
-    found = summary(["a", "b", "c"], GROUPS, looks({(0, 1): [-0.3, 0, 0, 0, 0, 0.3]}, count=1))
-    assert found[0].startswith("a and b pull against each other in embeddings: mean cosine -0.30")
-    assert found[1].startswith("a and b pull along with each other in pooler: mean cosine 0.30")

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from cut_off import Kill, Killed
 from safetensors.torch import load_file
 from torch import Tensor
 
 import mtbert
-import mtbert.runs.train
+import mtbert.runs.stage
 from mtbert.errors import Mistake
+from mtbert.runs.log import Evaluation, Step
 from mtbert.scoring.evaluation import Scores
 from mtbert.training.keeping import KEEP_RULES, Keeper, KeepRule
+from tests.support.cut_off import Kill, Killed
 
 
 def measured(*scores: float) -> dict[str, float]:
@@ -139,7 +140,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: list[tuple[float, float, f
         values = dict(zip(("mood", "same", "near"), next(coming), strict=True))
         return Scores({name: {"metric": value} for name, value in values.items()}, values)
 
-    monkeypatch.setattr(mtbert.runs.train, "evaluate", evaluate)
+    monkeypatch.setattr(mtbert.runs.stage, "evaluate", evaluate)
 
 
 SCRIPT = [(0.30, 0.5, 0.6), (0.35, 0.5, 0.7), (0.20, 0.9, 0.8), (0.40, 0.4, 0.3)]
@@ -162,11 +163,10 @@ def test_early_stopping_ends_a_stage_and_the_next_begins_from_the_kept_model(
     first = small_recipe["stages"][0] | {"evaluate_every": 2, "patience": 2}
     second = small_recipe["stages"][0] | {"steps": 4, "evaluate_every": 2, "train": "heads"}
     run = mtbert.train(small_recipe | {"stages": [first, second]}, out=tmp_path / "run")
-    records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    evaluated = [(one["stage"], one["step"], one["kept"]) for one in records if "scores" in one]
+    evaluated = [(one.stage, one.step, one.kept) for one in run.log.only(Evaluation)]
     # a stage is judged against the best of all before it
     assert evaluated == [(0, 2, True), (0, 4, False), (0, 6, False), (1, 2, False), (1, 4, True)]
-    assert sum("lr" in one and one["stage"] == 0 for one in records) == 6
+    assert sum(one.stage == 0 for one in run.log.only(Step)) == 6
     assert (run.scores["stage"], run.scores["step"]) == (1, 4)
 
 
@@ -226,9 +226,8 @@ def test_for_each_task_is_one_stage_a_task_against_one_baseline(
     # floors are 0.4 throughout, although the first of the three stages took same and near down to 0.45
     scripted(monkeypatch, [(0.5,) * 3, (0.6, 0.45, 0.45), (0.41, 0.5, 0.41), (0.39, 0.5, 0.9)])
     run = mtbert.train(recipe, out=tmp_path / "run")
-    records = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert [one["kept"] for one in records if "scores" in one] == [True, True, True, False]
-    tasks = [list(one["terms"]) for one in records if "terms" in one and one["stage"] > 0]
+    assert [one.kept for one in run.log.only(Evaluation)] == [True, True, True, False]
+    tasks = [list(one.terms) for one in run.log.only(Step) if one.stage > 0]
     assert tasks == [["mood"], ["mood"], ["same"], ["same"], ["near"], ["near"]]
 
 

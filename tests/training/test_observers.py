@@ -15,9 +15,8 @@ from torch import Tensor
 import mtbert
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
-from mtbert.reports.affinity import best_partition, measure_affinity
-from mtbert.reports.conflict import conflict_of, draw
 from mtbert.runs.build import build
+from mtbert.runs.log import Look
 from mtbert.training.observers import OBSERVERS, Affinity, Conflict, Observer
 from mtbert.training.trainer import Trainer
 
@@ -110,7 +109,7 @@ def test_an_observer_leaves_training_as_it_was_to_the_bit(
     plain, observed = (load_file(run.folder / "last" / "state.safetensors") for run in runs)
     assert plain.keys() == observed.keys()
     assert all(torch.equal(plain[key], observed[key]) for key in plain)
-    assert sum(name in record for record in runs[1].records()) == 4
+    assert [look.observer for look in runs[1].log.only(Look)] == [name] * 4
 
 
 @pytest.mark.parametrize("name", OBSERVERS)
@@ -124,44 +123,3 @@ def test_what_an_observer_sees_is_json(small_recipe: dict[str, Any], name: str) 
 def test_observing_what_is_not_shared_is_refused(small_recipe: dict[str, Any], name: str, stage: Any) -> None:
     with pytest.raises(Mistake, match=r"stages\.0\.observe: there is nothing to observe"):
         trainer_of(small_recipe, observe=[name], **stage)
-
-
-def test_the_conflict_of_a_run_is_read_from_its_log_and_drawn(small_recipe: dict[str, Any], tmp_path: Path) -> None:
-    small_recipe["stages"][0] |= {"steps": 4, "evaluate_every": 4, "observe": {"name": "conflict", "every": 2}}
-    small_recipe["stages"].append(small_recipe["stages"][0])
-    run = mtbert.train(small_recipe, out=tmp_path / "run")
-    report = conflict_of(run)
-    assert (report.tasks, report.steps) == (["mood", "same", "near"], [2, 4, 6, 8])
-    logged = [record["conflict"]["cosines"]["layer 0"] for record in run.records() if "conflict" in record]
-    np.testing.assert_allclose(report.mean[report.groups.index("layer 0")], np.mean(logged, axis=0))
-    png, svg = draw(report, tmp_path)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in svg.read_text()
-
-
-def test_a_run_that_observed_nothing_has_no_conflict_to_show(small_recipe: dict[str, Any], tmp_path: Path) -> None:
-    run = mtbert.train(small_recipe, out=tmp_path / "run")
-    with pytest.raises(Mistake, match="observed no conflict: train with"):
-        conflict_of(run)
-
-
-def test_affinity_of_a_short_run_is_the_mean_of_its_looks(small_recipe: dict[str, Any]) -> None:
-    report = measure_affinity(build(read_recipe(small_recipe)), steps=4, every=2)
-    assert (report.looks, report.steps) == (2, 4)
-    assert sorted(task for group in report.together for task in group) == ["mood", "near", "same"]
-    with pytest.raises(Mistake, match="3 steps are too few to look every 10"):
-        measure_affinity(build(read_recipe(small_recipe)), steps=3, every=10)
-
-
-@pytest.mark.parametrize(
-    ("affinity", "groups"),
-    [
-        ([[1, 0.2, 0.3], [0.2, 1, 0.3], [0.2, 0.2, 1]], [[0, 1, 2]]),  # 0.2 + 0.2 + 0.3 against 0.4 for the first two
-        ([[1, 0.2, -0.5], [0.3, 1, -0.5], [-0.5, -0.5, 1]], [[0, 1], [2]]),
-        ([[1, -0.1, -0.1], [-0.1, 1, -0.1], [-0.1, -0.1, 1]], [[0], [1], [2]]),
-        ([[1, -1, 0.2], [-1, 1, -1], [0.2, -1, 1]], [[0, 2], [1]]),
-    ],
-)
-def test_tasks_that_help_each_other_are_grouped(affinity: list[list[float]], groups: list[list[int]]) -> None:
-    found = best_partition(np.array(affinity, dtype=float))
-    assert sorted(sorted(group) for group in found) == groups

@@ -18,7 +18,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.folder import Run
-from mtbert.runs.train import Silence
+from mtbert.runs.listener import Listener
 from mtbert.training.objective import Loss, Objective
 from mtbert.training.trainer import Record, Trainer
 from mtbert.training.weightings.fixed import Fixed
@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_task_and_rows(small_recipe:
     assert trainer.step == 3
 
 
-class Poison(Silence):
+class Poison(Listener):
     """Spoils the loss of the classes after so many steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int, spoil: Any) -> None:

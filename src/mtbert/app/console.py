@@ -1,11 +1,10 @@
-"""What a person sees: progress, tables, reports."""
+"""What a person sees on the terminal: progress, scores, methods, mistakes."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +13,7 @@ from rich.table import Table
 
 from mtbert.recipe.catalogue import Method
 from mtbert.recipe.text import as_line
-from mtbert.reports.affinity import AffinityReport
-from mtbert.reports.check import Report
-from mtbert.reports.conflict import ConflictReport
+from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import Scores
 from mtbert.training.trainer import Record
 
@@ -24,7 +21,7 @@ OUTPUT = Console(highlight=False, soft_wrap=True)
 PLAIN_EVERY = 20.0  # seconds between plain progress lines
 
 
-class TrainingProgress:
+class TrainingProgress(Listener):
     """A bar with rate, loss and time left on a terminal; plain lines elsewhere. Goes to standard error."""
 
     def __init__(self) -> None:
@@ -86,44 +83,6 @@ def show_scores(scores: Mapping[str, Any], constant: Mapping[str, Any] | None = 
     OUTPUT.print(table)
 
 
-def show_report(report: Report, quiet: bool) -> None:
-    """What `mtbert check` found; the problems alone where `quiet`."""
-    if not quiet:
-        for split in report.splits:
-            OUTPUT.print(
-                f"{split.task} {split.split}: {split.rows:,} rows; {split.mean_length:.0f} tokens a sequence, "
-                f"{split.longest:,} in the longest\n  labels: {split.labels}",
-                markup=False,
-            )
-            for texts, label in split.examples:
-                OUTPUT.print(f"  {label} <- " + " | ".join(_short(text) for text in texts), markup=False)
-        for stage in report.stages:
-            passes = ", ".join(
-                f"{task} {times:.2f} ({stage.batches[task]:,} batches)" for task, times in stage.passes.items()
-            )
-            losses = ", ".join(f"{task} {loss:.3f}" for task, loss in stage.first_losses.items())
-            OUTPUT.print(
-                f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}\n"
-                f"  first losses: {losses}\n"
-                f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}\n"
-                + _shares(stage.gradient_shares)
-                + f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations"
-            )
-        OUTPUT.print(f"peak memory of these steps: {report.peak_memory_gib:.1f} GiB")
-    for problem in report.problems:
-        OUTPUT.print(f"problem: {problem}", markup=False)
-    if not quiet and not report.problems:
-        OUTPUT.print("no problems found")
-
-
-def _shares(by_task: Mapping[str, Mapping[str, float]]) -> str:
-    """How much of the gradient of the first batches comes of the loss and of each penalty, in lines."""
-    return "".join(
-        f"  gradient of {task}: " + ", ".join(f"{term} {share:.1%}" for term, share in shares.items()) + "\n"
-        for task, shares in by_task.items()
-    )
-
-
 def show_methods(families: Mapping[str, Mapping[str, Method]]) -> None:
     """Every table, one line a method."""
     for family, methods in families.items():
@@ -153,45 +112,5 @@ def fail(message: str) -> None:
     sys.stderr.write(f"error: {message}\n")
 
 
-def _parts(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{part} ({size:,})" for part, size in sizes.items()) or "nothing"
-
-
-def _short(text: str, room: int = 100) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= room else line[: room - 1] + "…"
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def show_conflict(report: ConflictReport) -> None:
-    """The mean cosine of every pair of tasks in each part of the model, and what that means."""
-    pairs = list(combinations(range(len(report.tasks)), 2))
-    names = [f"{report.tasks[one]}, {report.tasks[other]}" for one, other in pairs]
-    OUTPUT.print(_grid("part", names, report.groups, [[part[pair] for pair in pairs] for part in report.mean], "+.3f"))
-    OUTPUT.print(f"mean cosines of the gradients over {len(report.steps)} observations")
-    for sentence in report.words:
-        OUTPUT.print(sentence, markup=False)
-
-
-def show_affinity(report: AffinityReport) -> None:
-    """By how much a step on one task lowers the loss of each other, and what to train together."""
-    shown = [
-        [f"{value:+.2%} ({error:.2%})" for value, error in zip(values, errors, strict=True)]
-        for values, errors in zip(report.affinity, report.spread, strict=True)
-    ]
-    OUTPUT.print(_grid("a step on", [f"lowers {task}" for task in report.tasks], report.tasks, shown, ""))
-    OUTPUT.print(f"means over {report.looks} looks in {report.steps:,} steps, standard error in brackets")
-    OUTPUT.print("train together: " + "; ".join(" + ".join(group) for group in report.together), markup=False)
-
-
-def _grid(corner: str, columns: Sequence[str], rows: Sequence[str], cells: Sequence[Sequence[Any]], form: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(corner)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row, values in zip(rows, cells, strict=True):
-        table.add_row(row, *(format(value, form) for value in values))
-    return table

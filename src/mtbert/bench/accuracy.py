@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mtbert.bench.twins import plain_twins
-from mtbert.clock import seconds
+from mtbert.cost import seconds
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import build

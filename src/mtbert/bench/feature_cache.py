@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mtbert.clock import seconds
+from mtbert.cost import seconds
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mtbert.clock import seconds
+from mtbert.cost import seconds
 from mtbert.model.shape import Shape
 
 

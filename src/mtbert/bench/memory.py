@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import pyarrow.parquet
 import torch
 
 import mtbert.demo
+from mtbert.cost import peak_memory_gib
 from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
 
@@ -131,10 +131,14 @@ def _train_apart(recipe: Mapping[str, Any], folder: Path) -> Apart:
 
 def _main() -> None:
     """The process apart: a line when training begins, one after its first step, and the peak in GiB at the end."""
-    from mtbert.runs.train import Silence, train
+    from mtbert.process import reuse_freed_memory
+    from mtbert.runs.listener import Listener
+    from mtbert.runs.train import train
     from mtbert.training.trainer import Record
 
-    class Watch(Silence):
+    reuse_freed_memory()
+
+    class Watch(Listener):
         def begin(self, stage: int, steps: int, done: int) -> None:
             print("begun", flush=True)
 
@@ -143,8 +147,7 @@ def _main() -> None:
                 print("first step", flush=True)
 
     train(json.loads(sys.argv[1]), out=sys.argv[2], overwrite=True, listener=Watch())
-    # kilobytes on Linux, bytes on a Mac
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20))
+    print(peak_memory_gib())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Examples of one task as padded batches, and endless, length-bucketed, resumable streams of them."""
+"""Examples of one task as padded batches, and endless streams of such batches that can be resumed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.data.tokenizer import Tokenizer, Tokens
 
-BUCKET = 50  # batches sorted by length together: padding falls to a few per cent, order stays random beyond
+BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples of one task as S = B * sequences token sequences of length L.
+    """B examples of one task as S = B * sequences token sequences of length L, padded to the longest.
 
-    Where a pair is encoded apart the first B sequences are the first texts, the last B the second ones.
+    Where the two texts of a pair are encoded apart, the first B sequences are the first texts and the last B are the
+    second texts. A batch of a frozen encoder's outputs (model/frozen.py) has `features` in place of tokens: its
+    sequences have length 0.
     """
 
     task: str
@@ -31,8 +33,9 @@ class Batch:
     segments: Tensor  # (S, L) int64
     mask: Tensor  # (S, L) bool, True where a token stands
     targets: Tensor | None  # (B,)
-    rows: NDArray[np.int64]  # (B,) where in the set each example stands
-    sequences: int
+    rows: NDArray[np.int64]  # (B,) which row of the set each example is
+    sequences: int  # per example: 2 where a pair is encoded apart, else 1
+    features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,11 +48,12 @@ class Batch:
             segments=self.segments.to(device, non_blocking=True),
             mask=self.mask.to(device, non_blocking=True),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
+            features=None if self.features is None else self.features.to(device, non_blocking=True),
         )
 
 
 class ExampleSet(Protocol):
-    """Examples of one task and split: any rows of them become a Batch."""
+    """What training and evaluation need of the examples of one task and split: batches of any rows, and labels."""
 
     task: Task
     labels: NDArray[np.float64] | None
@@ -58,18 +62,18 @@ class ExampleSet(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Collate B rows."""
+        """The examples in these B rows as one batch."""
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
         """Every example once, longest first: the batches for evaluation."""
 
     @property
     def orders(self) -> Sequence[ExampleSet]:
-        """The sets whose outputs are averaged: this one, and where pairs are symmetric the one with texts swapped."""
+        """The sets whose outputs are averaged: this one, and for symmetric pairs a second with the texts swapped."""
 
 
 class Examples:
-    """All examples of one task and split, tokenised; any rows of them become a Batch."""
+    """The tokenised examples of one task and split, which collates any rows of them into a Batch."""
 
     def __init__(
         self,
@@ -94,19 +98,19 @@ class Examples:
 
     @classmethod
     def from_rows(cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int) -> Self:
-        """Tokenise rows, through the cache."""
+        """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
         return cls(task, [tokenizer.encode_once(column) for column in rows.texts], tokenizer, positions, rows.labels)
 
     @classmethod
     def from_texts(cls, task: Task, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, positions: int) -> Self:
-        """Tokenise columns of texts that are not worth remembering."""
+        """Tokenise columns of texts without writing their tokens into the cache, as for a single prediction."""
         return cls(task, [tokenizer.encode(column) for column in texts], tokenizer, positions)
 
     def __len__(self) -> int:
         return len(self._texts[0])
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Collate B rows, without a loop over examples."""
+        """The examples in these B rows as one batch, collated without a loop over examples."""
         chosen = np.asarray(rows, dtype=np.int64)
         pieces = [(text, kept[chosen]) for text, kept in zip(self._texts, self._kept, strict=True)]
         if self.task.sequences == 2:
@@ -136,7 +140,7 @@ class Examples:
 
     @property
     def orders(self) -> list[Examples]:
-        """This set, and where its pairs are symmetric the same one with the texts swapped."""
+        """This set, and for symmetric pairs also the same set with the texts swapped."""
         if not self.task.symmetric:
             return [self]
         return [self, Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)]
@@ -144,7 +148,7 @@ class Examples:
     def _sequences(
         self, rows: NDArray[np.int64], pieces: list[tuple[Tokens, NDArray[np.int64]]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]: tokens, segments and mask, each (B, L)."""
+        """Tokens, segments and mask of [CLS] a [SEP] or [CLS] a [SEP] b [SEP], each (B, L)."""
         first, separator, padding = self._special
         lengths = np.sum([kept + 1 for _, kept in pieces], axis=0) + 1
         tokens = np.full((len(rows), int(lengths.max())), padding, dtype=np.int64)
@@ -166,7 +170,7 @@ class Examples:
         return tokens, segments, np.arange(tokens.shape[1]) < lengths[:, None]
 
     def _truncated(self, lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Tokens kept of each text; a joint pair loses tokens from its longer text first."""
+        """How many tokens of each text fit; a pair in one sequence loses tokens from its longer text first."""
         if len(lengths) == 1 or self.task.sequences == 2:
             return [np.minimum(length, self.max_length - 2) for length in lengths]
         room = self.max_length - 3
@@ -177,16 +181,30 @@ class Examples:
         return [keep_first, keep_second]
 
     def _sequence_lengths(self, lengths: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """The length of each example's sequence, special tokens included; of the longer one if it has two."""
         if self.task.sequences == 2:
             return np.maximum(*lengths) + 2
         return np.asarray(sum(lengths) + len(lengths) + 1)
 
 
 class Stream:
-    """Batches of one task without end, as a function of how many have been drawn.
+    """An endless stream of batches of one task, shuffled anew in every pass over the examples.
 
-    Every pass is a new shuffle, cut into buckets of similar length. `position` is the whole state. With a `limit` all
-    passes are over the same so many examples, chosen once by the seed.
+    Within a pass, batches hold examples of similar length, so that little is padding. `position`, the number of batches
+    drawn, is the whole state: a stream that is given the position of another with the same seed continues as that
+    stream would. With a `limit` every pass is over the same `limit` examples, chosen once by the seed.
+
+    >>> class Letters:  # a set of five examples, whose batches are plain lists
+    ...     lengths = np.ones(5)
+    ...     def __len__(self): return 5
+    ...     def batch(self, rows): return ["abcde"[row] for row in rows]
+    >>> stream = Stream(Letters(), batch_size=2, seed=[1])
+    >>> one_pass = [stream.draw() for _ in range(stream.batches_per_pass)]
+    >>> sorted(map(len, one_pass)), sorted(sum(one_pass, []))
+    ([1, 2, 2], ['a', 'b', 'c', 'd', 'e'])
+    >>> stream.position = 1  # back to where the second batch was drawn
+    >>> stream.draw() == one_pass[1]
+    True
     """
 
     def __init__(self, examples: ExampleSet, batch_size: int, seed: Sequence[int], limit: int | None = None) -> None:
@@ -201,13 +219,14 @@ class Stream:
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     def reshuffled(self, seed: Sequence[int]) -> Self:
-        """A stream of its own over the same rows, in another order."""
+        """A new stream over the same rows, in another order and from its first batch."""
         other = copy(self)
         other.position, other._seed, other._plan = 0, list(seed), (-1, [])
         return other
 
     @property
     def batches_per_pass(self) -> int:
+        """The number of batches in which every example comes once."""
         return -(-len(self._rows) // self.batch_size)
 
     def draw(self) -> Batch:
@@ -219,6 +238,7 @@ class Stream:
         return self.examples.batch(self._plan[1][index])
 
     def _bucketed(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        """The rows of each batch of a pass: shuffled, sorted by length within every BUCKET batches, shuffled again."""
         order = generator.permutation(self._rows)
         chunk = self.batch_size * BUCKET
         batches = []
@@ -230,4 +250,5 @@ class Stream:
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:
+    """Pad the columns of an array: (B, L) -> (B, length)."""
     return np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=fill)

@@ -1,4 +1,4 @@
-"""Typos and changed case in texts: what a model should survive."""
+"""Typos and changed case in texts, to measure how well a model withstands them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mtbert.data.tables import Rows
 
-LETTERS_A_TYPO = 20  # letters of a text for each of its typos, and at least one
+LETTERS_PER_TYPO = 20  # a text gets one typo for this many letters, and at least one
 CASE_SHARE = 0.1  # of the words
 
 ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -29,10 +29,10 @@ NEIGHBOURS = {
 
 
 def perturbed(rows: Rows, seed: int) -> Rows:
-    """The rows with typos and changed case in their texts; labels and ids are as they were.
+    """Rows whose texts have typos and changed case; labels and ids stay the same.
 
-    What becomes of a text depends on the text and the seed alone, not on where it stands. A tokenizer that lowercases
-    never sees a change of case.
+    How a text is changed depends on the text and the seed alone, not on its row. A tokenizer that lowercases its input
+    does not see the changes of case.
     """
     columns = []
     for column in rows.texts:
@@ -42,15 +42,15 @@ def perturbed(rows: Rows, seed: int) -> Rows:
 
 
 def with_typos(text: str, rng: Random) -> str:
-    """One typo in 20 letters, in words of three letters or more, and never of a first letter alone.
+    """A text with one typo per 20 letters, only in words of three letters or more and never on their first letter.
 
-    Each is one of: two neighbours swapped, a letter dropped, a letter doubled, the key beside it.
+    A typo swaps a letter with the letter before it, drops it, doubles it, or replaces it by a neighbouring key.
     """
     words = re.finditer(r"[^\W\d_]{3,}", text)
     letters = [place for word in words for place in range(word.start() + 1, word.end())]
     if not letters:
         return text
-    count = max(1, round(sum(map(str.isalpha, text)) / LETTERS_A_TYPO))
+    count = max(1, round(sum(map(str.isalpha, text)) / LETTERS_PER_TYPO))
     # from the end, so that places before a typo stay where they are
     for place in sorted(rng.sample(letters, min(count, len(letters))), reverse=True):
         text = rng.choice(TYPOS)(text, place, rng)
@@ -58,7 +58,7 @@ def with_typos(text: str, rng: Random) -> str:
 
 
 def with_changed_case(text: str, rng: Random) -> str:
-    """One word in ten, by chance, in capitals, or with the case of its first letter turned."""
+    """A text with about one word in ten in capitals or with the case of its first letter swapped."""
     change: tuple[Callable[[str], str], ...] = (str.upper, lambda word: word[0].swapcase() + word[1:])
     return re.sub(
         r"[^\W\d_]+", lambda word: rng.choice(change)(word[0]) if rng.random() < CASE_SHARE else word[0], text
@@ -66,11 +66,12 @@ def with_changed_case(text: str, rng: Random) -> str:
 
 
 def _with_generators(column: pa.ChunkedArray, seed: int) -> list[tuple[str, Random]]:
+    """Each text with a random generator that is seeded by the text itself and the seed."""
     return [(text, Random(f"{seed}\n{text}")) for text in column.to_pylist()]
 
 
 def _swap(text: str, place: int, rng: Random) -> str:
-    """With the letter before it; doubled letters, which that leaves alone, lose one."""
+    """Swap a letter with the letter before it; if the two are equal, drop it instead, so that the text changes."""
     if text[place - 1] == text[place]:
         return _drop(text, place, rng)
     return text[: place - 1] + text[place] + text[place - 1] + text[place + 1 :]
@@ -85,7 +86,7 @@ def _double(text: str, place: int, rng: Random) -> str:
 
 
 def _mistype(text: str, place: int, rng: Random) -> str:
-    """The key beside it, in its case; letters that an English keyboard lacks are doubled."""
+    """Replace a letter by a neighbouring key in the same case, or double it if an English keyboard does not have it."""
     keys = NEIGHBOURS.get(text[place].lower())
     if keys is None:
         return _double(text, place, rng)

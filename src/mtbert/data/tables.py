@@ -1,4 +1,4 @@
-"""TSV, CSV, JSONL, Parquet and Arrow tables in; texts and labels of one task out, every bad row named."""
+"""Reads the texts and labels of a task from TSV, CSV, JSONL, Parquet or Arrow, and says which rows are bad and why."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from mtbert.data.tasks import Task
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Registry
 
-BLOCK = 100_000  # texts looked at together where that takes a copy of them
+BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of texts or values, and how to tell a person where a row stands."""
+    """A table as it was read, and how to name a row of it in a message: by its line or its number."""
 
     name: str
     columns: pa.Table
@@ -48,28 +48,28 @@ class Table:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one task reads of one table: N ids, one or two columns of N texts, N labels."""
+    """What a task reads from a table: N ids, one or two columns of N texts, and N labels where it has any."""
 
     name: str
-    id_cells: pa.ChunkedArray  # as in the table; training does not read them
+    id_cells: pa.ChunkedArray  # as in the table: as text only when asked for, which training never does
     texts: tuple[pa.ChunkedArray, ...]
     labels: NDArray[np.float64] | None
-    skipped: list[str]
+    skipped: list[str]  # each bad row that was left out, with its place and what is wrong
 
     def __len__(self) -> int:
         return len(self.id_cells)
 
     @property
     def ids(self) -> list[str]:
-        """The ids as text, the rows' numbers from 0 on where the table has none."""
+        """The ids as text; the rows' numbers, counted from 0, if the table has no ids."""
         return [str(value) for value in self.id_cells.to_pylist()]
 
 
 def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
-    """Read one task's rows from a file, or any object that speaks the Arrow C stream.
+    """Read the rows of a task from a file, or from any object that offers the Arrow C stream.
 
-    Labelled rows are checked one by one: a bad row raises Mistake naming file, line, column and value, or is skipped
-    and listed where the task says `bad_rows: skip`. Unlabelled rows are all kept, an empty text too.
+    Every labelled row is checked: a bad row raises Mistake naming file, line, column and value, or is left out and
+    listed if the task says `bad_rows: skip`. Unlabelled rows are all kept, even with an empty text.
     """
     table = read_table(source)
     if table.columns.num_rows == 0:
@@ -103,13 +103,13 @@ def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
 
 
 def forget(rows: dict[str, dict[str, Rows]]) -> None:
-    """Give the memory of all these rows back to the system; otherwise Arrow would keep it for the next table."""
+    """Drop all these rows and return their memory to the system; Arrow would hold it for the next table."""
     rows.clear()
     pa.default_memory_pool().release_unused()
 
 
 def read_table(source: Any) -> Table:
-    """Read a table by its file ending, or from an object with `__arrow_c_stream__`."""
+    """Read a file in the format of its ending, or an object that has `__arrow_c_stream__`."""
     if not isinstance(source, (str, Path)):
         if not hasattr(source, "__arrow_c_stream__"):
             raise Mistake(
@@ -132,6 +132,7 @@ def read_table(source: Any) -> Table:
 
 
 def _delimited(path: Path) -> Table:
+    """Read TSV or CSV, every cell as text; a row with the wrong number of cells raises Mistake naming its line."""
     content = _utf8(path)
     if not re.search(rb"[\r\n]", content):
         content += b"\n"  # Arrow takes a header without a line end for no header
@@ -169,7 +170,7 @@ def _delimited(path: Path) -> Table:
 
 
 def _utf8(path: Path) -> bytes:
-    """The bytes of a text file, half-characters (lone surrogates) replaced; raises Mistake where it is not text."""
+    """The bytes of a UTF-8 file with lone surrogates replaced; raises Mistake naming the line that is not UTF-8."""
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
         content.decode()
@@ -186,6 +187,7 @@ def _utf8(path: Path) -> bytes:
 
 
 def _delimiter(content: bytes, path: Path) -> str:
+    """The tab for .tsv; otherwise whichever of `,`, tab, `;` and `|` the header has most of."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = re.match(rb"[\r\n]*([^\r\n]*)", content)
@@ -194,7 +196,9 @@ def _delimiter(content: bytes, path: Path) -> str:
 
 
 def _csv_rows(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """First line and cells of every row, the header first, as the standard library reads them."""
+    """The first line and the cells of every row, header included, by the standard library's reader, which has line
+    numbers.
+    """
     with _fields_as_long_as(content):
         reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""), delimiter=delimiter)
         line = 0
@@ -206,6 +210,7 @@ def _csv_rows(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]
 
 @contextmanager
 def _fields_as_long_as(content: bytes) -> Iterator[None]:
+    """Raise the standard library's limit on the length of a cell while reading, so that no long text is an error."""
     usual = csv.field_size_limit(len(content) + 1)
     try:
         yield
@@ -214,6 +219,7 @@ def _fields_as_long_as(content: bytes) -> Iterator[None]:
 
 
 def _jsonl(path: Path) -> Table:
+    """Read one JSON object per line; blank lines are skipped and absent keys are empty cells."""
     records, lines = [], []
     for number, line in enumerate(_utf8(path).split(b"\n"), start=1):
         if not line.strip():
@@ -235,6 +241,7 @@ def _jsonl(path: Path) -> Table:
 
 
 def _json_column(cells: list[Any]) -> pa.Array:
+    """A column of JSON values: as text if any of them is a string or if they have no common type."""
     if any(isinstance(cell, str) for cell in cells):
         return pa.array([None if cell is None else whole_text(_json_text(cell)) for cell in cells], pa.string())
     try:
@@ -248,7 +255,7 @@ def _json_text(cell: Any) -> str:
 
 
 def whole_text(text: str) -> str:
-    """The text with half-characters (lone surrogates) replaced, so that it can be encoded."""
+    """The text with lone surrogates (half-characters) replaced, so that it can be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", errors="replace")
 
 
@@ -261,7 +268,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _arrow(path: Path) -> Table:
-    """Memory-mapped: texts need not fit in memory."""
+    """Map an Arrow file into memory, so that its texts may be larger than memory."""
     try:
         columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
@@ -270,7 +277,7 @@ def _arrow(path: Path) -> Table:
 
 
 def _strings(columns: pa.Table) -> pa.Table:
-    """Texts come as several Arrow types; keep one."""
+    """Cast Arrow's other types for text (large, view, dictionary) to string."""
     for index, field in enumerate(columns.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or (kind != field.type):
@@ -283,6 +290,7 @@ def _row_numbers(rows: Sequence[int]) -> list[str]:
 
 
 def _texts(table: Table, name: str, check_numbers: bool) -> pa.ChunkedArray:
+    """A column of text; raises Mistake if it holds numbers, which is how a wrong column's name usually shows."""
     cells = table.column(name, "the text")
     numbers = cells.type != pa.string() if table.typed else check_numbers and _all_numbers(cells)
     if numbers:
@@ -295,6 +303,7 @@ def _texts(table: Table, name: str, check_numbers: bool) -> pa.ChunkedArray:
 
 
 def _all_numbers(cells: pa.ChunkedArray) -> bool:
+    """Whether every cell is a number; the first few are tried before all of them."""
     for batch in (cells[:20], cells):
         try:
             batch.cast(pa.float64())
@@ -304,13 +313,17 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
 
 
 def _ids(table: Table, column: str | None) -> pa.ChunkedArray:
+    """The column of ids, by default 'id'; the rows' numbers if there is none."""
     if column is None and "id" not in table.columns.column_names:
         return pa.chunked_array([np.arange(table.columns.num_rows)])
     return table.column(column or "id", "the id")
 
 
 def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Labels (N,), and the rows that have none with what is wrong; each distinct cell is read once."""
+    """Labels (N,), and for each row without a valid label what is wrong with it.
+
+    Each distinct cell is read only once, so that a million rows of five classes cost five reads.
+    """
     cells = table.column(task.label, "the label")
     if pa.types.is_nested(cells.type):
         cells = pa.chunked_array([_json_column([*map(_shown, cells.to_pylist())])])
@@ -332,10 +345,12 @@ def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, st
 
 
 def _shown(cell: Any) -> str | None:
+    """A nested cell as JSON, to be named in a message."""
     return None if cell is None else json.dumps(cell, default=str)
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:
+    """The rows whose text is missing or nothing but white space."""
     empty: list[int] = []
     for start in range(0, len(cells), BLOCK):  # trimming copies
         blank = pa.compute.equal(pa.compute.utf8_trim_whitespace(cells.slice(start, BLOCK).fill_null("")), "")

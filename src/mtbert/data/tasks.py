@@ -99,6 +99,14 @@ class Task(BaseModel):
         """How far two outputs for the same examples are apart, symmetric and never negative: -> (B,)."""
 
     @abstractmethod
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """Half the gradient of the divergence where outputs move by a small tangent: (B, outputs) -> (B, outputs).
+
+        F * tangent, with F the Fisher matrix of the outputs: the divergence is then tangent * F * tangent. Unlike the
+        divergence it does not subtract what is nearly equal, so that no tangent is too small for it.
+        """
+
+    @abstractmethod
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         """Predictions in the units of the labels (class index or score): (N, outputs) -> (N,)."""
 
@@ -193,6 +201,13 @@ class Classification(Task):
         log_p, log_q = self.log_probabilities(outputs), self.log_probabilities(others)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
 
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """(diag(p) - p p^T) * tangent."""
+        p = outputs.float().softmax(-1)
+        # seen from the likeliest class, so that nothing cancels where p is nearly 1
+        seen = tangent.float() - tangent.float().gather(-1, p.argmax(-1, keepdim=True))
+        return p * (seen - (p * seen).sum(-1, keepdim=True))
+
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         return outputs.argmax(-1).double().cpu().numpy()
 
@@ -269,6 +284,10 @@ class Regression(Task):
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Squared distance (Jiang et al., 2020)."""
         return (outputs.float() - others.float()).square().squeeze(-1)
+
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """The tangent itself."""
+        return tangent.float()
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         low, high = self.range

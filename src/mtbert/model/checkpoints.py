@@ -1,7 +1,7 @@
-"""Published BERT weights in and out, our own model folder in and out; no pickle anywhere.
+"""Reading and writing BERT's published format and whole models; pickles, which can run any code, are refused.
 
-A model folder holds `encoder/` (the published format, opens in transformers and sentence-transformers as it is),
-`tasks.safetensors` (heads and task modules) and `model.json` (the tasks, and which modules stand where).
+A model folder holds `encoder/` (in the published format, so that transformers and sentence-transformers open it),
+`tasks.safetensors` (the weights of heads and task modules) and `model.json` (the tasks, and the recipe's modules).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mtbert.model.task_modules.base import ModulePlan
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
 
-# our field of Shape -> the published config's key
+# field of Shape -> key of the published config
 SHAPE_KEYS = {
     "layers": "num_hidden_layers",
     "width": "hidden_size",
@@ -41,7 +41,7 @@ SHAPE_KEYS = {
     "attention_dropout": "attention_probs_dropout_prob",
 }
 
-# our name -> the published one; a tuple is concatenated along its first axis
+# our name of a module -> the published names; where there are several, their weights are joined along the first axis
 EMBEDDING_NAMES: dict[str, tuple[str, ...]] = {
     "word_embedding": ("embeddings.word_embeddings",),
     "position_embedding": ("embeddings.position_embeddings",),
@@ -60,9 +60,9 @@ POOLER_NAMES: dict[str, tuple[str, ...]] = {"pooler": ("pooler.dense",)}
 
 
 def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: float | None = None) -> Encoder:
-    """An encoder from a folder in the published format, float32; dropouts default to the published ones.
+    """An encoder in float32 from a folder in the published format; rates of dropout default to the published ones.
 
-    Raises Mistake for another architecture, missing weights, or weights that are a pickle.
+    Raises Mistake for another architecture than BERT, for missing or unexpected weights, and for weights in a pickle.
     """
     shape = _read_shape(folder, dropout, attention_dropout)
     tensors = _read_weights(folder)
@@ -91,7 +91,7 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
 
 
 def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write an encoder and its tokenizer in the published format."""
+    """Write an encoder and its tokenizer in the published format, which transformers opens."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for ours, parameter in encoder.state_dict().items():
@@ -128,7 +128,7 @@ def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
-    """A whole model from its folder, in evaluation mode."""
+    """A whole model and its tokenizer from their folder, in evaluation mode; raises Mistake if files do not fit."""
     description = _read_json(folder / MODEL)
     tasks = [_read_task(task) for task in description["tasks"]]
     plans = [ModulePlan(**plan) for plan in description["modules"]]
@@ -143,7 +143,7 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
 
 
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a whole model; load_model gives it back to the last bit."""
+    """Write a whole model to a folder, from which load_model restores it bit for bit."""
     save_encoder(model.encoder, tokenizer, folder / "encoder")
     own = {
         name: tensor.detach().cpu().contiguous()
@@ -151,7 +151,7 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
         if not name.startswith("encoder.")
     }
     save_file(own, folder / TASKS)
-    files = {"train", "dev", "test"}  # where rows came from is the run's business, not the model's
+    files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {
         "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],
         "modules": [asdict(plan) for plan in model.plans],
@@ -160,9 +160,9 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def merged(model: MultiTask, task: str) -> Encoder:
-    """A copy of the encoder with one task's modules in its weights: plain BERT, for save_encoder and that task's head.
+    """A copy of the encoder with a task's modules merged into its weights: plain BERT that serves this task alone.
 
-    Raises Mistake where a module of the task is not of a form that weights can take.
+    Raises Mistake if a module of the task cannot be expressed by the encoder's weights.
     """
     if task not in model.tasks:
         raise Mistake(unknown("task", task, model.tasks))
@@ -177,6 +177,7 @@ def merged(model: MultiTask, task: str) -> Encoder:
 
 
 def _read_shape(folder: Path, dropout: float | None, attention_dropout: float | None) -> Shape:
+    """The shape that config.json describes; raises Mistake if it describes anything but BERT."""
     if not (folder / CONFIG).exists():
         raise Mistake(f"{folder} has no {CONFIG}: it is not an encoder in the published format")
     config = _read_json(folder / CONFIG)
@@ -192,7 +193,7 @@ def _read_shape(folder: Path, dropout: float | None, attention_dropout: float | 
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Tensors by published name, prefix and old LayerNorm names resolved."""
+    """Tensors by their published names, without the prefix `bert.` and with the modern names of LayerNorm weights."""
     path = folder / WEIGHTS
     if not path.exists():
         pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
@@ -206,6 +207,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises Mistake if it is missing or damaged."""
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
@@ -216,6 +218,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _modern(name: str) -> str:
+    """The name in today's releases; old ones have a prefix, and call LayerNorm's weight and bias gamma and beta."""
     name = name.removeprefix("bert.")
     if "LayerNorm" in name:
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
@@ -223,7 +226,7 @@ def _modern(name: str) -> str:
 
 
 def _published_names(ours: str) -> list[str]:
-    """The published tensors that one of ours is made of, in order."""
+    """The names of the published tensors that make up our tensor of this name, in order."""
     stem, _, leaf = ours.rpartition(".")
     if not stem.startswith("layers."):
         return [f"{name}.{leaf}" for name in (EMBEDDING_NAMES | POOLER_NAMES)[stem]]

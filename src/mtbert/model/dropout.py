@@ -6,15 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LANE = 1 << 16  # values of the 16 random bits that decide over one unit
+LANE = 1 << 16  # the number of values of the 16 random bits that decide whether a unit is dropped
 
 
 class Dropout(nn.Module):
-    """Zero each unit with probability `rate` and scale the others up (Srivastava et al., 2014).
+    """Set each unit to 0 with probability `rate` and scale the others up, so that the expectation stays the same.
 
-    On a CPU one 64-bit draw from torch's generator decides over four units, a quarter of what drawing a float a unit
-    costs. The rate is then the nearest multiple of 2^-16, and the scale that of the rate drawn, so that the expectation
-    is exact.
+    On a CPU each 64-bit draw from torch's generator decides on four units, at a quarter of the cost of drawing a float
+    per unit. The rate is then rounded to a multiple of 2^-16, and the scale fits the rounded rate.
+
+    Source: Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html
     """
 
     def __init__(self, rate: float) -> None:
@@ -30,7 +31,7 @@ class Dropout(nn.Module):
 
 
 def mask_like(x: Tensor, rate: float) -> Tensor:
-    """A fresh mask of zeros and 1 / (1 - rate), in the shape and type of x."""
+    """A new random mask of the shape and type of x: 0 with probability `rate`, otherwise 1 / (1 - rate)."""
     dropped = round(rate * LANE)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: x.numel()].view(x.shape)

@@ -1,4 +1,7 @@
-"""BERT from scratch (Devlin et al., 2019), open at the taps of a TaskModule."""
+"""BERT, written out in full so that task modules can change what passes at its taps.
+
+Source: Devlin et al., 2019, https://arxiv.org/abs/1810.04805
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Layer(nn.Module):
         self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Tensor, layer: int, batch: Batch, taps: Taps) -> Tensor:
-        """(S, L, D) -> (S, L, D)."""
+        """The output of the layer with this number, which the taps are told: (S, L, D) -> (S, L, D)."""
         q, k, v = self.to_qkv(x).chunk(3, dim=-1)
         q, k, v = taps.qkv(q, k, v, x, layer, batch)
         mixed = attend(q, k, v, batch.mask, self.heads, self.attention_dropout if self.training else 0.0)
@@ -46,16 +49,18 @@ class Layer(nn.Module):
 
 
 def compute(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: Taps) -> Tensor:
-    """A layer's output; whatever its gradient needs is kept."""
+    """A layer's output, with everything that its backward pass needs kept in memory."""
     y: Tensor = layer(x, index, batch, taps)
     return y
 
 
 def compute_again(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: Taps) -> Tensor:
-    """A layer's output; only its input is kept, and the backward pass computes the rest again (Chen et al., 2016).
+    """A layer's output, of which only the input is kept: the backward pass computes the layer again.
 
-    Less memory for a third more time. Masks are drawn again from the same random state and every part is in the mode
-    that it was in, so that gradients are the same.
+    This takes less memory and about a third more time. Gradients are the same, because dropout draws again from the
+    same random state and every part is put back into the mode that it was in.
+
+    Source: Chen et al., 2016, https://arxiv.org/abs/1604.06174
     """
     modes = modes_of(layer, *taps.parts())
 
@@ -69,7 +74,7 @@ def compute_again(layer: nn.Module, x: Tensor, index: int, batch: Batch, taps: T
 
 
 class Encoder(nn.Module):
-    """Embeddings, layers and the pooler of BERT; `run` says how a layer is run, and so what is kept of it."""
+    """BERT's embeddings, layers and pooler; layers are run by `compute`, or by `compute_again` to save memory."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -92,7 +97,7 @@ class Encoder(nn.Module):
         return x
 
     def states(self, x: Tensor, batch: Batch, taps: Taps, start: int = 0) -> Iterator[Tensor]:
-        """The hidden states after layers start, start + 1, ...: each (S, L, D)."""
+        """The hidden states after layers start, start + 1, ..., each (S, L, D) and computed only when asked for."""
         for index in range(start, len(self.layers)):
             x = self.run(self.layers[index], x, index, batch, taps)
             yield x

@@ -1,4 +1,4 @@
-"""A model of which only the heads learn: what they read is computed once."""
+"""Training heads on a frozen encoder: the features that the heads read are computed once, not in every step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mtbert.model.multitask import MultiTask
 
 
 class FrozenModel(nn.Module):
-    """The heads of a model behind the model's own doors; batches carry features where tokens would be.
+    """The heads of a model, called as the whole model is, on batches that carry features instead of tokens.
 
-    The encoder is in evaluation mode: unlike a frozen encoder left in training mode, which encodes a text differently
-    in every epoch, it adds no dropout of its own. The heads' dropout stays.
+    The features come from FrozenExamples, whose encoder is in evaluation mode. A frozen encoder in training mode would
+    instead encode a text differently in every epoch, because of its dropout. The heads' own dropout stays.
     """
 
     def __init__(self, model: MultiTask) -> None:
@@ -28,15 +28,16 @@ class FrozenModel(nn.Module):
         self.heads = model.heads
 
     def forward(self, batch: Batch) -> Tensor:
-        """(B, F) -> (B, outputs)."""
+        """Outputs of the batch's task: (B, outputs)."""
         return self.resume(self.embed(batch), batch)
 
     def embed(self, batch: Batch) -> Tensor:
-        """The features themselves: (B, F)."""
-        return batch.tokens
+        """The batch's features, which stand in for a hidden state: (B, F)."""
+        assert batch.features is not None  # a frozen model is only given batches of FrozenExamples
+        return batch.features
 
     def resume(self, x: Tensor, batch: Batch) -> Tensor:
-        """Features are what the heads read: nothing is left to encode."""
+        """From features to outputs by the task's head alone, as nothing is left to encode: (B, F) -> (B, outputs)."""
         outputs: Tensor = self.heads[batch.task](x)
         return outputs
 
@@ -45,12 +46,12 @@ AnyModel = MultiTask | FrozenModel
 
 
 class FrozenExamples:
-    """Examples of one task as features (N, F), encoded when the first batch is drawn."""
+    """The examples of one task as features (N, F), which are computed when the first batch is drawn."""
 
     def __init__(self, examples: Examples, model: MultiTask) -> None:
         self.task = examples.task
         self.labels = examples.labels
-        self.lengths = np.zeros(len(examples), dtype=np.int64)  # all alike: nothing to bucket by
+        self.lengths = np.zeros(len(examples), dtype=np.int64)  # no sequences, so nothing to sort by
         self._examples = examples
         self._model = model
 
@@ -58,35 +59,38 @@ class FrozenExamples:
         return len(self._examples)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """B rows of features."""
+        """The features of these B rows, in a batch without tokens."""
         chosen = np.asarray(rows, dtype=np.int64)
         targets = self._examples.targets
+        nothing = torch.empty(len(chosen), 0, dtype=torch.int64)  # sequences of length 0
         return Batch(
-            self.task.name,
-            self._features[torch.from_numpy(chosen)],
-            torch.empty(0),
-            torch.empty(0),
-            None if targets is None else targets[torch.from_numpy(chosen)],
-            chosen,
-            1,
+            task=self.task.name,
+            tokens=nothing,
+            segments=nothing,
+            mask=nothing.bool(),
+            targets=None if targets is None else targets[torch.from_numpy(chosen)],
+            rows=chosen,
+            sequences=1,
+            features=self._features[torch.from_numpy(chosen)],
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once."""
+        """Every example once, in the order of the set, as all are equally long."""
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))
 
     @cached_property
     def orders(self) -> list[FrozenExamples]:
-        """This set, and where its pairs are symmetric the same one with the texts swapped."""
+        """This set, and for symmetric pairs also the same set with the texts swapped."""
         return [self, *(FrozenExamples(swapped, self._model) for swapped in self._examples.orders[1:])]
 
     @cached_property
     def _features(self) -> Tensor:
+        """What the task's head reads of every example: (N, F) on the CPU."""
         model = self._model
         device = next(model.parameters()).device
         features: Tensor | None = None
-        # the heads' mode is not ours to touch
+        # only the parts that encode: the heads stay in the mode they are in
         with evaluating(model.encoder, model.modules_by_task), torch.no_grad():
             for batch in self._examples.in_order_of_length(64):
                 moved = batch.to(device)

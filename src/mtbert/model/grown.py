@@ -1,4 +1,4 @@
-"""A model with tasks added to it, which changes nothing for those it had."""
+"""Adding tasks to a model without changing what it predicts for the tasks that it already has."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mtbert.model.task_modules.base import ModulePlan
 
 
 def grown(base: MultiTask, tasks: Sequence[Task], plans: Sequence[ModulePlan]) -> MultiTask:
-    """A model for `tasks` with modules by `plans`, both of which begin with those of `base`.
+    """A model for `tasks` and module `plans`, both of which begin with those of `base` and go on with new ones.
 
-    What `base` has keeps its names and weights, so that its tasks' outputs stay the same to the last bit; the rest is
-    fresh. Raises Mistake where tasks or plans do not begin with its own, or a new module would serve an old task.
+    Parameters that `base` has keep their names and weights, so that the outputs for its tasks stay the same bit for
+    bit; the others are newly initialised. Raises Mistake if tasks or plans do not begin with those of `base`, or if a
+    new module would serve one of its tasks.
     """
     before = [plan_for(plan, base.tasks) for plan in base.plans]
     old, new = plans[: len(before)], plans[len(before) :]
@@ -31,16 +32,17 @@ def grown(base: MultiTask, tasks: Sequence[Task], plans: Sequence[ModulePlan]) -
             raise Mistake(f"task module '{plan.name}' is new and would change {', '.join(frozen)}, which is frozen")
     model = MultiTask(base.encoder, tasks, plans)
     left = model.load_state_dict(base.state_dict(), strict=False)
-    assert not left.unexpected_keys  # plans add their parameters behind those there are
+    assert not left.unexpected_keys  # new plans come last, so they rename none of the parameters of base
     return model
 
 
 def plan_for(plan: ModulePlan, tasks: Iterable[str]) -> ModulePlan:
-    """The plan with its tasks named: all of these where it names none."""
+    """The plan with its tasks spelt out: all of `tasks` if it names none."""
     return replace(plan, tasks=tuple(plan.tasks or tasks))
 
 
 def _described(tasks: Iterable[Task], plans: Iterable[ModulePlan]) -> list[list[dict[str, Any]]]:
-    files = {"train", "dev", "test"}  # the model is the same wherever its rows are
+    """Everything about tasks and plans that decides the model's parameters, to be compared."""
+    files = {"train", "dev", "test"}  # where a task's rows come from does not change its model
     said = [task.model_dump(mode="json", exclude=files) for task in tasks]
     return [said, [asdict(plan) | {"tasks": list(plan.tasks or ())} for plan in plans]]

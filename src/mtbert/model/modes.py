@@ -1,4 +1,4 @@
-"""Training and evaluation mode, for a while."""
+"""Switching parts of a model between training and evaluation mode, and back again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import nn
 
 
 def modes_of(*wholes: nn.Module) -> dict[nn.Module, bool]:
-    """Each part -> whether it is in training mode."""
+    """Each module, submodules included -> whether it is in training mode."""
     return {part: part.training for whole in wholes for part in whole.modules()}
 
 
 @contextmanager
 def in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """These modes, after which every part is in the mode it had, whatever happens."""
+    """Put each part into its mode inside the block; afterwards, even after an error, all are in the mode they had."""
     before = {part: part.training for part in modes}
     try:
         _set(modes)
@@ -26,7 +26,17 @@ def in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
 
 @contextmanager
 def evaluating(*wholes: nn.Module) -> Iterator[None]:
-    """Evaluation mode, after which every part is in the mode it had, whatever happens."""
+    """Put models into evaluation mode inside the block; afterwards every part is in the mode it had.
+
+    Unlike `eval()` and `train()`, this restores a model of which some parts were in another mode than the rest.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1), nn.Dropout())
+    >>> with evaluating(model):
+    ...     model.training, model[1].training
+    (False, False)
+    >>> model.training, model[1].training
+    (True, True)
+    """
     with in_modes(dict.fromkeys(modes_of(*wholes), False)):
         yield
 

@@ -1,4 +1,4 @@
-"""Where an encoder comes from: a name, a local folder, or a hub id."""
+"""Loading an encoder and its tokenizer by name, from a local folder, or from the hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def published(place: str, *, dropout: Share | None = None, attention_dropout: Share | None = None) -> Source:
-    """A folder in the published format, or a hub id; rates of dropout that are null keep the published ones."""
+    """An encoder from a folder in the published format or the hub; dropout rates that are null stay as published."""
     folder = _folder(place)
     encoder, tokenizer = load_encoder(folder, dropout, attention_dropout), Tokenizer.from_folder(folder)
     if len(tokenizer) > encoder.shape.vocabulary:
@@ -34,9 +34,13 @@ def published(place: str, *, dropout: Share | None = None, attention_dropout: Sh
 
 
 def minilm(*, dropout: Share | None = None, attention_dropout: Share | None = None) -> Source:
-    """all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 M parameters (Wang et al., 2020; Reimers and Gurevych, 2019).
+    """all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 M parameters.
 
-    Read from the package of the extra `minilm`, checked against its published hash; without it, from the hub.
+    It is read from the package that the extra `minilm` installs and checked against its published hash; without that
+    package it comes from the hub.
+
+    Source: Wang et al., 2020, https://arxiv.org/abs/2002.10957
+    Source: Reimers and Gurevych, 2019, https://arxiv.org/abs/1908.10084
     """
     package = importlib.util.find_spec(MINILM_PACKAGE)
     if package is None or package.origin is None:
@@ -70,9 +74,10 @@ ENCODERS: Registry[Source] = Registry("encoder", {"minilm": minilm, "random": ra
 
 
 def _folder(place: str) -> Path:
+    """A local folder as it is, or the folder that a hub id is downloaded to."""
     if Path(place).is_dir():
         return Path(place)
-    # what the hub allows in an id; everything else was meant as a folder
+    # the hub's rule for ids: anything else must have been meant as a folder
     if not re.fullmatch(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", place, re.ASCII):
         raise Mistake(
             f"encoder '{place}' is neither a name ({', '.join(ENCODERS)}), nor a folder that exists, "
@@ -82,6 +87,7 @@ def _folder(place: str) -> Path:
 
 
 def _download(hub_id: str) -> Path:
+    """Download an encoder's files, or find them in the hub's cache."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
@@ -103,6 +109,7 @@ def _download(hub_id: str) -> Path:
 
 
 def _characters() -> list[str]:
+    """A vocabulary of special tokens, letters, digits and punctuation, so that any lowercased word can be spelt."""
     letters = string.ascii_lowercase + string.digits
     return [
         *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),

@@ -1,7 +1,7 @@
-"""The taps: the places in the encoder where a task module may change what flows through.
+"""The taps: the places in the encoder where a task module may change the values that pass.
 
-Plain BERT is an encoder whose taps change nothing. A new tap is a line in each of the two classes here, one in
-`TaskModule` (task_modules/base.py), and the call in the encoder.
+Plain BERT is an encoder whose taps change nothing. To add a tap, add a method to both classes here and to `TaskModule`
+(task_modules/base.py), and call it in the encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ QKV = tuple[Tensor, Tensor, Tensor]
 
 
 class Taps(Protocol):
-    """What the encoder offers to change: each tap gets a value and returns the new one."""
+    """Everything that the encoder lets a task module change: each tap is given a value and returns the new value."""
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, layer: int, batch: Batch) -> QKV:
         """Queries, keys and values before the split into heads, each (S, L, D); `x` is the layer's input."""
@@ -42,14 +42,23 @@ class Taps(Protocol):
         """What the head reads: (B, F) -> (B, feature_width(F))."""
 
     def feature_width(self, width: int, task: Task) -> int:
-        """How wide after_pooling makes features of this width; raises Mistake where it cannot serve the task."""
+        """The width that after_pooling turns this width into; raises Mistake if the taps cannot serve the task."""
 
     def parts(self) -> Iterable[nn.Module]:
         """The modules behind the taps."""
 
 
 class Fold:
-    """Several modules as one: what one tap returns enters the same tap of the next, in the order of the recipe."""
+    """Several task modules as one: the value that a tap returns enters the same tap of the next module, in recipe
+    order.
+
+    >>> from types import SimpleNamespace
+    >>> double, increment = (
+    ...     SimpleNamespace(after_encoder=change) for change in (lambda y, batch: 2 * y, lambda y, batch: y + 1)
+    ... )
+    >>> Fold([double, increment]).after_encoder(10, batch=None), Fold([increment, double]).after_encoder(10, batch=None)
+    (21, 22)
+    """
 
     def __init__(self, modules: Sequence[Any]) -> None:
         self.modules = modules

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 
 from mtbert.errors import Mistake
+from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.build import Experiment
 from mtbert.training.observers import Affinity
 
 
 @dataclass(frozen=True)
-class AffinityReport:
+class AffinityReport(Report):
     """affinity[i][j]: the share by which a step on task i lowers the loss of task j, a mean over the looks."""
 
     tasks: list[str]
@@ -27,6 +29,15 @@ class AffinityReport:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def shown(self) -> Iterable[RenderableType]:
+        cells = [
+            [f"{value:+.2%} ({error:.2%})" for value, error in zip(values, errors, strict=True)]
+            for values, errors in zip(self.affinity, self.spread, strict=True)
+        ]
+        yield grid("a step on", [f"lowers {task}" for task in self.tasks], self.tasks, cells)
+        yield plain(f"means over {self.looks} looks in {self.steps:,} steps, standard error in brackets")
+        yield plain("train together: " + "; ".join(" + ".join(group) for group in self.together))
 
 
 def measure_affinity(experiment: Experiment, steps: int, every: int) -> AffinityReport:

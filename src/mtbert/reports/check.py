@@ -1,24 +1,28 @@
-"""A dry run that tells the truth: what would be read, trained and paid, before anything is."""
+"""The dry run: what a recipe would read, train and cost, and what looks wrong, before anything is written."""
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.console import RenderableType
 
-from mtbert.clock import seconds
+from mtbert.cost import peak_memory_gib, seconds
 from mtbert.data.batches import Batch, Examples
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
+from mtbert.reports.base import Report, plain
 from mtbert.runs.build import Experiment
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.training.observers import Penalties
@@ -65,67 +69,97 @@ class StageReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport(Report):
     """Everything `mtbert check` says."""
 
     splits: list[SplitReport]
     stages: list[StageReport]
-    peak_memory_gib: float
+    peak_memory_gib: float | None  # None where the system does not keep count
     problems: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def shown(self) -> Iterable[RenderableType]:
+        for split in self.splits:
+            yield from _split_shown(split)
+        for stage in self.stages:
+            yield plain(_stage_shown(stage))
+        if self.peak_memory_gib is not None:
+            yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
+        yield from self.problems_shown()
+        if not self.problems:
+            yield plain("no problems found")
 
-def check(experiment: Experiment) -> Report:
-    """Look at the data, take a few timed steps of every stage on a model that is then thrown away."""
+    def problems_shown(self) -> Iterable[RenderableType]:
+        """The problems alone."""
+        return (plain(f"problem: {problem}") for problem in self.problems)
+
+
+def check(experiment: Experiment) -> CheckReport:
+    """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
     tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
     splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]
-    # kilobytes on Linux, bytes on a Mac
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    return Report(splits, stages, peak, problems)
+    return CheckReport(splits, stages, peak_memory_gib(), problems)
 
 
 def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
     rows, examples = experiment.rows[split][task.name], experiment.sets[split][task.name]
-    texts = _texts(rows)
-    duplicates, contradictions = _repeated(texts, examples)
-    learned = set(_texts(experiment.rows["train"][task.name])) if split != "train" else set()
+    repeated = _repeated(rows, _labels(examples))
+    first = zip(*(column.slice(0, SHOWN).to_pylist() for column in rows.texts), strict=True)
     return SplitReport(
-        task.name,
-        split,
-        len(rows),
-        rows.skipped,
-        [(texts[row], str(task.say(float(_labels(examples)[row])))) for row in range(min(SHOWN, len(rows)))],
-        task.describe_labels(_labels(examples)),
-        float(examples.lengths.mean()),
-        int(examples.full_lengths.max()),
-        int((examples.full_lengths > examples.lengths).sum()),
-        duplicates,
-        contradictions,
-        sum(text in learned for text in texts),
+        task=task.name,
+        split=split,
+        rows=len(rows),
+        skipped=rows.skipped,
+        examples=[
+            (texts, str(task.say(float(label)))) for texts, label in zip(first, _labels(examples)[:SHOWN], strict=True)
+        ],
+        labels=task.describe_labels(_labels(examples)),
+        mean_length=float(examples.lengths.mean()),
+        longest=int(examples.full_lengths.max()),
+        truncated=int((examples.full_lengths > examples.lengths).sum()),
+        duplicates=repeated.duplicates,
+        contradictions=repeated.contradictions,
+        overlap=_overlap(rows, experiment.rows["train"][task.name]) if split != "train" else 0,
     )
 
 
-def _texts(rows: Rows) -> list[tuple[str, ...]]:
-    return list(zip(*(column.to_pylist() for column in rows.texts), strict=True))
-
-
-def _labels(examples: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _labels(examples: Examples) -> NDArray[np.float64]:
     assert examples.labels is not None  # check reads labelled splits only
     return examples.labels
 
 
-def _repeated(texts: list[tuple[str, ...]], examples: Examples) -> tuple[int, int]:
-    first: dict[tuple[str, ...], float] = {}
-    duplicates = contradictions = 0
-    for text, label in zip(texts, _labels(examples).tolist(), strict=True):
-        duplicates += text in first
-        contradictions += first.setdefault(text, label) != label
-    return duplicates, contradictions
+class Repeated(NamedTuple):
+    """Rows whose texts stood in an earlier row, and how many of them have another label than its first."""
+
+    duplicates: int
+    contradictions: int
+
+
+def _repeated(rows: Rows, labels: NDArray[np.float64]) -> Repeated:
+    codes = _joined(rows).dictionary_encode().combine_chunks().indices.to_numpy()
+    distinct, first = np.unique(codes, return_index=True)
+    other = labels != labels[first][np.searchsorted(distinct, codes)]
+    return Repeated(len(codes) - len(distinct), int(other.sum()))
+
+
+def _overlap(rows: Rows, learned: Rows) -> int:
+    """The rows whose texts also stand among those that are learned from."""
+    found = pc.is_in(_joined(rows), value_set=_joined(learned).unique())
+    return int(pc.sum(found).as_py() or 0)
+
+
+def _joined(rows: Rows) -> pa.ChunkedArray:
+    """The texts of each row as one, in Arrow's memory; a pair keeps a mark between its two."""
+    columns = [pc.cast(column, pa.large_string()) for column in rows.texts]
+    if len(columns) == 1:
+        return columns[0]
+    mark = pa.scalar("\x1f", pa.large_string())  # the unit separator, which no text holds
+    return pc.binary_join_element_wise(*columns, mark)
 
 
 def _evaluation_seconds(experiment: Experiment) -> float:
@@ -133,52 +167,68 @@ def _evaluation_seconds(experiment: Experiment) -> float:
     total = 0.0
     for task, examples in experiment.sets["dev"].items():
         sample = np.linspace(0, len(examples) - 1, min(128, len(examples))).astype(int)
-        columns = [
-            [text[part] for text in _texts(experiment.rows["dev"][task])] for part in range(len(examples.task.text))
-        ]
-        chosen = [[column[row] for row in sample] for column in columns]
+        chosen = [column.take(sample).to_pylist() for column in experiment.rows["dev"][task].texts]
         some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length)
         spent = seconds(partial(outputs_of, experiment.model, some))
         total += spent * len(examples) / len(some)
     return total
 
 
+class Draws(NamedTuple):
+    """How often a stage draws from each task."""
+
+    batches: dict[str, int]
+    passes: dict[str, float]  # how often each example is seen
+
+
+class Seconds(NamedTuple):
+    """What a stage takes."""
+
+    once: float  # where features are cached, they are computed at the first batch and never again
+    step: float
+    evaluation: float
+
+
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
     trainer, dev, every, _ = experiment.stage(index)
-    draws = trainer.steps * trainer.accumulate
-    drawn = Counter(
-        task for draw in range(draws) for task in trainer.sampler.draw(draw, draw // trainer.accumulate / trainer.steps)
-    )
-    passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
-    # where features are cached, they are computed at the first batch and never again
+    trainer.begin()
+    draws = _draws(trainer)
     once = seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
-    first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
     if trainer.objective.model is not experiment.model:
         once += seconds(lambda: evaluate(trainer.objective.model, dev))
         evaluation_seconds = seconds(lambda: evaluate(trainer.objective.model, dev))
+    first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
     timed = [record.seconds for record in islice(trainer, TIMED)]
-    shares = (
-        Penalties(trainer).look() if trainer.objective.regularizers else {}
-    )  # some weights and distances begin at 0
-    per_step = statistics.mean(timed[1:] or timed)
-    evaluations = -(-trainer.steps // every)
+    spent = Seconds(once, statistics.mean(timed[1:] or timed), evaluation_seconds)
+    # after some steps: the weights of some penalties, and the distances of others, begin at 0
+    shares = Penalties(trainer).look() if trainer.objective.regularizers else {}
     learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}
     trained = sizes_of(experiment.model, {name for name in learns if learns[name]})
     frozen = sizes_of(experiment.model, {name for name in learns if not learns[name]})
+    evaluations = -(-trainer.steps // every)
     return StageReport(
-        index,
-        trainer.steps,
-        {task: drawn[task] for task in trainer.streams},
-        passes,
-        first_losses,
-        shares,
-        sum(trained.values()),
-        sum(frozen.values()),
-        trained,
-        frozen,
-        per_step,
-        (once + trainer.steps * per_step + evaluations * evaluation_seconds) / 60,
+        stage=index,
+        steps=trainer.steps,
+        batches=draws.batches,
+        passes=draws.passes,
+        first_losses=first_losses,
+        gradient_shares=shares,
+        trained=sum(trained.values()),
+        frozen=sum(frozen.values()),
+        trained_parts=trained,
+        frozen_parts=frozen,
+        seconds_per_step=spent.step,
+        minutes=(spent.once + trainer.steps * spent.step + evaluations * spent.evaluation) / 60,
     )
+
+
+def _draws(trainer: Trainer) -> Draws:
+    draws = range(trainer.steps * trainer.accumulate)
+    drawn = Counter(
+        task for draw in draws for task in trainer.sampler.draw(draw, draw // trainer.accumulate / trainer.steps)
+    )
+    passes = {task: drawn[task] / stream.batches_per_pass for task, stream in trainer.streams.items()}
+    return Draws({task: drawn[task] for task in trainer.streams}, passes)
 
 
 def _loss(trainer: Trainer, batch: Batch) -> float:
@@ -208,3 +258,39 @@ def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
     if absent:
         found.append(f"{where}: no row has the label {', '.join(absent)}")
     return found
+
+
+def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
+    yield plain(
+        f"{split.task} {split.split}: {split.rows:,} rows; {split.mean_length:.0f} tokens a sequence, "
+        f"{split.longest:,} in the longest\n  labels: {split.labels}"
+    )
+    for texts, label in split.examples:
+        yield plain(f"  {label} <- " + " | ".join(_short(text) for text in texts))
+
+
+def _stage_shown(stage: StageReport) -> str:
+    passes = ", ".join(f"{task} {times:.2f} ({stage.batches[task]:,} batches)" for task, times in stage.passes.items())
+    losses = ", ".join(f"{task} {loss:.3f}" for task, loss in stage.first_losses.items())
+    shares = [
+        f"  gradient of {task}: " + ", ".join(f"{term} {share:.1%}" for term, share in terms.items())
+        for task, terms in stage.gradient_shares.items()
+    ]
+    return "\n".join(
+        [
+            f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}",
+            f"  first losses: {losses}",
+            f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}",
+            *shares,
+            f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations",
+        ]
+    )
+
+
+def _parts(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} ({size:,})" for part, size in sizes.items()) or "nothing"
+
+
+def _short(text: str, room: int = 100) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= room else line[: room - 1] + "…"

@@ -1,8 +1,8 @@
-"""What the log of a run says about the conflict between its tasks: numbers, words and a drawing."""
+"""Which tasks of a run pulled against each other, in which part of the model: numbers, words and a drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 
 from mtbert.errors import Mistake
+from mtbert.model.parameters.description import layers_together
+from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.folder import Run
-from mtbert.training.cosines import summary
+from mtbert.runs.log import Look
 
 DRAWING = "conflict"  # .png and .svg in the run folder
+NOTABLE = 0.05  # a mean cosine nearer to 0 than this is not worth a word
+SURE = 2.0  # standard errors that a mean cosine must be away from 0
 
 
 @dataclass(frozen=True)
-class ConflictReport:
+class ConflictReport(Report):
     """Cosines between the gradients of every two tasks, over the steps at which a run observed them."""
 
     tasks: list[str]
@@ -41,29 +46,66 @@ class ConflictReport:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"cosines": self.cosines.tolist(), "mean": self.mean.tolist(), "words": self.words}
 
+    def shown(self) -> Iterable[RenderableType]:
+        pairs = list(combinations(range(len(self.tasks)), 2))
+        names = [f"{self.tasks[one]}, {self.tasks[other]}" for one, other in pairs]
+        yield grid("part", names, self.groups, [[part[pair] for pair in pairs] for part in self.mean], "+.3f")
+        yield plain(f"mean cosines of the gradients over {len(self.steps)} observations")
+        yield from map(plain, self.words)
 
-def conflict_of(run: Run) -> ConflictReport:
-    """Read a run's log; raises Mistake where it observed no conflict."""
-    observed = [record for record in run.records() if "conflict" in record]
+    def draw(self, folder: Path) -> list[Path]:
+        """Each pair's cosines over the steps and parts of the model, as PNG and SVG."""
+        return _draw(self, folder)
+
+
+def read(run: Run) -> ConflictReport:
+    """What a run's log says about the conflict between its tasks; raises Mistake where it observed none."""
+    observed = [look for look in run.log.only(Look) if look.observer == "conflict"]
     if not observed:
         raise Mistake(f"{run.folder} observed no conflict: train with `stages.0.observe=[conflict]`")
-    first = observed[0]["conflict"]
-    alike = [
-        record
-        for record in observed
-        if record["conflict"]["tasks"] == first["tasks"]
-        and list(record["conflict"]["cosines"]) == list(first["cosines"])
-    ]
+    first = observed[0].seen
+    # stages may train other tasks or parts: those like the first are compared
+    alike = [look for look in observed if _place(look) == _place(observed[0])]
     return ConflictReport(
         first["tasks"],
         list(first["cosines"]),
-        _running([(record["stage"], record["step"]) for record in alike]),
-        np.array([list(record["conflict"]["cosines"].values()) for record in alike]),
+        _running([(look.stage, look.step) for look in alike]),
+        np.array([list(look.seen["cosines"].values()) for look in alike]),
     )
 
 
-def draw(report: ConflictReport, folder: Path) -> list[Path]:
-    """Draw each pair's cosines over the steps and parts of the model, as PNG and SVG; the files written."""
+def summary(tasks: Sequence[str], groups: Sequence[str], cosines: NDArray[np.float64]) -> list[str]:
+    """Which tasks pull against each other and where, a sentence for each pair and direction.
+
+    `cosines` are those of every look: (looks, groups, K, K). A pair is said to pull against each other, or along, where
+    its mean cosine over the looks is at least NOTABLE away from 0, and SURE standard errors where there are several.
+    """
+    sentences = []
+    for one, other in combinations(range(len(tasks)), 2):
+        pair = cosines[:, :, one, other]  # (looks, groups)
+        mean = pair.mean(0)
+        against, along = _notable(-pair), _notable(pair)
+        if against.any():
+            share = (pair[:, against] < 0).mean()
+            sentences.append(
+                f"{tasks[one]} and {tasks[other]} pull against each other in {_said(groups, against)}: mean cosine "
+                f"{mean[against].mean():.2f}, most in {groups[mean.argmin()]} ({mean.min():.2f}); "
+                f"below 0 in {share:.0%} of the looks there"
+            )
+        if along.any():
+            sentences.append(
+                f"{tasks[one]} and {tasks[other]} pull along with each other in {_said(groups, along)}: mean cosine "
+                f"{mean[along].mean():.2f}, most in {groups[mean.argmax()]} ({mean.max():.2f})"
+            )
+        if not against.any() and not along.any():
+            sentences.append(
+                f"{tasks[one]} and {tasks[other]} neither pull against each other nor along: no mean cosine is surely "
+                f"further than {NOTABLE:g} from 0"
+            )
+    return sentences
+
+
+def _draw(report: ConflictReport, folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     pairs = list(combinations(range(len(report.tasks)), 2))
@@ -91,6 +133,11 @@ def draw(report: ConflictReport, folder: Path) -> list[Path]:
     return paths
 
 
+def _place(look: Look) -> tuple[list[str], list[str]]:
+    """The tasks and the parts of the model that a look compared."""
+    return look.seen["tasks"], list(look.seen["cosines"])
+
+
 def _running(places: Sequence[tuple[int, int]]) -> list[int]:
     """Steps counted on through the stages."""
     counted, before, stage, last = [], 0, places[0][0], 0
@@ -100,3 +147,20 @@ def _running(places: Sequence[tuple[int, int]]) -> list[int]:
         counted.append(before + step)
         last = step
     return counted
+
+
+def _notable(pair: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """In which groups the mean is above 0 by enough: (looks, groups) -> (groups,)."""
+    mean, looks = pair.mean(0), len(pair)
+    error = pair.std(0, ddof=1) / np.sqrt(looks) if looks > 1 else np.zeros_like(mean)
+    notable: NDArray[np.bool_] = (mean >= NOTABLE) & (mean >= SURE * error)
+    return notable
+
+
+def _said(groups: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    """The chosen groups in words."""
+    if chosen.all():
+        return "every part of the model"
+    some = [group for group, wanted in zip(groups, chosen, strict=True) if wanted]
+    said = list(dict.fromkeys(layers_together(some, to=" to ").values()))
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

@@ -11,8 +11,9 @@ from mtbert.errors import Mistake
 from mtbert.model.grown import plan_for
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Base, Recipe
-from mtbert.runs.folder import RECIPE, Run
-from mtbert.runs.train import Listener, run_for, train_recipe
+from mtbert.runs.folder import Run
+from mtbert.runs.listener import Listener
+from mtbert.runs.train import run_for, train_recipe
 
 
 def add_task(
@@ -21,6 +22,7 @@ def add_task(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
+    *,
     resume: bool = False,
     overwrite: bool = False,
     listener: Listener | None = None,
@@ -28,10 +30,10 @@ def add_task(
     """Train the recipe's tasks, all of them new, on top of a run's kept model into the run folder `out`.
 
     Encoder, modules and heads of `run` are frozen, and its data is not read: the new run predicts every earlier task as
-    `run` does, to the last bit. Raises Mistake for anything the caller can put right, before anything is written.
+    `run` does, bit for bit. Raises Mistake for anything the caller can put right, before anything is written.
     """
     joined = join(run, recipe, data, overrides)
-    return train_recipe(joined, run_for(recipe, out), resume, overwrite, listener)
+    return train_recipe(joined, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
 
 
 def join(
@@ -45,7 +47,7 @@ def join(
     Raises Mistake where the new recipe names an encoder, or a task that the run has.
     """
     base = Run.open(run)
-    before, added = read_recipe(base.folder / RECIPE), read_recipe(recipe, overrides, data)
+    before, added = base.recipe(), read_recipe(recipe, overrides, data)
     _check(base, before, added)
     modules = [*(plan_for(plan, before.tasks) for plan in before.modules)]
     modules += [plan_for(plan, added.tasks) for plan in added.modules]

@@ -1,22 +1,19 @@
-"""Where a recipe becomes objects: data, model and, stage by stage, what trains it."""
+"""From a checked recipe to objects: data, model and, stage by stage, what trains it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
-from mtbert.data.perturbation import perturbed
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake, at, unknown
+from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
@@ -24,14 +21,15 @@ from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
-from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
-from mtbert.runs.folder import BEST, RECIPE, Run
-from mtbert.scoring.evaluation import Scores, evaluate
+from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
+from mtbert.training.keeping import KeepRule, Measures
 from mtbert.training.objective import Objective
 from mtbert.training.observers import Observer
+from mtbert.training.optimizer import Optimizer
 from mtbert.training.trainer import Trainer
+from mtbert.training.weightings.base import Weighting
 
 
 class PreparedStage(NamedTuple):
@@ -45,7 +43,7 @@ class PreparedStage(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe's objects: what is trained, and on what."""
+    """What a recipe trains, and on what."""
 
     recipe: Recipe
     model: MultiTask
@@ -60,68 +58,99 @@ class Experiment:
         return settled(self.recipe.precision, next(self.model.parameters()).device)
 
     def stage(self, index: int) -> PreparedStage:
-        """One stage of the unrolled recipe at its first step; raises Mistake where its parts do not fit together."""
+        """A stage of the unrolled recipe, ready for its first step; raises Mistake where its parts do not fit together.
+
+        Nothing is copied until the stage begins, so that a look at a later stage costs little.
+        """
         entry, stage = self.recipe.unrolled()[index]
         with self.recipe.lines(), at("stages", entry):
-            return self._prepared(stage, self.recipe.seed + index)
+            learning = self._select(stage)
+            model, sets = self._model_and_sets(stage, learning)
+            trainer = self._trainer(stage, model, sets["train"], learning, seed=self.recipe.seed + index)
+            with at("observe"):
+                observers = {one.name: one.make(trainer) for one in stage.observe}
+            return PreparedStage(trainer, sets["dev"], stage.evaluate_every or trainer.epoch, observers)
 
-    def _prepared(self, stage: Stage, seed: int) -> PreparedStage:
-        shape = self.model.encoder.shape
+    def keep_rule(
+        self, stage: Stage, *, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str]
+    ) -> KeepRule:
+        """What judges the evaluations of a stage of the recipe."""
+        return stage.keep.make(kept, baseline, tasks, self.recipe.keep)
+
+    def _select(self, stage: Stage) -> list[str]:
+        """Freeze what the stage does not train; the names of the parameters that learn."""
         with at("train"):
-            parts = [part.make(shape) for part in stage.train]
+            parts = [part.make(self.model.encoder.shape) for part in stage.train]
             learning = select(self.model, parts, self.frozen)
             self._check_learning(stage)
-        model: AnyModel = self.model
-        sets: Mapping[str, Mapping[str, ExampleSet]] = self.sets
-        if stage.cache_features and only_heads(learning) and not stage.regularizers:
-            model = FrozenModel(self.model)
-            sets = {
-                split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}
-                for split, by_task in self.sets.items()
-            }
-        chosen = {task: sets["train"][task] for task in stage.tasks or self.recipe.tasks}
-        with at("sampler"):
-            sampler = stage.sampler.make(
-                {task: self._size(task, examples) for task, examples in chosen.items()}, stage.batch_size, seed
-            )
-        streams = {
-            task: Stream(examples, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
-            for number, (task, examples) in enumerate(chosen.items())
+        return learning
+
+    def _model_and_sets(
+        self, stage: Stage, learning: Sequence[str]
+    ) -> tuple[AnyModel, Mapping[str, Mapping[str, ExampleSet]]]:
+        """The model and its examples; where only heads learn, the heads alone and the features that they read."""
+        if not (stage.cache_features and only_heads(learning) and not stage.regularizers):
+            return self.model, self.sets
+        return FrozenModel(self.model), {
+            split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}
+            for split, by_task in self.sets.items()
         }
-        tasks = {task: self.recipe.tasks[task] for task in chosen}
+
+    def _trainer(
+        self,
+        stage: Stage,
+        model: AnyModel,
+        examples: Mapping[str, ExampleSet],
+        learning: Sequence[str],
+        *,
+        seed: int,
+    ) -> Trainer:
+        chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
+        sampler = self._sampler(stage, chosen, seed)
+        streams = {
+            task: Stream(own, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
+            for number, (task, own) in enumerate(chosen.items())
+        }
+        weighting = self._weighting(stage, list(chosen))
+        objective = self._objective(stage, model, weighting)
+        optimizer = self._optimizer(stage, learning, weighting)
+        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+        return Trainer(
+            objective,
+            optimizer=optimizer,
+            schedule=stage.schedule.make(),
+            sampler=sampler,
+            streams=streams,
+            combiner=self._combiner(stage, sampler),
+            steps=stage.steps or max(1, round((stage.epochs or 0) * epoch)),
+            epoch=epoch,
+            clip=stage.clip,
+            accumulate=stage.accumulate,
+            precision=PRECISIONS[self.precision],
+        )
+
+    def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
+        sizes = {task: min(len(own), self.recipe.tasks[task].limit or len(own)) for task, own in chosen.items()}
+        with at("sampler"):
+            return stage.sampler.make(sizes, stage.batch_size, seed)
+
+    def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
+        last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
         with at("weighting"):
-            weighting = stage.weighting.make(tasks, self._last_shared())
+            return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
+
+    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
+        with at("regularizers"):
+            regularizers = {one.name: one.make() for one in stage.regularizers}
+            divisor = stage.batch_size if stage.reduction == "fixed_batch" else None
+            return Objective(model, regularizers, weighting, divisor)
+
+    def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
-        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-        with at("regularizers"):
-            objective = Objective(
-                model,
-                {one.name: one.make() for one in stage.regularizers},
-                weighting,
-                stage.batch_size if stage.reduction == "fixed_batch" else None,
-            )
         with at("optimizer"):
-            optimizer = stage.optimizer.make(learned.items())
-        with at("combiner"):
-            combiner = self._combiner(stage, sampler)
-        trainer = Trainer(
-            objective,
-            optimizer,
-            stage.schedule.make(),
-            sampler,
-            streams,
-            combiner,
-            stage.steps or max(1, round((stage.epochs or 0) * epoch)),
-            epoch,
-            stage.clip,
-            stage.accumulate,
-            PRECISIONS[self.precision],
-        )
-        with at("observe"):
-            observers = {one.name: one.make(trainer) for one in stage.observe}
-        return PreparedStage(trainer, sets["dev"], stage.evaluate_every or epoch, observers)
+            return stage.optimizer.make(learned.items())
 
     def _check_learning(self, stage: Stage) -> None:
         tasks = stage.tasks or self.recipe.tasks
@@ -140,64 +169,27 @@ class Experiment:
         return any(p.requires_grad for holder in holders for p in holder.parameters())
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
-        combiner = stage.combiner.make()
-        if combiner.needs_several and not sampler.several and stage.accumulate == 1:
-            several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
-            raise Mistake(
-                f"'{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
-                f"'{stage.sampler.name}' has one; samplers with several: {', '.join(several) or 'none'}; "
-                "or let `accumulate` batches feed a step"
-            )
-        return combiner
-
-    def _size(self, task: str, examples: ExampleSet) -> int:
-        return min(len(examples), self.recipe.tasks[task].limit or len(examples))
-
-    def _last_shared(self) -> list[nn.Parameter]:
-        """The learning parameters of the encoder's last layer."""
-        return [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
+        with at("combiner"):
+            combiner = stage.combiner.make()
+            if combiner.needs_several and not sampler.several and stage.accumulate == 1:
+                several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
+                raise Mistake(
+                    f"'{stage.combiner.name}' combines the gradients of several tasks, and a step of sampler "
+                    f"'{stage.sampler.name}' has one; samplers with several: {', '.join(several) or 'none'}; "
+                    "or let `accumulate` batches feed a step"
+                )
+            return combiner
 
 
 def build(recipe: Recipe) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
     torch.manual_seed(recipe.seed)
-    rows = _read(recipe, recipe.learned, ["train", "dev"])
+    rows = read_splits(recipe, recipe.learned, ["train", "dev"])
     with recipe.lines():
         model, tokenizer, frozen = _model(recipe)
     model.encoder.run = compute_again if recipe.recompute else compute
-    sets = _examples(recipe, rows, tokenizer, model.encoder.shape.positions)
+    sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
-
-
-def evaluate_run(
-    folder: str | Path,
-    data: str | Path | None = None,
-    tasks: Sequence[str] | None = None,
-    perturbed_by: int | None = None,
-) -> Scores:
-    """Score a run's kept model on the dev sets of these tasks, or of all that the run has trained.
-
-    With the seed `perturbed_by`, on texts with typos and changed case instead.
-    """
-    recipe = _recipe_of(Run.open(folder), data)
-    for name in tasks or ():
-        if name not in recipe.tasks:
-            raise Mistake(unknown("task", name, recipe.tasks))
-    model, tokenizer = load_model(Run(folder).part(BEST))
-    rows = _read(recipe, tasks or recipe.learned, ["dev"])
-    if perturbed_by is not None:
-        rows = {"dev": {name: perturbed(read, perturbed_by) for name, read in rows["dev"].items()}}
-    return evaluate(model.to(best_device()), _examples(recipe, rows, tokenizer, model.encoder.shape.positions)["dev"])
-
-
-def course_sources(folder: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """Task -> split -> where its rows are, as a run's recipe says."""
-    recipe = _recipe_of(Run.open(folder), data)
-    return {task: {split: recipe.source(task, split) for split in ("dev", "test")} for task in recipe.tasks}
-
-
-def _recipe_of(run: Run, data: str | Path | None) -> Recipe:
-    return read_recipe(run.folder / RECIPE, data=data)
 
 
 def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
@@ -213,7 +205,7 @@ def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
 
 
-def _read(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
+def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
     rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
     for name in tasks:
         for split in splits:
@@ -224,7 +216,7 @@ def _read(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[s
     return rows
 
 
-def _examples(
+def examples_of(
     recipe: Recipe, rows: Mapping[str, Mapping[str, Rows]], tokenizer: Tokenizer, positions: int
 ) -> dict[str, dict[str, Examples]]:
     return {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,68 @@ from typing import Any
 from safetensors import SafetensorError
 
 from mtbert.errors import Mistake
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
+from mtbert.runs.log import Line, Log, Note
 
-RECIPE, LOG, SCORES, ENVIRONMENT, BEST, LAST = (
+RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "recipe.yaml",
     "log.jsonl",
     "scores.json",
     "environment.json",
+    "run.json",
     "best",
     "last",
 )
+FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
 
 
 class Run:
-    """recipe.yaml as run, log.jsonl, scores.json, environment.json, best/ (the kept model), last/ (to go on from)."""
+    """A run folder: what was asked for, how training went, and the models that came of it.
+
+    recipe.yaml as it was run, run.json (the mark: format and version of mtbert), environment.json, log.jsonl,
+    scores.json, best/ (the kept model and its scores) and last/ (the checkpoint that --resume goes on from).
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """A run that is there; raises Mistake where the folder holds none."""
+        """A run that is there; raises Mistake where the folder holds none, or one of a newer format."""
         run = cls(folder)
         if not run.exists:
-            raise Mistake(f"{folder} holds no run: there is no {RECIPE} in it")
+            raise Mistake(f"{folder} holds no run: there is no {RECIPE} with {MARK} or {ENVIRONMENT} in it")
+        run.check_format()
         return run
 
     @property
     def exists(self) -> bool:
-        return (self.folder / RECIPE).exists()
+        """Whether a run was begun here; a recipe alone does not make a folder a run's."""
+        return (self.folder / RECIPE).exists() and any((self.folder / name).exists() for name in (MARK, ENVIRONMENT))
+
+    def check_format(self) -> None:
+        """Raises Mistake where a newer version of mtbert wrote the folder, or its mark is damaged."""
+        mark = self.folder / MARK
+        if not mark.exists():
+            return  # format 1
+        try:
+            content = json.loads(mark.read_text(encoding="utf-8"))
+            number, version = content["format"], content["mtbert"]
+            newer = number > FORMAT
+        except (ValueError, TypeError, KeyError):
+            raise Mistake(f"{mark} is damaged: it holds no format and version of mtbert") from None
+        if newer:
+            raise Mistake(
+                f"{self.folder} was written by mtbert {version} in format {number}; this is mtbert {_version()}, which "
+                f"reads formats up to {FORMAT}: install mtbert {version} or newer"
+            )
+
+    def begin(self, recipe: str) -> None:
+        """Mark the folder as a run's and write its recipe, by which a run is known to have begun."""
+        self.write_json(MARK, {"format": FORMAT, "mtbert": _version()})
+        self.write(RECIPE, recipe)
 
     @property
     def strangers(self) -> list[str]:
@@ -51,13 +85,38 @@ class Run:
             return []
         if not self.folder.is_dir():
             raise Mistake(f"{self.folder} is a file, not a folder")
-        ours = {ENVIRONMENT, f".{ENVIRONMENT}.new", f".{RECIPE}.new"}
+        ours = {name for begun in (ENVIRONMENT, MARK) for name in (begun, f".{begun}.new")} | {f".{RECIPE}.new"}
         return sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
+
+    def recipe(self, data: str | Path | None = None) -> Recipe:
+        """The recipe as it was run; `data` is a folder to read its files from instead of the one it names."""
+        return read_recipe(self.folder / RECIPE, data=data)
+
+    @property
+    def log(self) -> Log:
+        """How training went, line by line."""
+        return Log(self.folder / LOG)
+
+    def log_line(self, line: Line) -> None:
+        """Add a line to the log; raises Mistake where the disk refuses it."""
+        with _disk(self.folder, GO_ON):
+            self.log.write(line)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why training ended before its time: the reason that a listener gave, or None."""
+        line = None
+        for line in self.log:  # noqa: B007
+            pass
+        return line.text if isinstance(line, Note) else None
 
     @property
     def scores(self) -> dict[str, Any]:
         """The kept model's dev scores, beside those of a constant predictor."""
-        scores: dict[str, Any] = json.loads((self.folder / SCORES).read_text(encoding="utf-8"))
+        # a kill may come after a new model was kept and before the scores at the top of the folder were written anew
+        kept = self.part(BEST) / SCORES if self.has(BEST) else None
+        path = kept if kept is not None and kept.exists() else self.folder / SCORES
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return scores
 
     def has(self, name: str) -> bool:
@@ -71,7 +130,7 @@ class Run:
             for name in (BEST, LAST):
                 for folder in self._generations(name):
                     shutil.rmtree(folder, ignore_errors=True)
-            for name in (LOG, SCORES, ENVIRONMENT, RECIPE):
+            for name in (LOG, SCORES, ENVIRONMENT, MARK, RECIPE):
                 (self.folder / name).unlink(missing_ok=True)
 
     def part(self, name: str) -> Path:
@@ -103,27 +162,6 @@ class Run:
     def write_json(self, name: str, content: Any) -> None:
         self.write(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Add one line to the log."""
-        with _disk(self.folder, GO_ON), (self.folder / LOG).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-    @property
-    def log_size(self) -> int:
-        log = self.folder / LOG
-        return log.stat().st_size if log.exists() else 0
-
-    def cut_log(self, size: int) -> None:
-        """Drop what was logged after a checkpoint that training goes back to."""
-        if self.log_size > size:
-            os.truncate(self.folder / LOG, size)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """The log, line by line."""
-        with (self.folder / LOG).open(encoding="utf-8") as log:
-            for line in log:
-                yield json.loads(line)
-
     def _finish(self, name: str) -> Path:
         """Put a whole new folder in its place; another process, reading, may come first."""
         folder, new, old = self._generations(name)
@@ -134,6 +172,10 @@ class Run:
 
     def _generations(self, name: str) -> tuple[Path, Path, Path]:
         return self.folder / name, self.folder / f".{name}.new", self.folder / f".{name}.old"
+
+
+def _version() -> str:
+    return importlib.metadata.version("mtbert")
 
 
 def write_whole(path: Path, content: str) -> None:

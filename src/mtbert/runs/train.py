@@ -1,54 +1,24 @@
-"""A recipe run into its folder: stage after stage, logged, judged, kept, and saved so that it can go on."""
+"""Train a recipe into its run folder, stage after stage, so that it can go on wherever it was cut off."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from mtbert.data.tables import forget, read_rows
+from mtbert.data.tables import forget
 from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device, settled
-from mtbert.model.multitask import MultiTask
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.runs.build import Experiment, PreparedStage, build
+from mtbert.runs.build import Experiment, build
+from mtbert.runs.checkpoint import Checkpoint
 from mtbert.runs.environment import environment
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, RECIPE, SCORES, Run
-from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
-from mtbert.training.keeping import Keeper
-from mtbert.training.trainer import Diverged, Record, Trainer
-
-STATE, FACTS = "state.safetensors", "state.json"
-
-
-class Listener(Protocol):
-    """Whoever wants to know how training goes."""
-
-    def begin(self, stage: int, steps: int, done: int) -> None: ...
-
-    def step(self, record: Record) -> None: ...
-
-    def scores(self, scores: Scores, kept: bool) -> None: ...
-
-
-class Silence:
-    """A listener that says nothing."""
-
-    def begin(self, stage: int, steps: int, done: int) -> None: ...
-
-    def step(self, record: Record) -> None: ...
-
-    def scores(self, scores: Scores, kept: bool) -> None: ...
+from mtbert.runs.folder import BEST, ENVIRONMENT, RECIPE, Run
+from mtbert.runs.listener import Listener
+from mtbert.runs.stage import StageUnderWay
 
 
 def train(
@@ -56,25 +26,28 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
+    *,
     resume: bool = False,
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe (a file or a dict) into the run folder `out`, and keep the best model by its rule.
 
-    With `resume` a run that was cut off goes on from its last evaluation to the weights that the uninterrupted one
-    would have had. Raises Mistake for anything the caller can put right, before anything is written.
+    With `resume` a run that was cut off goes on from its last checkpoint to the weights that the uninterrupted run
+    would have had, bit for bit. Where a listener ends training early, `stopped` of the returned run says why.
+    Raises Mistake for anything the caller can put right, before anything is written.
     """
-    return train_recipe(read_recipe(recipe, overrides, data), run_for(recipe, out), resume, overwrite, listener)
+    read = read_recipe(recipe, overrides, data)
+    return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
 
 
 def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Run:
-    """The run folder asked for, or one named after the recipe."""
+    """The run folder asked for, or else runs/ and the name of the recipe's file."""
     return Run(out or Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
 
 
 def train_recipe(
-    recipe: Recipe, run: Run, resume: bool = False, overwrite: bool = False, listener: Listener | None = None
+    recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = False, listener: Listener | None = None
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
@@ -84,14 +57,19 @@ def train_recipe(
         experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
 
     if not (resume and run.exists):
-        _begin(run, experiment)
+        run.clear()
+        run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
+        run.begin(recipe.as_yaml())
     forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
-    return _go(run, experiment, listener or Silence())
+    _train_stages(run, experiment, listener or Listener())
+    return run
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if recipe.base is not None and run.folder.resolve() == Path(recipe.base.run).resolve():
         raise Mistake(f"{run.folder} is the run that tasks are added to; name another folder with --out")
+    if run.exists and not overwrite:
+        run.check_format()
     if run.exists and resume:
         before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
         changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
@@ -109,177 +87,24 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
         )
 
 
-def _begin(run: Run, experiment: Experiment) -> None:
-    run.clear()
-    run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
-    run.write(RECIPE, experiment.recipe.as_yaml())
-
-
-def _go(run: Run, experiment: Experiment, listener: Listener) -> Run:
-    facts, state = _saved(run)
-    run.cut_log(facts["log_size"])
-    unrolled = experiment.recipe.unrolled()
-    for index in range(facts["stage"], len(unrolled)):
-        entry, stage = unrolled[index]
-        if index != facts["resumed"] and (index == 0 or unrolled[index - 1][0] != entry):
-            facts["baseline"] = facts["kept"]  # a resumed stage has it among its facts
-        prepared = experiment.stage(index)
-        rule = stage.keep.make(facts["kept"], facts["baseline"], list(prepared.trainer.streams), experiment.recipe.keep)
-        progress = Progress(run, experiment, prepared, Keeper(rule, stage.patience), index, facts["baseline"])
-        if index == facts["resumed"]:
-            progress.restore(facts, state)
+def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
+    saved = Checkpoint.read(run)
+    run.log.cut(saved.facts.log_size if saved else 0)
+    kept = (saved.facts.keeper["kept"] or None) if saved else None
+    baseline = saved.facts.baseline if saved else None
+    entries = [entry for entry, _ in experiment.recipe.unrolled()]
+    for index in range(saved.facts.stage if saved else 0, len(entries)):
+        going_on = saved if saved and index == saved.facts.stage else None
+        if going_on is None and (index == 0 or entries[index] != entries[index - 1]):
+            baseline = kept
+        stage = StageUnderWay(run, experiment, index, kept=kept, baseline=baseline)
+        if going_on is not None:
+            stage.restore(going_on)
         elif index > 0:
-            progress.save()  # so that a resumed stage begins from what this one began from
-        progress.go(listener)
-        facts["kept"] = rule.kept
-        if index + 1 < len(unrolled):
-            kept, _ = load_model(run.part(BEST))
-            experiment.model.load_state_dict(kept.state_dict())
-    return run
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One stage under way: what it logs, keeps and saves."""
-
-    run: Run
-    experiment: Experiment
-    prepared: PreparedStage
-    keeper: Keeper
-    stage: int
-    baseline: Mapping[str, float] | None
-
-    def go(self, listener: Listener) -> None:
-        """Train to the end of the stage, or until its keeper has had enough."""
-        trainer, model = self.prepared.trainer, self.experiment.model
-        accepted = Accepted.of(model, trainer) if self.keeper.rule.reverts else None
-        listener.begin(self.stage, trainer.steps, trainer.step)
-        for record in () if self.keeper.satisfied else self._steps():
-            self.run.log({"stage": self.stage, **asdict(record)})
-            listener.step(record)
-            for name, observer in self.prepared.observers.items():
-                if record.step % observer.every == 0:
-                    self.run.log({"stage": self.stage, "step": record.step, name: observer.look()})
-            if record.step % self.prepared.evaluate_every and not trainer.finished:
-                continue
-            scores = self._scores()
-            kept = self.keeper.take(scores.measures)
-            self.run.log({"stage": self.stage, "step": record.step, "kept": kept, "scores": scores.as_dict()})
-            if kept:
-                self.keep(scores)
-            if accepted is not None:
-                accepted = Accepted.of(model, trainer) if kept else accepted.restored(model, trainer)
-            self.save()
-            listener.scores(scores, kept)
-            if self.keeper.satisfied:
-                break
-
-    def _steps(self) -> Iterator[Record]:
-        with self._ids():
-            yield from self.prepared.trainer
-
-    def _scores(self) -> Scores:
-        trainer = self.prepared.trainer
-        with self._ids():
-            if not trainer.finite:
-                raise trainer.diverged("weights that are nan or inf after it")
-            try:
-                return evaluate(trainer.objective.scored, self.prepared.dev)
-            except NotNumbers as found:
-                raise trainer.diverged(f"{found} after it") from None
-
-    @contextmanager
-    def _ids(self) -> Iterator[None]:
-        """Where training diverges, the rows are read once more to say which they were."""
-        try:
-            yield
-        except Diverged as diverged:
-            recipe = self.experiment.recipe
-            tasks = {task for task, _ in diverged.batches}
-            ids = {task: read_rows(recipe.tasks[task], recipe.source(task, "train")).ids for task in tasks}
-            raise diverged.said(ids) from None
-
-    def keep(self, scores: Scores) -> None:
-        """Write the model that was scored as the best one."""
-        recipe, scored = self.experiment.recipe, self.prepared.trainer.objective.scored
-        model = scored if isinstance(scored, MultiTask) else self.experiment.model
-        self.run.replace(BEST, lambda folder: save_model(model, self.experiment.tokenizer, folder))
-        constant = constant_scores(recipe.tasks, self.experiment.sets["train"], self.experiment.sets["dev"])
-        self.run.write_json(
-            SCORES,
-            {"stage": self.stage, "step": self.prepared.trainer.step, "keep": recipe.keep}
-            | {"dev": scores.as_dict(), "constant": constant.as_dict()},
-        )
-
-    def save(self) -> None:
-        """Write everything that training needs to go on, together."""
-        trainer = self.prepared.trainer
-        state = {f"model.{name}": tensor for name, tensor in self.experiment.model.state_dict().items()}
-        state |= {f"trainer.{name}": tensor for name, tensor in trainer.state().items()}
-        state["random"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            state["random_cuda"] = torch.cuda.get_rng_state()
-        facts = {
-            "stage": self.stage,
-            "step": trainer.step,
-            "positions": {task: stream.position for task, stream in trainer.streams.items()},
-            "keeper": self.keeper.facts(),
-            "baseline": self.baseline,
-            "log_size": self.run.log_size,
-        }
-
-        def write(folder: Path) -> None:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / STATE)
-            (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-        self.run.replace(LAST, write)
-
-    def restore(self, facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-        """Go on from what was saved."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "trainer": {}}
-        for key, tensor in state.items():
-            part, _, name = key.partition(".")
-            if name:
-                parts[part][name] = tensor
-        trainer = self.prepared.trainer
-        self.experiment.model.load_state_dict(parts["model"])
-        trainer.load(parts["trainer"])
-        trainer.step = facts["step"]
-        for task, position in facts["positions"].items():
-            trainer.streams[task].position = position
-        self.keeper.load(facts["keeper"])
-        torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"])
-
-
-class Accepted(NamedTuple):
-    """A model and what trains it, as they were when the model was kept."""
-
-    model: dict[str, Tensor]
-    trainer: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, model: MultiTask, trainer: Trainer) -> Accepted:
-        """A copy of both."""
-        return cls(_copied(model.state_dict()), _copied(trainer.state()))
-
-    def restored(self, model: MultiTask, trainer: Trainer) -> Accepted:
-        """Go back to them."""
-        model.load_state_dict(self.model)
-        trainer.load(_copied(self.trainer))
-        return self
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _saved(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The facts and tensors to go on from; the beginning where nothing has been saved."""
-    if not run.has(LAST):
-        return {"stage": 0, "resumed": None, "log_size": 0, "kept": None, "baseline": None}, {}
-    folder = run.part(LAST)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    facts |= {"resumed": facts["stage"], "kept": facts["keeper"]["kept"] or None}
-    return facts, load_file(folder / STATE)
+            stage.save()  # so that a resumed stage begins from what this one began from
+        if stage.go(listener) is not None:
+            return
+        kept = stage.keeper.rule.kept
+        if index + 1 < len(entries):
+            model, _ = load_model(run.part(BEST))
+            experiment.model.load_state_dict(model.state_dict())

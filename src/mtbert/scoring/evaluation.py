@@ -1,4 +1,4 @@
-"""A model on sets of examples: outputs, and scores."""
+"""Scoring a model on sets of examples, and the scores of the best predictor that ignores the text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from mtbert.model.modes import evaluating
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of every task on one split."""
+    """The metrics of every task on one split, and what they amount to together.
 
-    tasks: dict[str, dict[str, float]]  # the main metric comes first
-    normalised: dict[str, float]  # each task's main metric on a scale where 1 is perfect
+    >>> scores = Scores({"mood": {"accuracy": 0.8}, "near": {"pearson": 0.5}}, normalised={"mood": 0.8, "near": 0.75})
+    >>> scores.overall, scores.measures["mean"]
+    (0.775, 0.65)
+    """
+
+    tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
+    normalised: dict[str, float]  # task -> its main metric on a scale where 1 is perfect
 
     @property
     def overall(self) -> float:
@@ -30,20 +35,24 @@ class Scores:
 
     @property
     def measures(self) -> dict[str, float]:
-        """What a keep rule looks at: each task's main metric by its name, 'overall', and 'mean' of the main metrics."""
+        """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
         return main | {"overall": self.overall, "mean": sum(main.values()) / len(main)}
 
     def as_dict(self) -> dict[str, object]:
+        """The scores as a file of a run holds them."""
         return {"overall": self.overall, "tasks": self.tasks}
 
 
 class NotNumbers(Mistake):
-    """A model whose outputs cannot be scored."""
+    """Outputs that cannot be scored, because they are nan or infinite."""
 
 
 def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
-    """Score every task on its labelled examples; raises NotNumbers where the model has no outputs to score."""
+    """Score every task on its labelled examples.
+
+    Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
+    """
     tasks, normalised = {}, {}
     for name, examples in sets.items():
         task = model.tasks[name]
@@ -60,7 +69,7 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
 def constant_scores(
     tasks: Mapping[str, Task], train: Mapping[str, ExampleSet], dev: Mapping[str, ExampleSet]
 ) -> Scores:
-    """What the best predictor that ignores the text would score: the floor under every result."""
+    """The scores of the best prediction that ignores the text, learned from `train`: a useful model must beat them."""
     metrics, normalised = {}, {}
     for name, examples in dev.items():
         labels, learned = examples.labels, train[name].labels
@@ -72,9 +81,9 @@ def constant_scores(
 
 
 def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> Tensor:
-    """A task's outputs for all its examples, in their order: (N, outputs) on the CPU.
+    """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
 
-    Where pairs are symmetric, the mean over both orders of their texts.
+    For symmetric pairs they are the mean over both orders of the two texts.
     """
     device = next(model.parameters()).device
     total = torch.zeros(len(examples), examples.task.outputs)

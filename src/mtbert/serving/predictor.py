@@ -21,7 +21,7 @@ from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
-from mtbert.runs.folder import BEST, Run, write_whole
+from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import outputs_of
 
 Text = str | Sequence[str]  # one text, or a pair
@@ -44,12 +44,6 @@ class Predictions:
         columns = [[f"{share:.6f}" for share in column] for column in self.probabilities.values()]
         writer.writerows(zip(self.ids, map(self._cell, self.values), *columns, strict=True))
         return text.getvalue()
-
-    def as_course_file(self, title: str) -> str:
-        """The format of the course's starter code: a header, then `id , value` with the class's index or the score."""
-        number = "{:.6f}" if not self.probabilities else "{:.0f}"
-        rows = (f"{name} , {number.format(value)} \n" for name, value in zip(self.ids, self.values, strict=True))
-        return "".join([f"id \t {title} \n", *rows])
 
     def _cell(self, value: float) -> str:
         said = self.task.say(value)
@@ -126,31 +120,3 @@ class Predictor:
             for column, part in zip(columns, parts, strict=True):
                 column.append(whole_text(part))
         return columns
-
-
-COURSE_FILES = {
-    "sentiment": ("sst", "Predicted_Sentiment"),
-    "paraphrase": ("para", "Predicted_Is_Paraphrase"),
-    "similarity": ("sts", "Predicted_Similiary"),  # spelt as the starter code spells it
-}
-
-
-def write_course_files(predictor: Predictor, sources: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
-    """The six prediction files of the course, for dev and test of its three tasks.
-
-    `sources` is task -> split -> where its rows are; raises Mistake where one of the six is missing.
-    """
-    contents = {}
-    for task, (short, title) in COURSE_FILES.items():
-        for split in ("dev", "test"):
-            source = sources.get(task, {}).get(split)
-            if source is None:
-                raise Mistake(
-                    f"the course's files need tasks {', '.join(COURSE_FILES)} with `dev` and `test`; "
-                    f"this run has no {split} rows of '{task}'"
-                )
-            predictions = predictor.predict_table(task, source)
-            contents[folder / f"{short}-{split}-output.csv"] = predictions.as_course_file(title)
-    for path, content in contents.items():
-        write_whole(path, content)
-    return list(contents)

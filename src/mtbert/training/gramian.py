@@ -1,6 +1,6 @@
-"""Inner products of the tasks' gradients, and their weighted sum, in one pass over the gradients each.
+"""Inner products and weighted sums of the tasks' gradients, each in one pass over the gradients.
 
-The gradients stay where autograd left them: nothing here flattens a model or copies a gradient.
+Gradients are used where autograd left them: they are neither copied nor joined into one vector per model.
 """
 
 from __future__ import annotations
@@ -15,42 +15,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CACHED = 1 << 17  # elements a task at a time on a CPU: all tasks' pieces stay in the cache while they are multiplied
-STACKED = 1 << 20  # elements a task at a time elsewhere: few kernels, little memory
+CACHED = 1 << 17  # elements per task at a time on a CPU: the pieces of all tasks fit in its cache
+STACKED = 1 << 20  # elements per task at a time on an accelerator: few kernels, little memory
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-# parameter -> task -> gradient: a task that does not reach a parameter is not there
+# parameter -> task -> gradient; a task whose loss does not depend on the parameter is left out
 Gradients = Mapping[str, Mapping[str, Tensor]]
 
 
 def gramian(gradients: Gradients, tasks: Sequence[str]) -> Matrix:
-    """The inner products of all tasks' gradients over all these parameters, summed in float64: (K, K)."""
+    """The inner products of the K tasks' gradients over all these parameters, summed in float64: (K, K).
+
+    >>> gramian({"weight": {"mood": torch.tensor([3.0, 4.0]), "same": torch.tensor([1.0, 0.0])}}, ["mood", "same"])
+    array([[25.,  3.],
+           [ 3.,  1.]])
+    """
     upper = np.zeros((len(tasks), len(tasks)))
     products: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
     for by_task in gradients.values():
         owners = tuple(index for index, task in enumerate(tasks) if task in by_task)
         for parts in pieces([by_task[tasks[index]] for index in owners]):
             if parts[0].device.type == "cpu":
-                for (i, one), (j, other) in combinations_with_replacement(zip(owners, parts, strict=True), 2):
-                    upper[i, j] += float(torch.dot(one, other))
+                for (i, part), (j, other) in combinations_with_replacement(zip(owners, parts, strict=True), 2):
+                    upper[i, j] += float(torch.dot(part, other))
             else:
                 rows = torch.stack(parts)
                 products[owners].append(rows @ rows.T)
     for owners, some in products.items():
-        # read once for all, so that the device is waited for once
+        # one copy to the CPU, so that the device is waited for only once
         upper[np.ix_(owners, owners)] += torch.stack(some).double().sum(0).triu().cpu().numpy()
     return upper + np.triu(upper, 1).T
 
 
 def length(gramian: Matrix, weights: Vector) -> float:
-    """Of the weighted sum of the gradients, from their inner products: (K, K), (K,)."""
-    return math.sqrt(max(float(weights @ gramian @ weights), 0.0))  # rounding may leave less than nothing
+    """The length of the weighted sum of the gradients, from their inner products: (K, K), (K,) -> float."""
+    return math.sqrt(max(float(weights @ gramian @ weights), 0.0))  # rounding may make it negative
 
 
 def weighted_sum(gradients: Gradients, weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """For each parameter sum_k weights[k] * gradients[k], left in the place of the first gradient."""
+    """For each parameter, sum_k weights[k] * gradients[k], written over the gradient of its first task."""
     combined = {}
     for name, by_task in gradients.items():
         first, *others = by_task
@@ -63,6 +68,7 @@ def weighted_sum(gradients: Gradients, weights: Mapping[str, float]) -> dict[str
 
 
 def pieces(tensors: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Views of tensors of one shape, flat, as many elements at a time as the device likes."""
+    """Views of tensors of the same shape, flattened and cut into pieces of a size that suits the device."""
     flat = [tensor.view(-1) for tensor in tensors]
-    yield from zip(*(torch.split(one, CACHED if one.device.type == "cpu" else STACKED) for one in flat), strict=True)
+    size = CACHED if flat[0].device.type == "cpu" else STACKED
+    yield from zip(*(torch.split(tensor, size) for tensor in flat), strict=True)

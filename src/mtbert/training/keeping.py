@@ -1,4 +1,9 @@
-"""What a stage keeps, and when it has had enough."""
+"""Keep rules: after each evaluation of a stage they decide whether its model is kept.
+
+The kept model is the one that is saved as the run's best and that the next stage begins with. A stage's `keep:` in the
+recipe names its rule. The recipe's own `keep:` names a measure instead, the score that rules judge by: 'overall' unless
+it says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,19 @@ from typing import Any
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Registry, Share
 
-Measures = Mapping[str, float]  # a task's main metric under its name, and 'overall' and 'mean' of them all
+Measures = Mapping[str, float]  # each task's main metric by the task's name, and their 'overall' and 'mean'
 
 
 class KeepRule:
-    """Says of each evaluation whether its model is kept; the next stage begins from the model kept last.
+    """Decides after each evaluation whether the model is kept in place of the model kept before.
 
-    Made from the measures of the model that the stage begins with and of the one its baseline was taken from (none in a
-    first stage), the stage's tasks, and the measure that the recipe judges by.
+    `kept` holds the measures of the model that the stage begins with, `baseline` those of the model that the stage's
+    entry in the recipe began with; both are None in a first stage. `tasks` are the stage's, and `measure` is the name
+    of the measure that the recipe judges by.
     """
 
-    needs_earlier_stage = False  # whether it compares with one, so that it cannot be a recipe's first
-    reverts = False  # whether training goes back to the model kept last after each one that was not kept
+    needs_earlier_stage = False  # whether the rule compares with an earlier stage, and so cannot be in the first
+    reverts = False  # whether training goes back to the kept model whenever a model is not kept
 
     def __init__(self, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str], measure: str) -> None:
         self.kept = dict(kept or {})
@@ -28,27 +34,27 @@ class KeepRule:
         self.measure = measure
 
     def accepts(self, measures: Measures) -> bool:
-        """Whether this model is to be kept."""
+        """Whether a model with these measures is to be kept."""
         raise NotImplementedError
 
     def take(self, measures: Measures) -> bool:
-        """Judge one evaluation, and remember the measures of what is kept."""
+        """Decide on a model by its measures, and remember them if it is kept."""
         kept = self.accepts(measures)
         if kept:
             self.kept = dict(measures)
         return kept
 
     def facts(self) -> dict[str, Any]:
-        """What it remembers, for a checkpoint."""
+        """What the rule remembers, to be saved in a checkpoint."""
         return {"kept": self.kept}
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Take over what a checkpoint holds."""
         self.kept = dict(facts["kept"])
 
 
 class Best(KeepRule):
-    """Keep a model that is strictly better than all before it, by `by` or else by the recipe's `keep`."""
+    """Keep a model that is strictly better than the one kept so far, by `by` or else by the recipe's `keep`."""
 
     def __init__(
         self,
@@ -68,7 +74,10 @@ class Best(KeepRule):
 
 
 class AnyTask(KeepRule):
-    """Keep a model that is the best so far on any of the tasks, whatever the others lose (report 'MultiBERT')."""
+    """Keep a model that is the best so far on any of the tasks, whatever it loses on the others.
+
+    Source: report 'MultiBERT'
+    """
 
     def __init__(self, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str], measure: str) -> None:
         super().__init__(kept, baseline, tasks, measure)
@@ -88,18 +97,20 @@ class AnyTask(KeepRule):
 
 
 class Last(KeepRule):
-    """Keep every model, so that the stage ends with its last one."""
+    """Keep every model, so that the stage ends with the last of them."""
 
     def accepts(self, measures: Measures) -> bool:
         return True
 
 
 class Threshold(KeepRule):
-    """Keep a model that is better on the stage's own tasks and holds `share` of the baseline on every other one; undo
-    any other (report 'MultiBERT').
+    """Keep a model that is better on the stage's own tasks and retains `share` of the baseline on every other task;
+    undo the training since the kept model otherwise.
 
-    The baseline is the model that the recipe's entry begins with, so it comes after another stage. The floor of a task
-    is baseline - (1 - share) * |baseline|, which lies below a negative baseline too.
+    The baseline is the model that the stage's entry in the recipe begins with, so this rule cannot be in the first
+    stage. A task's score may fall to baseline - (1 - share) * |baseline|, which is below a negative baseline too.
+
+    Source: report 'MultiBERT'
     """
 
     needs_earlier_stage = True
@@ -133,7 +144,7 @@ KEEP_RULES: Registry[KeepRule] = Registry(
 
 
 class Keeper:
-    """Asks the rule of a stage; stops it after `patience` evaluations that were not kept."""
+    """Applies a stage's keep rule, and says when `patience` evaluations in a row have not been kept."""
 
     def __init__(self, rule: KeepRule, patience: int | None = None) -> None:
         self.rule = rule
@@ -141,24 +152,26 @@ class Keeper:
         self.waited = 0
 
     def take(self, measures: Measures) -> bool:
-        """Whether the model of this evaluation is kept."""
+        """Whether the model with these measures is kept."""
         kept = self.rule.take(measures)
         self.waited = 0 if kept else self.waited + 1
         return kept
 
     @property
     def satisfied(self) -> bool:
+        """Whether the stage should stop, as its patience has run out."""
         return self.patience is not None and self.waited >= self.patience
 
     def facts(self) -> dict[str, Any]:
-        """What it remembers, for a checkpoint."""
+        """What keeper and rule remember, to be saved in a checkpoint."""
         return self.rule.facts() | {"waited": self.waited}
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Take over what a checkpoint holds."""
         self.rule.load(facts)
         self.waited = facts["waited"]
 
 
 def _by_task(measures: Measures) -> dict[str, float]:
+    """The measures of single tasks."""
     return {name: score for name, score in measures.items() if name not in ("overall", "mean")}

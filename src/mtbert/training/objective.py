@@ -1,4 +1,4 @@
-"""What a step minimises: the task's loss, as the weighting counts it, and the penalties."""
+"""What a step minimises: the weighted loss of its task plus the penalties of the regularizers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from mtbert.training.weightings.base import Weighting
 
 
 class Loss(NamedTuple):
-    """A scalar to minimise, and what it is made of."""
+    """A scalar to minimise, and the values of the loss and the penalties that it is made of."""
 
     total: Tensor
     terms: dict[str, float]
 
 
 class Objective:
-    """weighting(loss of the batch) + penalties.
+    """Computes weighting(loss of the batch) + penalties.
 
-    The loss of a batch is the mean over its examples; with a `divisor` their sum over that number instead, so that
-    small batches count for less. Raises Mistake where a regularizer does not fit the model or its tasks.
+    The loss of a batch is the mean over its examples or, with a `divisor`, their sum divided by that number, so that
+    small batches count for less. Raises Mistake if a regularizer does not fit the model or its tasks.
     """
 
     def __init__(
@@ -44,33 +44,33 @@ class Objective:
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisor = divisor
-        for number, (name, one) in enumerate(regularizers.items()):
+        for number, (name, regularizer) in enumerate(regularizers.items()):
             with at(number):
-                for task in one.tasks or ():
+                for task in regularizer.tasks or ():
                     if task not in model.tasks:
                         raise Mistake(f"regularizer '{name}': {unknown('task', task, model.tasks)}")
-                one.check(self._encoding)
+                regularizer.check(self._encoding)
 
     def __call__(self, batch: Batch, progress: float) -> Loss:
-        """The loss of one batch; raises Mistake where it has no labels."""
+        """The loss of one batch at this progress in [0, 1]; raises Mistake if the batch has no labels."""
         loss, penalties = self._terms(batch, progress)
         total = sum(penalties.values(), self.weighting(batch.task, loss))
         return Loss(total, {name: float(value.detach()) for name, value in {"loss": loss, **penalties}.items()})
 
     @property
     def scored(self) -> AnyModel:
-        """The model to evaluate and keep: the one that learns, or its average where a regularizer says so."""
-        for one in self.regularizers.values():
-            scored = one.scored(self._encoding)
+        """The model to evaluate and to keep: the model that learns, or its average if a regularizer says so."""
+        for regularizer in self.regularizers.values():
+            scored = regularizer.scored(self._encoding)
             if scored is not self.model:
                 return scored
         return self.model
 
     def gradient_shares(self, batch: Batch, progress: float) -> dict[str, float]:
-        """How much of the batch's gradient comes of each term: its norm as a share of the sum of all terms' norms.
+        """Term -> the norm of its gradient as a share of the sum of all terms' norms.
 
-        Leaves no trace: neither gradients nor the random state nor the weighting change. Costs a step, and one more
-        backward pass a penalty.
+        Gradients, random state and weighting are left as they were. This costs as much as a step, and another backward
+        pass per penalty.
         """
         learning = [p for p in self.model.parameters() if p.requires_grad]
         device = batch.tokens.device
@@ -84,22 +84,22 @@ class Objective:
         return {name: norm / whole if whole else 0.0 for name, norm in norms.items()}
 
     def start(self) -> None:
-        """The stage begins with the model as it is now."""
-        for one in self.regularizers.values():
-            one.start(self._encoding)
+        """Called when the stage begins, with the model as it then is."""
+        for regularizer in self.regularizers.values():
+            regularizer.start(self._encoding)
 
     def after_step(self, batches: Sequence[Batch], progress: float) -> None:
-        """The optimizer has moved the model on these batches."""
-        for one in self.regularizers.values():
-            one.after_step(self._encoding, progress)
+        """Called when the optimizer has moved the model on these batches."""
+        for regularizer in self.regularizers.values():
+            regularizer.after_step(self._encoding, progress)
         self.weighting.after_step(lambda: self._losses_again(batches))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything beside the model's weights that is needed to go on."""
+        """Everything that a resumed stage needs beside the model's weights, as tensors by name."""
         return gather(self._parts)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state; the stage has begun."""
+        """Take over a state, after `start`."""
         scatter(self._parts, state)
 
     @property
@@ -108,21 +108,22 @@ class Objective:
 
     @property
     def _encoding(self) -> MultiTask:
-        """The model, of which penalties need the encoder."""
+        """The model with its encoder, which penalties need; raises Mistake if features were computed once instead."""
         if not isinstance(self.model, MultiTask):
             raise Mistake("regularizers need the encoder, not features computed once: set `cache_features: false`")
         return self.model
 
     def _terms(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """The unweighted loss and the weighted penalties, each with its graph."""
-        penalising = {name: one for name, one in self.regularizers.items() if one.applies_to(batch.task)}
+        """The plain loss and the weighted penalties, each with its graph."""
+        penalising = {name: penalty for name, penalty in self.regularizers.items() if penalty.applies_to(batch.task)}
         if not penalising:
             return self._task_loss(batch, self.model(batch)), {}
         passes = Passes(self._encoding, batch)
         loss = self._task_loss(batch, passes.clean.outputs)
-        return loss, {name: one(passes, progress) for name, one in penalising.items()}
+        return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
 
     def _task_loss(self, batch: Batch, outputs: Tensor) -> Tensor:
+        """The plain loss of a batch: the mean over its examples, or their sum over the divisor."""
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
         losses = self.model.tasks[batch.task].losses(outputs, batch.targets)
@@ -130,7 +131,7 @@ class Objective:
 
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Task -> the mean over its batches, before weights and penalties."""
+        """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
             losses[batch.task].append(self._task_loss(batch, self.model(batch)))
@@ -138,7 +139,8 @@ class Objective:
 
 
 def _gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> float:
+    """The norm of a term's gradient over all parameters; the graph stays."""
     if not term.requires_grad:
-        return 0.0  # a penalty that is constant on this task
+        return 0.0  # a penalty that does not depend on the parameters here
     gradients = torch.autograd.grad(term, list(parameters), retain_graph=True, allow_unused=True)
     return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))

@@ -1,6 +1,7 @@
-"""What a run looks at while it trains, every so many steps, and writes into its log.
+"""Observers measure something every few steps of training, for the run's log.
 
-An observer changes nothing: it draws batches of its own, and leaves weights, gradients and random states as they were.
+An observer does not change the run: it draws batches of its own, and leaves weights, gradients and random states as
+they were.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from mtbert.registry import Count, Registry, Share
 from mtbert.training.cosines import cosines
 from mtbert.training.trainer import Trainer
 
-OWN = 7_919  # seeds the observers' own streams, apart from those that train
+OWN = 7_919  # seeds the observers' streams, so that they differ from those that train
 
 
 class Observer:
-    """Looks at a trainer between two steps, `every` so many."""
+    """Measures something about a trainer between two of its steps, once in `every` steps."""
 
     every: int
 
@@ -37,11 +38,11 @@ class Observer:
         }
 
     def look(self) -> dict[str, Any]:
-        """What it sees now, ready for the log."""
+        """What it measures now, as a line of the log can hold it."""
         raise NotImplementedError
 
     def batches(self, count: int = 1) -> dict[str, list[Batch]]:
-        """Some batches of every task, a function of the step."""
+        """`count` batches of every task, which depend on the step alone, so that a resumed run draws the same."""
         drawn = {}
         for task, stream in self._streams.items():
             stream.position = self.trainer.step // self.every * count
@@ -49,17 +50,20 @@ class Observer:
         return drawn
 
     def loss(self, batch: Batch) -> Tensor:
-        """The task's mean loss, without weight or penalties."""
+        """The mean loss of the batch, without its task's weight and without penalties."""
         targets = batch.targets
         assert targets is not None  # a stage trains on labelled sets only
         return self.model.tasks[batch.task].losses(self.model(batch), targets).mean()
 
 
 class Conflict(Observer):
-    """The cosine between the tasks' gradients, for each group of layers, dropout off.
+    """The cosines between the tasks' gradients in each part of the model, with dropout off.
 
-    -1 pulls the other way, 0 does not care, 1 pulls along. Costs a forward and backward pass over `batches` batches of
-    every task each time, and holds one copy of the gradients a task.
+    A cosine below 0 means that two tasks pull the parameters in opposite directions, above 0 that they pull in the same
+    direction. Each time this costs a forward and backward pass over `batches` batches of every task, and memory for one
+    copy of the gradients per task.
+
+    Source: Yu et al., 2020, definition 1, https://arxiv.org/abs/2001.06782
     """
 
     def __init__(self, trainer: Trainer, *, every: Count = 50, batches: Count = 1) -> None:
@@ -79,11 +83,13 @@ class Conflict(Observer):
 
 
 class Affinity(Observer):
-    """How much a step on one task lowers the loss of each other one (Fifty et al., 2021).
+    """How much a step on one task lowers the loss of each other task.
 
-    affinity[i][j] = 1 - loss of j after a step along the gradient of i / loss of j before it. The step moves what the
-    tasks share so far that, to first order, the loss of i falls by the share `reach`. Costs, each time, a forward and
-    backward pass a task and a forward pass for every pair of tasks.
+    affinity[i][j] = 1 - loss of j after a step against the gradient of i / loss of j before it. The step moves only
+    what the tasks share, and so far that the loss of i falls by the share `reach` to first order. Each time this costs
+    a forward and backward pass per task and a forward pass for every pair of tasks.
+
+    Source: Fifty et al., 2021, https://arxiv.org/abs/2109.04617
     """
 
     def __init__(self, trainer: Trainer, *, every: Count = 10, reach: Share = 0.1) -> None:
@@ -105,6 +111,7 @@ class Affinity(Observer):
             }
 
     def _after_step(self, task: str, batches: dict[str, Batch]) -> dict[str, float]:
+        """Every task's loss after a step on this task, which is undone."""
         loss = self.loss(batches[task])
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         reached = [(p, g) for p, g in zip(self._parameters, gradients, strict=True) if g is not None]
@@ -121,10 +128,10 @@ class Affinity(Observer):
 
 
 class Penalties(Observer):
-    """How much of each task's gradient comes of its loss and of every penalty: near 0 a term does nothing.
+    """How much of each task's gradient comes from its loss and from each penalty; a term near 0 does nothing.
 
-    Shares of the sum of the terms' norms, with dropout as in training. Costs a step a task, and one more backward pass
-    a penalty, each time.
+    Each term's norm is given as a share of the sum of all terms' norms, with dropout as in training. Each time this
+    costs as much as a step per task, and another backward pass per penalty.
     """
 
     def __init__(self, trainer: Trainer, *, every: Count = 100) -> None:
@@ -146,7 +153,7 @@ OBSERVERS: Registry[Observer] = Registry(
 
 
 def _shared(trainer: Trainer) -> dict[str, nn.Parameter]:
-    """What the tasks share and the stage trains, by name."""
+    """The parameters that the tasks share and the stage trains, by name; raises Mistake if there are none."""
     shared = {
         name: p
         for name, p in trainer.objective.model.named_parameters()
@@ -159,6 +166,6 @@ def _shared(trainer: Trainer) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Dropout off, and the random state given back afterwards."""
+    """Turn dropout off inside the block, and restore modes and random states afterwards."""
     with evaluating(model), torch.random.fork_rng(), torch.enable_grad():
         yield

@@ -1,11 +1,11 @@
-"""AdamW, which parameters decay, and how fast each part of the model learns."""
+"""The optimizer: which parameters it decays, and how fast each part of the model learns."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field, Strict
@@ -20,39 +20,60 @@ WORDS = "encoder.word_embedding.weight"
 
 
 class Optimizer(Protocol):
-    """Made from named parameters; moves those that have a gradient."""
+    """Made from named parameters; each step moves those that have a gradient."""
 
-    lr: float
+    lr: float  # the learning rate at a factor of 1
 
     def step(self, factor: float = 1.0) -> None:
-        """One update at `factor` times the learning rate."""
+        """Move the parameters once, at `factor` times the learning rate."""
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to None."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that is needed to go on."""
+        """Everything that a resumed run needs, as tensors by name."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Take over a state, to go on as the optimizer that it came from."""
+
+
+class Moving(NamedTuple):
+    """A parameter that a step moves, with what the step needs; four tensors of the same shape."""
+
+    parameter: Tensor
+    gradient: Tensor
+    mean: Tensor  # moving average of the gradients
+    square: Tensor  # moving average of their squares
+
+
+class Settings(NamedTuple):
+    """How a step moves a parameter. Parameters whose settings are equal are moved by the same call."""
+
+    step: int  # which step of the parameter's own this is, counted from 1
+    lr: float
+    decay: float
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Kingma and Ba, 2015; Loshchilov and Hutter, 2019).
+    """Adam with decoupled weight decay.
 
-    `form` says where epsilon is added: 'torch' after the second moment's bias correction, 'starter' (the course's
-    starter code) before it. Each parameter counts its own steps and rests while it has no gradient; `zero_fill` takes a
-    missing gradient for zero instead, as old versions of torch did: idle heads then keep moving on their momentum.
-    Weight decay leaves vectors (biases, LayerNorms, gains) alone unless `decay_vectors` is set.
+    `form` says where epsilon is added: 'torch' adds it after the bias correction of the second moment, 'starter' (the
+    course's starter code) before it. Each parameter counts its own steps and rests while it has no gradient. With
+    `zero_fill` a missing gradient counts as zero instead, as in old versions of torch: idle heads then keep moving on
+    their momentum. Weight decay leaves vectors (biases, LayerNorms, gains) alone unless `decay_vectors` is set.
 
-    `rates` multiplies the learning rate of parts of the model: `{heads: 10}`. `layer_decay` multiplies that of each
-    layer of the encoder once more than that of the layer above, and that of the embeddings once more than the lowest
-    layer's; the topmost layer that learns, the pooler, heads and modules keep theirs (Howard and Ruder, 2018).
+    `rates` multiplies the learning rate of parts of the model: `{heads: 10}`. `layer_decay` multiplies the learning
+    rate of each encoder layer once more than that of the layer above it, and that of the embeddings once more than the
+    lowest layer's; the topmost layer that learns, the pooler, heads and modules keep theirs.
 
-    `lazy_words` moves only the rows of the word embedding that have a gradient: words that a step does not see rest,
-    moments and decay too, as in torch's SparseAdam, where they would otherwise go on moving on their momentum.
+    With `lazy_words`, words of the word embedding that a step does not see rest, decay and moments included, as in
+    torch's SparseAdam; otherwise they go on moving on their momentum.
 
-    Parameters are contiguous; raises ValueError for one that is not.
+    Raises ValueError for a parameter that is not contiguous.
+
+    Source: Kingma and Ba, 2015, algorithm 1, https://arxiv.org/abs/1412.6980
+    Source: Loshchilov and Hutter, 2019, algorithm 2, https://arxiv.org/abs/1711.05101
+    Source: Howard and Ruder, 2018, section 3.2, https://arxiv.org/abs/1801.06146
     """
 
     def __init__(
@@ -74,7 +95,7 @@ class AdamW:
         self.lr = lr
         self.parameters = dict(parameters)
         for name, p in self.parameters.items():
-            if not p.is_contiguous():  # torch's kernel would pair its numbers with others' moments
+            if not p.is_contiguous():  # torch's kernel would pair its numbers with the wrong moments
                 raise ValueError(f"parameter '{name}' is not contiguous")
         self.factors = _factors(self.parameters, rates, layer_decay)
         self.first, self.second = betas
@@ -91,7 +112,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
-        alike: dict[tuple[int, float, float], list[tuple[Tensor, ...]]] = defaultdict(list)
+        together: dict[Settings, list[Moving]] = defaultdict(list)
         for name, p in self.parameters.items():
             if p.grad is None and not self.zero_fill:
                 continue
@@ -100,22 +121,15 @@ class AdamW:
                 self._squares[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             self._steps[name] += 1
             decay = self.weight_decay if p.ndim > 1 or self.decay_vectors else 0.0
-            how = (self._steps[name], self.lr * factor * self.factors[name], decay)
+            settings = Settings(self._steps[name], self.lr * factor * self.factors[name], decay)
             gradient = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
-            tensors = (p, gradient, self._means[name], self._squares[name])
+            moving = Moving(p, gradient, self._means[name], self._squares[name])
             if self.lazy_words and name == WORDS:
-                used = gradient.any(dim=1).nonzero().view(-1)
-                rows = tuple(tensor[used] for tensor in tensors)
-                self._move([rows], *how)
-                for tensor, moved in zip(tensors, rows, strict=True):
-                    tensor[used] = moved
+                self._move_used_rows(moving, settings)
             else:
-                alike[how].append(tensors)
-        for how, some in alike.items():
-            *_, decay = how
-            # decay needs a copy: of one parameter at a time
-            for part in [[one] for one in some] if decay else [some]:
-                self._move(part, *how)
+                together[settings].append(moving)
+        for settings, some in together.items():
+            self._move(some, settings)
 
     def clear(self) -> None:
         for p in self.parameters.values():
@@ -134,23 +148,42 @@ class AdamW:
         self._steps |= {name: int(steps) for name, steps in parts["steps"].items()}
         self._means, self._squares = parts["means"], parts["squares"]
 
-    def _move(self, some: Sequence[tuple[Tensor, ...]], step: int, lr: float, decay: float) -> None:
-        """Parameters, gradients, means and squares; all but the gradients change.
+    def _move_used_rows(self, moving: Moving, settings: Settings) -> None:
+        """Move only the rows that have a gradient, and their moments."""
+        used = moving.gradient.any(dim=1).nonzero().view(-1)
+        rows = Moving(*(tensor[used] for tensor in moving))
+        self._move([rows], settings)
+        for tensor, moved in zip(moving, rows, strict=True):
+            tensor[used] = moved
 
-        Torch's kernel takes `lr / c1 * mean / (sqrt(square) / c2 + epsilon)` off each parameter; the starter's form and
-        the one without correction are said in its terms.
+    def _move(self, some: Sequence[Moving], settings: Settings) -> None:
+        """Move parameters and their moments by Adam's update and the decay."""
+        if not settings.decay:
+            self._add_update([moving.parameter for moving in some], some, settings)
+            return
+        # Update and decay are summed before the parameter takes them in: by itself, a decay below half a unit in the
+        # parameter's last place would be rounded away. One parameter at a time, as the sum takes memory.
+        for moving in some:
+            change = torch.zeros_like(moving.parameter)
+            self._add_update([change], [moving], settings)
+            change.add_(moving.parameter, alpha=-settings.lr * settings.decay)
+            moving.parameter.add_(change)
+
+    def _add_update(self, targets: list[Tensor], some: Sequence[Moving], settings: Settings) -> None:
+        """Update the moments and add Adam's update of each parameter, without decay, to its target.
+
+        Torch's kernel subtracts `lr / c1 * mean / (sqrt(square) / c2 + epsilon)`. The starter's form, and the form
+        without bias correction, are the same with another learning rate and epsilon.
         """
+        step, lr, _ = settings
         c1, c2 = 1 - self.first**step, math.sqrt(1 - self.second**step)
-        parameters, gradients, means, squares = map(list, zip(*some, strict=True))
-        # one sum of update and decay, so that a decay below half a unit in the last place is not rounded away
-        updates = [torch.zeros_like(p) for p in parameters] if decay else parameters
         adamw(
-            updates,
-            gradients,
-            means,
-            squares,
+            targets,
+            [moving.gradient for moving in some],
+            [moving.mean for moving in some],
+            [moving.square for moving in some],
             [],
-            list(torch.full((len(some),), step - 1.0, device=parameters[0].device).unbind()),
+            list(torch.full((len(some),), step - 1.0, device=targets[0].device).unbind()),
             fused=True,
             amsgrad=False,
             beta1=self.first,
@@ -160,13 +193,13 @@ class AdamW:
             eps=self.epsilon if self.form == "torch" and self.correct_bias else self.epsilon / c2,
             maximize=False,
         )
-        if decay:
-            for p, update in zip(parameters, updates, strict=True):
-                p.add_(update.add_(p, alpha=-lr * decay))
 
 
 def _factors(names: Collection[str], rates: Mapping[str, float], layer_decay: float) -> dict[str, float]:
-    """Name of a parameter -> what its learning rate is multiplied by."""
+    """Name of a parameter -> the factor of its learning rate.
+
+    Raises Mistake if `rates` names a part that does not exist or of which no parameter learns.
+    """
     for part in rates:
         if part not in PARTS:
             raise Mistake(unknown("part in `rates` of the optimizer:", part, PARTS))

@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import fmean
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from mtbert.data.batches import Batch, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
-from mtbert.model.devices import autocast, keep_freed_memory
+from mtbert.model.devices import autocast
 from mtbert.schedules import Schedule
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.objective import Objective
@@ -37,30 +36,29 @@ class Record:
 
 
 class Diverged(Mistake):
-    """Training has left the numbers; `batches` are the task and the row numbers of each that it happened on."""
+    """A loss, gradient or weight became nan or inf; `batches` holds the task and the row numbers of each batch."""
 
     def __init__(self, step: int, values: str, batches: Sequence[tuple[str, Sequence[int]]]) -> None:
         super().__init__(_unstable(step, values, batches, "rows"))
         self.step, self.values, self.batches = step, values, batches
 
     def said(self, ids: Mapping[str, Sequence[str]]) -> Mistake:
-        """The same, with the rows' ids; `ids` holds every task's, in the order of its rows."""
+        """The same with ids in place of row numbers; `ids` holds those of each task, in the order of its rows."""
         named = [(task, [ids[task][row] for row in rows]) for task, rows in self.batches]
         return Mistake(_unstable(self.step, self.values, named, "ids"))
 
 
 class Trainer:
-    """One stage: `for record in trainer` takes a step a turn, until its steps are done.
-
-    The stage begins with the model as it is when the trainer is made.
+    """One stage: `for record in trainer` takes one optimiser step per turn, until its steps are done.
 
     An epoch is `epoch` steps. `step`, the streams' positions, `state()` (of the optimizer, the objective and the
-    combiner) and torch's random state are all it knows; with them restored it goes on to the same weights, bit by bit.
+    combiner) and torch's random state are all it knows; with them restored it goes on to the same weights, bit for bit.
     """
 
     def __init__(
         self,
         objective: Objective,
+        *,
         optimizer: Optimizer,
         schedule: Schedule,
         sampler: Sampler,
@@ -84,11 +82,19 @@ class Trainer:
         self.accumulate = accumulate
         self.precision = precision
         self.step = 0
-        self._batches: list[Batch] = []  # of the last step
-        keep_freed_memory()
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
-        objective.start()
+        self._begun = False
+        self._batches: list[Batch] = []  # of the last step
+
+    def begin(self) -> None:
+        """Begin with the model as it is now; the first step does so where nobody has before.
+
+        Penalties that compare with an earlier model copy it here, so that a trainer which never trains costs nothing.
+        """
+        if not self._begun:
+            self.objective.start()
+            self._begun = True
 
     @property
     def finished(self) -> bool:
@@ -99,53 +105,39 @@ class Trainer:
             yield self.take_step()
 
     def take_step(self) -> Record:
-        """One optimiser step; raises Mistake where the loss is no longer a number."""
+        """One optimiser step; raises Diverged where a loss or the gradient is not a number."""
         started = time.perf_counter()
+        self.begin()
         self.objective.model.train()
         progress = self.step / self.steps
-        draws = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
-        terms: dict[str, list[dict[str, float]]] = defaultdict(list)
-        batches: list[Batch] = []
 
-        def losses() -> Iterator[tuple[str, Tensor]]:
-            for task in chain.from_iterable(self.sampler.draw(draw, progress) for draw in draws):
-                batch = self.streams[task].draw().to(self.device)
-                with autocast(self.device, self.precision):
-                    loss = self.objective(batch, progress)
-                if not torch.isfinite(loss.total):
-                    values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
-                    raise _diverged(self.step + 1, values, [batch])
-                terms[task].append(loss.terms)
-                batches.append(batch)
-                yield task, loss.total / self.accumulate  # lazy: one graph is freed before the next is built
+        self._batches = self._draw(progress)
+        losses = StepLosses(self, self._batches, progress)
+        self.combiner(losses, self.learning)
+        norm = self._clip()
 
-        self.combiner(losses(), self.learning)
-        total = nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None])
-        norm = float(total)
-        if not math.isfinite(norm):
-            raise _diverged(self.step + 1, f"gradient norm {norm:g}", batches)
-        if self.clip is not None and norm > self.clip:
-            nn.utils.clip_grads_with_norm_(self.learning.values(), self.clip, total)
         # the first step already learns, the last one still does
         factor = self.schedule((self.step + 0.5) / self.steps)
         self.optimizer.step(factor)
         self.optimizer.clear()
-        self._batches = batches
         self.step += 1
+
         with autocast(self.device, self.precision):  # losses taken again compare with those of the step
-            self.objective.after_step(batches, self.step / self.steps)
+            self.objective.after_step(self._batches, self.step / self.steps)
         if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
-        means = {task: {name: fmean(one[name] for one in some) for name in some[0]} for task, some in terms.items()}
-        examples = sum(len(batch) for batch in batches)
-        return Record(self.step, self.optimizer.lr * factor, means, norm, examples, time.perf_counter() - started)
+        examples = sum(len(batch) for batch in self._batches)
+        seconds = time.perf_counter() - started
+        return Record(self.step, self.optimizer.lr * factor, losses.means(), norm, examples, seconds)
 
     def state(self) -> dict[str, Tensor]:
         """Everything beside the model, the step and the streams' positions that is needed to go on."""
+        self.begin()
         return gather(self._parts)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
+        self.begin()
         scatter(self._parts, state)
 
     @property
@@ -160,6 +152,50 @@ class Trainer:
     def diverged(self, values: str) -> Diverged:
         """What to raise where the last step has spoilt the model."""
         return _diverged(self.step, values, self._batches)
+
+    def _draw(self, progress: float) -> list[Batch]:
+        """The batches that feed the next step, in the sampler's order."""
+        draws = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
+        tasks = [task for draw in draws for task in self.sampler.draw(draw, progress)]
+        return [self.streams[task].draw().to(self.device) for task in tasks]
+
+    def _clip(self) -> float:
+        """Scale the gradient down to a norm of at most `clip`, and return the norm that it had."""
+        total = nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None])
+        norm = float(total)
+        if not math.isfinite(norm):
+            raise _diverged(self.step + 1, f"gradient norm {norm:g}", self._batches)
+        if self.clip is not None and norm > self.clip:
+            nn.utils.clip_grads_with_norm_(self.learning.values(), self.clip, total)
+        return norm
+
+
+class StepLosses:
+    """The losses of one step's batches, computed as a combiner asks for them, so that one graph is alive at a time."""
+
+    def __init__(self, trainer: Trainer, batches: Sequence[Batch], progress: float) -> None:
+        self._trainer = trainer
+        self._batches = batches
+        self._progress = progress
+        self._terms: dict[str, list[dict[str, float]]] = defaultdict(list)
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """Each batch's task and its share of the step's loss; raises Diverged where that is not a number."""
+        trainer = self._trainer
+        for batch in self._batches:
+            with autocast(trainer.device, trainer.precision):
+                loss = trainer.objective(batch, self._progress)
+            if not torch.isfinite(loss.total):
+                values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
+                raise _diverged(trainer.step + 1, values, [batch])
+            self._terms[batch.task].append(loss.terms)
+            yield batch.task, loss.total / trainer.accumulate
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Task -> its loss and penalties, each a mean over the task's batches."""
+        return {
+            task: {name: fmean(terms[name] for terms in some) for name in some[0]} for task, some in self._terms.items()
+        }
 
 
 def _diverged(step: int, values: str, batches: Sequence[Batch]) -> Diverged:

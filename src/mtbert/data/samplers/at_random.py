@@ -1,7 +1,7 @@
-"""A random task at every step, drawn with chances that depend on the tasks' sizes.
+"""Samplers that draw one task at random for every step, with probabilities that depend on the tasks' sizes.
 
-Sizes are numbers of examples, as in the papers; every example is then seen equally often up to the last batch of a
-pass, which may be smaller. An epoch of all these samplers is as many steps as all tasks together have batches.
+The size of a task is its number of examples, as in the papers, and not its number of batches. An epoch of each of these
+samplers is as many steps as all tasks together have batches.
 """
 
 from __future__ import annotations
@@ -19,36 +19,53 @@ from mtbert.registry import Count, Positive, Share
 from mtbert.schedules import Varied, Varying
 
 
-class Proportional(Sampler):
-    """A random task, as likely as it is large. An epoch: as many steps as all tasks together have batches."""
+class AtRandom(Sampler):
+    """Draws one task for each step by the probabilities `chances`, which are all that a method has to say.
 
-    def chances(self, progress: float) -> dict[str, float]:
-        """Task -> the probability that a step draws it."""
-        return _by_power(self.examples, 1.0)
-
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [_drawn(self.chances(progress), self.seed, step)]
-
-
-class SquareRoot(Sampler):
-    """A random task, likelier by the square root of its size (Stickland and Murray, 2019).
-    An epoch: as many steps as all tasks together have batches.
+    The draw depends on the seed and the step alone: the same step of the same run always gets the same task.
     """
 
     def chances(self, progress: float) -> dict[str, float]:
         """Task -> the probability that a step draws it."""
-        return _by_power(self.examples, 0.5)
+        raise NotImplementedError
 
     def draw(self, step: int, progress: float) -> list[str]:
-        return [_drawn(self.chances(progress), self.seed, step)]
+        chances = self.chances(progress)
+        edges = list(accumulate(chances.values()))
+        point = np.random.default_rng([self.seed, step]).random() * edges[-1]
+        return [list(chances)[bisect_right(edges, point)]]
 
 
-class Temperature(Sampler):
-    """A random task, likelier by its size to the power 1 / temperature (Arivazhagan et al., 2019).
-    An epoch: as many steps as all tasks together have batches.
+class Proportional(AtRandom):
+    """A random task, with a probability proportional to its size. An epoch: as many steps as all tasks together have
+    batches.
 
-    `power` is 1 / temperature: 1 is `proportional`, 0 draws all tasks alike, the default is the paper's temperature 5.
-    It may change during training.
+    Every example is then seen equally often, but for the last batch of a pass, which may be smaller.
+    """
+
+    def chances(self, progress: float) -> dict[str, float]:
+        return _by_power(self.examples, 1.0)
+
+
+class SquareRoot(AtRandom):
+    """A random task, with a probability proportional to the square root of its size. An epoch: as many steps as all
+    tasks together have batches.
+
+    Source: Stickland and Murray, 2019, https://arxiv.org/abs/1902.02671
+    """
+
+    def chances(self, progress: float) -> dict[str, float]:
+        return _by_power(self.examples, 0.5)
+
+
+class Temperature(AtRandom):
+    """A random task, with a probability proportional to its size to the power 1 / temperature. An epoch: as many steps
+    as all tasks together have batches.
+
+    The option `power` is 1 / temperature: 1 is the same as `proportional`, 0 draws all tasks equally often, the default
+    is the paper's temperature 5. The power may change during training.
+
+    Source: Arivazhagan et al., 2019, https://arxiv.org/abs/1907.05019
     """
 
     def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int, *, power: Varying = 0.2) -> None:
@@ -56,19 +73,19 @@ class Temperature(Sampler):
         self._power = Varied(power)
 
     def chances(self, progress: float) -> dict[str, float]:
-        """Task -> the probability that a step draws it."""
         return _by_power(self.examples, self._power(progress))
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [_drawn(self.chances(progress), self.seed, step)]
 
+class Annealed(AtRandom):
+    """A random task, drawn in proportion to its size at first and almost evenly towards the end. An epoch: as many
+    steps as all tasks together have batches.
 
-class Annealed(Sampler):
-    """A random task, by size at first and towards the end nearly alike (Stickland and Murray, 2019).
-    An epoch: as many steps as all tasks together have batches.
+    The probability is proportional to size to a power that falls from 1 to `end` over the stage: linearly, or in as
+    many equal steps as `levels` says. The papers lower it once per epoch; the report has 10 levels of 400 steps each
+    (`steps_per_epoch: 400`).
 
-    The power of the size falls from 1 to `end` over the stage: in a line, or in as many `levels` as the stage of the
-    paper has epochs (10 of `steps_per_epoch: 400` in report 'BERT Multitask Methods for Low-Parameter Fine-Tuning').
+    Source: Stickland and Murray, 2019, https://arxiv.org/abs/1902.02671
+    Source: report 'BERT Multitask Methods for Low-Parameter Fine-Tuning'
     """
 
     def __init__(
@@ -85,7 +102,7 @@ class Annealed(Sampler):
         self.levels = levels
 
     def power(self, progress: float) -> float:
-        """Of the tasks' sizes."""
+        """The power that the tasks' sizes are raised to at this point of the stage."""
         if self.levels == 1:
             return 1.0
         if self.levels is None:
@@ -95,15 +112,13 @@ class Annealed(Sampler):
         return 1 - (1 - self.end) * level / (self.levels - 1)
 
     def chances(self, progress: float) -> dict[str, float]:
-        """Task -> the probability that a step draws it."""
         return _by_power(self.examples, self.power(progress))
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [_drawn(self.chances(progress), self.seed, step)]
 
-
-class Weighted(Sampler):
-    """A random task, as likely as its weight says. An epoch: as many steps as all tasks together have batches."""
+class Weighted(AtRandom):
+    """A random task, with a probability proportional to its weight. An epoch: as many steps as all tasks together have
+    batches.
+    """
 
     def __init__(
         self, examples: Mapping[str, int], batch_size: int, seed: int, *, weights: dict[str, Positive]
@@ -119,22 +134,12 @@ class Weighted(Sampler):
         self._chances = {task: weights[task] / total for task in self.tasks}
 
     def chances(self, progress: float) -> dict[str, float]:
-        """Task -> the probability that a step draws it."""
         return self._chances
-
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [_drawn(self.chances(progress), self.seed, step)]
 
 
 def _by_power(examples: Mapping[str, int], power: float) -> dict[str, float]:
+    """Probabilities proportional to the numbers of examples to this power."""
     largest = max(examples.values())
     scaled = {task: (count / largest) ** power for task, count in examples.items()}  # no power overflows
     total = sum(scaled.values())
     return {task: share / total for task, share in scaled.items()}
-
-
-def _drawn(chances: Mapping[str, float], seed: int, step: int) -> str:
-    """One task, the same for the same seed and step."""
-    edges = list(accumulate(chances.values()))
-    point = np.random.default_rng([seed, step]).random() * edges[-1]
-    return list(chances)[bisect_right(edges, point)]

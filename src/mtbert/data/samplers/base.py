@@ -1,7 +1,7 @@
-"""What a sampler is: which tasks feed the next optimiser step, and with batches of what size.
+"""What a sampler is: it chooses the tasks that feed the next optimiser step, and the sizes of their batches.
 
-A sampler is a function of the step and of progress, never of what it did before: a resumed run draws what the
-uninterrupted one would have drawn.
+A sampler is a function of the step and of progress and keeps no state, so a resumed run draws what the uninterrupted
+run would have drawn.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from mtbert.errors import Mistake
 
 
 class Sampler:
-    """Made from how many examples each task has, the batch size asked for, and a seed.
+    """Chooses the tasks of each step, given how many examples each task has, the batch size asked for and a seed.
 
-    `batch_sizes` says how many examples a batch of each task has, `examples` how many of its examples a task trains on
-    at all, `steps_per_epoch` what the sampler calls an epoch, and `several` whether one step is fed by more than one
-    task. A task's batches come from an endless stream: it shuffles anew whenever the task is exhausted, and goes on
-    where it was left, whatever the sampler calls an epoch.
+    `batch_sizes` holds the number of examples in a batch of each task, `examples` how many of its examples each task
+    trains on at all, `steps_per_epoch` the length of what the sampler calls an epoch; `several` is true where more than
+    one task feeds a step. A task's batches come from an endless stream: it shuffles anew whenever the task is exhausted
+    and otherwise goes on where it stopped, also from one epoch to the next.
+
+    >>> from mtbert.data.samplers.in_turn import RoundRobin
+    >>> sampler = RoundRobin({"mood": 100, "paraphrase": 30}, batch_size=10, seed=1)
+    >>> [sampler.draw(step, progress=0.0) for step in range(3)]
+    [['mood'], ['paraphrase'], ['mood']]
+    >>> sampler.steps_per_epoch
+    13
     """
 
     several = False
@@ -36,7 +43,7 @@ class Sampler:
 
     @property
     def batches(self) -> dict[str, int]:
-        """Batches of each task in a pass over it, the last one perhaps smaller."""
+        """Task -> the number of batches in a pass over it; the last of them may be smaller than the others."""
         return {task: -(-count // self.batch_sizes[task]) for task, count in self.examples.items()}
 
     @property
@@ -45,7 +52,7 @@ class Sampler:
         return max(self.tasks, key=lambda task: self.examples[task])
 
     def full_batches(self, task: str) -> int:
-        """How many full batches a task has; raises Mistake where it does not fill one."""
+        """How many full batches a task has; raises Mistake if it has fewer examples than a batch."""
         count, size = self.examples[task], self.batch_sizes[task]
         if count < size:
             raise Mistake(

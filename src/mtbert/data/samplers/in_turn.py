@@ -1,4 +1,4 @@
-"""One batch of each task in turn: what these samplers differ in is the size of the batches and where an epoch ends."""
+"""Samplers that draw one batch of each task in turn; they differ in batch sizes and in where an epoch ends."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from mtbert.data.samplers.base import Sampler
 
 
-class RoundRobin(Sampler):
-    """One task after the other, in recipe order. An epoch: as many steps as all tasks together have batches.
-
-    Small tasks are then seen more than once an epoch, and the largest not whole.
-    """
+class InTurn(Sampler):
+    """Draws the tasks one after the other, in the order of the recipe; a method says how long an epoch is."""
 
     def draw(self, step: int, progress: float) -> list[str]:
         return [self.tasks[step % len(self.tasks)]]
 
 
-class CycleToLongest(Sampler):
-    """Round robin until the largest task is exhausted. An epoch: one pass over it.
+class RoundRobin(InTurn):
+    """One task after the other, in recipe order. An epoch: as many steps as all tasks together have batches.
+
+    An epoch then goes through a small task more than once, and does not reach the end of the largest.
+    """
+
+
+class CycleToLongest(InTurn):
+    """Round robin until the largest task is exhausted. An epoch: one pass over the largest task.
 
     Smaller tasks begin again, reshuffled, as often as it takes.
     """
@@ -27,12 +31,10 @@ class CycleToLongest(Sampler):
         super().__init__(examples, batch_size, seed)
         self.steps_per_epoch = len(self.tasks) * max(self.batches.values())
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [self.tasks[step % len(self.tasks)]]
 
-
-class StopAtShortest(Sampler):
-    """Round robin until the smallest task is exhausted. An epoch: one pass over it, and as many batches of the others.
+class StopAtShortest(InTurn):
+    """Round robin until the smallest task is exhausted. An epoch: one pass over the smallest task, and as many batches
+    of each other task.
 
     The next epoch goes on with the rest of the larger tasks, so that in time all of their examples are seen.
     """
@@ -41,15 +43,14 @@ class StopAtShortest(Sampler):
         super().__init__(examples, batch_size, seed)
         self.steps_per_epoch = len(self.tasks) * min(self.batches.values())
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [self.tasks[step % len(self.tasks)]]
 
-
-class EqualRoundRobin(Sampler):
+class EqualRoundRobin(InTurn):
     """Round robin over equally large samples of the tasks. An epoch: one pass over each sample.
 
-    A sample fills as many full batches as the smallest task has (report 'Walk Less and Only Down Smooth Valleys',
-    rrobin). It is chosen once: every epoch sees the same examples, in another order.
+    A sample fills as many full batches as the smallest task has; the report calls this rrobin. Samples are chosen once:
+    every epoch sees the same examples, in another order.
+
+    Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
     def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
@@ -58,17 +59,17 @@ class EqualRoundRobin(Sampler):
         self.examples = dict.fromkeys(self.tasks, rounds * batch_size)
         self.steps_per_epoch = len(self.tasks) * rounds
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [self.tasks[step % len(self.tasks)]]
 
+class Interleaved(InTurn):
+    """Round robin with smaller batches of smaller tasks, so that all tasks run out together. An epoch: about one pass
+    over every task.
 
-class Interleaved(Sampler):
-    """Round robin with smaller batches of smaller tasks, so that all last alike. An epoch: about one pass over all.
+    To be exact, an epoch has as many rounds as the largest task has full batches, but no more than the smallest task
+    has examples, and a task's batch size is its number of examples divided by the rounds, rounded down. The next epoch
+    goes on with what was left of each task. The report, which calls this rrobin-full, divides each loss by the full
+    batch size, as `reduction: fixed_batch` does.
 
-    Exactly: as many rounds as the largest task has full batches, though no more than the smallest task has examples; a
-    batch of a task is its examples over the rounds, rounded down (report 'Walk Less and Only Down Smooth Valleys',
-    rrobin-full). The next epoch goes on with what was left of each task. The report divides losses by the full batch
-    size: `reduction: fixed_batch`.
+    Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
     def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
@@ -77,16 +78,16 @@ class Interleaved(Sampler):
         self.batch_sizes = {task: min(batch_size, count // rounds) for task, count in self.examples.items()}
         self.steps_per_epoch = len(self.tasks) * rounds
 
-    def draw(self, step: int, progress: float) -> list[str]:
-        return [self.tasks[step % len(self.tasks)]]
-
 
 class Tail(Sampler):
-    """The largest task alone at first, each other when it lasts to the end. An epoch: all full batches of every task.
+    """The largest task alone at first; each other task joins just in time to be done when the epoch ends. An epoch: all
+    full batches of every task.
 
-    Tasks that have joined take turns (report 'Walk Less and Only Down Smooth Valleys', rrobin-pre, whose code does this
-    in every epoch; for its text, one long start and round robin after it, write two stages). The next epoch goes on
-    with what was left of each task.
+    Tasks that have joined take turns, and the next epoch goes on with what was left of each task. This is rrobin-pre as
+    the report's code has it, in every epoch. Its text describes a single long start with round robin after it: for
+    that, write two stages.
+
+    Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
     def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""One batch of every task in every step."""
+"""Samplers whose every step is fed by one batch of every task."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from mtbert.errors import Mistake, unknown
 
 
 class Joint(Sampler):
-    """One batch of every task in each step (Bi et al., 2022). An epoch: one pass over the longest or the shortest task.
+    """One batch of every task in each step. An epoch: one pass over the longest or the shortest task.
 
-    `until: longest` lets smaller tasks begin again, reshuffled; after `until: shortest` the next epoch goes on with the
-    rest of the larger ones. The combiner joins the losses of a step.
+    With `until: longest` smaller tasks begin again, reshuffled, within an epoch; with `until: shortest` the next epoch
+    goes on with the rest of the larger tasks. The stage's combiner turns the losses of a step into one gradient.
+
+    Source: Bi et al., 2022, https://doi.org/10.18653/v1/2022.findings-acl.209
     """
 
     several = True
@@ -35,10 +37,13 @@ class Joint(Sampler):
 
 
 class JointByRatio(Sampler):
-    """One batch of every task in each step (report 'MultiBERT'). An epoch: batches x size / largest size.
+    """One batch of every task in each step, in epochs whose length is set by a reference task. An epoch: batches of the
+    reference x its size / size of the largest task, rounded down.
 
-    These are the batches and the size of `reference`, the first task unless named; rounded down. The more the largest
-    task outweighs it, the less of the largest an epoch sees; the next epoch goes on where this one ended.
+    `reference` is the first task unless another is named. The larger the largest task is beside it, the fewer of the
+    largest task's batches an epoch sees; the next epoch goes on where the last ended.
+
+    Source: report 'MultiBERT'
     """
 
     several = True

@@ -1,4 +1,4 @@
-"""All batches of one task, then all of the next; a task may be split into parts, one an epoch."""
+"""Samplers that train on one task after the other; a large task may be split, with one part per epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from mtbert.registry import Count
 class Sequential(Sampler):
     """All batches of one task, then all of the next, in recipe order. An epoch: one pass over every task.
 
-    The task trained last is remembered best (report 'SMARTer BERT', baseline). Every epoch shuffles each task anew.
+    The model remembers best the task it was trained on last. Every epoch shuffles each task anew. This is the report's
+    baseline.
+
+    Source: report 'SMARTer BERT'
     """
 
     def draw(self, step: int, progress: float) -> list[str]:
@@ -22,14 +25,17 @@ class Sequential(Sampler):
 
 
 class EqualSplit(Sampler):
-    """Sequential, with large tasks in parts. An epoch: every unsplit task, and one part of every split one.
+    """Sequential, but with large tasks split into parts. An epoch: the whole of every unsplit task, and one part of
+    every split task.
 
-    The parts of one pass over a task are disjoint and cover it, the last part being the shorter one; when all have been
-    seen, the task is shuffled and split anew (report 'SMARTer BERT', which splits once). Epochs thus differ a little in
-    length: `steps_per_epoch` is that of the first.
+    The parts of a pass over a task are disjoint and cover it; the last may be shorter, so epochs differ a little in
+    length, and `steps_per_epoch` is the length of the first. When all parts have been seen, the task is shuffled and
+    split anew, whereas the report splits it once.
 
-    `parts` names tasks and numbers of parts; without it the largest task is split into parts of about the size of the
-    next largest, which for the report's sizes are its 17 (split1).
+    `parts` maps tasks to numbers of parts. Without it the largest task is split into parts of about the size of the
+    next largest task: 17 for the report's data, its split1.
+
+    Source: report 'SMARTer BERT'
     """
 
     def __init__(
@@ -63,29 +69,30 @@ class EqualSplit(Sampler):
         return [_whose_turn(turns, step - self._begun(epoch))]
 
     def _largest_like_the_next(self) -> dict[str, int]:
+        """The number of parts that makes a part of the largest task about as long as the next largest task."""
         others = [batches for task, batches in self.batches.items() if task != self.largest]
         return {self.largest: -(-self.batches[self.largest] // max(others))} if others else {}
 
     def _begun(self, epoch: int) -> int:
-        """The step at which an epoch begins."""
+        """The step at which this epoch begins."""
         return sum(cut.drawn(epoch) for cut in self._cuts.values())
 
 
 class _Cut(NamedTuple):
-    """How a task's batches are cut into parts of a size, the last one shorter."""
+    """A task's batches cut into parts of `size` batches, the last of which may be shorter."""
 
     batches: int
     parts: int
     size: int
 
     def drawn(self, epoch: int) -> int:
-        """Batches drawn before an epoch."""
+        """How many of the task's batches are drawn before this epoch."""
         passes, part = divmod(epoch, self.parts)
         return passes * self.batches + part * self.size
 
 
 def _whose_turn(turns: Mapping[str, int], step: int) -> str:
-    """The task at a step of an epoch in which one task after the other takes its turns."""
+    """The task at this step of an epoch in which each task takes all its turns before the next begins."""
     for task, count in turns.items():
         if step < count:
             return task

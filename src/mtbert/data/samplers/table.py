@@ -1,4 +1,4 @@
-"""The samplers there are."""
+"""The table of samplers, by their names in a recipe."""
 
 from __future__ import annotations
 

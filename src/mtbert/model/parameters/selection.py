@@ -1,4 +1,4 @@
-"""Which parameters of a model a stage trains."""
+"""Choosing the parameters of a model that a stage trains; all others are frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtbert.model.parameters.names import is_bias, is_norm, layer_of, part_of
 from mtbert.model.shape import Shape
 from mtbert.registry import Registry
 
-Selector = Callable[[str], bool]  # whether a parameter of this name learns
+Selector = Callable[[str], bool]  # whether a parameter of this name is trained
 
 
 def everything(shape: Shape) -> Selector:
@@ -32,19 +32,25 @@ def modules(shape: Shape) -> Selector:
 
 
 def norms(shape: Shape) -> Selector:
-    """The encoder's LayerNorms, which the tasks share (beside adapters: Houlsby et al., 2019)."""
+    """The encoder's LayerNorms, which the tasks share; the paper trains them together with adapters.
+
+    Source: Houlsby et al., 2019, section 2.1, https://arxiv.org/abs/1902.00751
+    """
     return is_norm
 
 
 def biases(shape: Shape) -> Selector:
-    """The encoder's biases, those of its LayerNorms included (BitFit: Ben Zaken et al., 2022)."""
+    """The encoder's biases, those of its LayerNorms included; with `heads`, this is BitFit.
+
+    Source: Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199
+    """
     return is_bias
 
 
 def layers(
     shape: Shape, *, which: Annotated[list[Annotated[int, Strict(), Field(ge=0)]], Field(min_length=1)]
 ) -> Selector:
-    """Some of the encoder's layers, 0 the first; `{layers: [4, 5]}` for short."""
+    """Some of the encoder's layers, counted from 0; `{layers: [4, 5]}` for short."""
     for layer in which:
         if layer >= shape.layers:
             raise Mistake(f"there is no layer {layer}; this encoder has layers 0 to {shape.layers - 1}")
@@ -58,12 +64,12 @@ SELECTORS: Registry[Selector] = Registry(
 
 
 def select(model: MultiTask, parts: Sequence[Selector], frozen: Collection[str] = ()) -> list[str]:
-    """Let these parts learn, but for the names that are `frozen`, and freeze the rest; the names of what learns."""
+    """Train these parts except for the names in `frozen`, freeze everything else, and return the names that train."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen and any(takes(name) for takes in parts))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def only_heads(names: Sequence[str]) -> bool:
-    """Whether nothing in or before the encoder learns, so that what the heads read never changes."""
+    """Whether all of these are parameters of heads, so that the features the heads read never change."""
     return all(part_of(name) == "heads" for name in names)

@@ -18,12 +18,16 @@ Activation = Literal["gelu", "relu"]
 
 
 class Adapter(TaskModule):
-    """Bottlenecks of `size` units in every layer, added to what passes them (Houlsby et al., 2019).
+    """Bottlenecks of `size` units in every layer, each of which adds a small change to its input.
 
-    `before_norm` adapts the updates of the feed-forward network and, `after_attention`, of attention before they are
-    added and normalised; `after_norm` adapts the layer's output, which is then no longer normalised. `std` is the
-    released code's; the paper writes 0.01. `lhuc` scales each unit that an adapter adds by 2 * sigmoid(gain). The paper
-    also trains all LayerNorms: add `layer_norm` for norms of the task's own, or train the shared ones with `norms`.
+    `where: before_norm` adapts the update of the feed-forward network and, with `after_attention`, that of attention,
+    before they are added and normalised. `where: after_norm` adapts the layer's output, which is then no longer
+    normalised. `std` is the released code's; the paper says 0.01. With `lhuc`, each unit that an adapter adds is scaled
+    by 2 * sigmoid(gain). The paper also trains all LayerNorms: add the module `layer_norm` for norms of the task's own,
+    or train the shared norms with `train: [heads, modules, norms]`.
+
+    Source: Houlsby et al., 2019, section 2.1, https://arxiv.org/abs/1902.00751
+    Source: report 'Investigating BERT through Fine-Tuned Regularization and Layer-Level Adaptations'
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Adapter(TaskModule):
 
 
 class Bottleneck(nn.Module):
-    """x + up(activation(down(x))), close to x at first."""
+    """Computes x + up(activation(down(x))), which is close to x at first."""
 
     def __init__(self, width: int, size: int, activation: Activation, lhuc: bool, std: float) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class Bottleneck(nn.Module):
         self.gain = Gain(width) if lhuc else nn.Identity()
         self.activation = F.gelu if activation == "gelu" else F.relu
         for linear in (self.down, self.up):
-            # the bounds are absolute: left at their defaults, they would cut nothing off
+            # the bounds are absolute: torch's defaults of -2 and 2 would cut nothing off
             nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(linear.bias)
 

@@ -1,4 +1,4 @@
-"""Which modules of a model serve which task."""
+"""Which of a model's task modules serve which task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtbert.model.task_modules.table import TASK_MODULES
 
 
 class TaskModules(nn.Module):
-    """The modules of a model: for every entry of the recipe one a task, or a single one shared by its tasks."""
+    """All task modules of a model: for each entry of the recipe one module per task, or one shared by its tasks."""
 
     def __init__(self, plans: Sequence[ModulePlan], shape: Shape, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -31,14 +31,15 @@ class TaskModules(nn.Module):
                 self._add(plan, shape, plan.tasks or tasks)
 
     def of(self, task: str) -> Fold:
-        """The taps of one task."""
+        """The modules that serve a task, folded into one set of taps in recipe order."""
         return Fold(self._folds[task])
 
     def holders(self, task: str) -> list[nn.Module]:
-        """What holds the parameters that a task's modules use, borrowed ones too."""
+        """The modules and dictionaries that own the parameters a task's modules use, parameters in common included."""
         return self._holders[task]
 
     def _add(self, plan: ModulePlan, shape: Shape, tasks: Sequence[str]) -> None:
+        """Make the modules of one entry. Parameters in common are owned by the entry, under `shared`, and lent out."""
         makers = [tuple(tasks)] if plan.shared else [(task,) for task in tasks]
         entry, common = nn.ModuleDict(), nn.ParameterDict()
         for owners in makers:
@@ -56,7 +57,7 @@ class TaskModules(nn.Module):
 
 
 def _check_order(plans: Sequence[ModulePlan], tasks: Sequence[str]) -> None:
-    """Entries follow one another in recipe order; two that nothing tells apart have none."""
+    """Raise MistakeAt for an entry that a task has twice, since nothing says which of the two comes first."""
     for index, plan in enumerate(plans):
         for earlier in plans[:index]:
             alike = (plan.name, plan.options, plan.shared) == (earlier.name, earlier.options, earlier.shared)

@@ -1,7 +1,7 @@
-"""What a task module is, and how a recipe plans one.
+"""What a task module is, and how an entry of a recipe describes it.
 
-A module knows neither its task nor its neighbours: `TaskModules` (assignment.py) keeps one module for each task, or one
-for several, and hands the encoder those of the batch's task, in the order of the recipe.
+A module knows neither its task nor the other modules: `TaskModules` (assignment.py) holds one module per task, or one
+for several tasks, and gives the encoder those of the batch's task in the order of the recipe.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 
 class TaskModule(nn.Module):
-    """A module that changes nothing; methods override the taps they use."""
+    """A module that changes nothing. A method overrides the taps that it uses; `Taps` (taps.py) says what each is
+    given.
 
-    in_common: tuple[str, ...] = ()  # parameters that all tasks of a recipe's entry share, though each has its module
+    `in_common` names parameters that the modules of all tasks share although each task has a module of its own.
+    """
+
+    in_common: tuple[str, ...] = ()
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, layer: int, batch: Batch) -> QKV:
         return q, k, v
@@ -51,22 +55,28 @@ class TaskModule(nn.Module):
         return [self]
 
     def feature_width(self, width: int, task: Task) -> int:
-        """How wide after_pooling makes features of this width; raises Mistake where it cannot serve the task."""
+        """The width that after_pooling turns this width into; raises Mistake if the module cannot serve the task."""
         return width
 
     def borrow(self, name: str, parameter: nn.Parameter) -> None:
-        """Use a parameter that stands elsewhere in the model in place of one's own of that name."""
+        """Use this parameter, which another part of the model owns, in place of the module's own of that name."""
         delattr(self, name)
-        object.__setattr__(self, name, parameter)  # past torch, which would list and save it a second time
+        # nn.Module registers every parameter that is assigned to it, and state_dict would then save it once per task
+        # under different names. A plain attribute is the only reference that torch does not register and that methods
+        # can still read as self.name; copy.deepcopy and .to() keep it the same object as the owner's.
+        object.__setattr__(self, name, parameter)
 
     def merge_into(self, encoder: Encoder) -> None:
-        """Write the module into the weights of an encoder, where that is possible; it is superfluous then."""
+        """Add what the module does to the weights of an encoder, which then needs no module.
+
+        Raises Mistake if the weights cannot express it.
+        """
         raise Mistake("it cannot be merged into the weights of an encoder")
 
 
 @dataclass(frozen=True)
 class ModulePlan:
-    """One entry of the recipe's `modules:`, options complete; no tasks means all of them."""
+    """One entry of the recipe's `modules:` with all its options; without `tasks` it serves every task."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Low-rank adaptation of the encoder's matrices."""
+"""Low-rank adaptation (LoRA) of the encoder's attention matrices."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 
 class LoRA(TaskModule):
-    """Low-rank adaptation: add alpha / rank * up(down(x)) to what chosen matrices of attention, of queries (`q`), keys
-    (`k`) and values (`v`), make of a layer's input (Hu et al., 2022).
+    """Low-rank adaptation: add alpha / rank * up(down(x)) to the queries (`q`), keys (`k`) or values (`v`) that
+    attention computes from a layer's input x.
 
-    The products begin at zero. They are of the same form as the matrices themselves: `checkpoints.merged` adds those of
-    one task to a copy of the encoder, which then costs what plain BERT costs.
+    `up` starts at 0, so a fresh module changes nothing. The products have the same form as the encoder's matrices:
+    `checkpoints.merged` adds those of one task to a copy of the encoder, which then costs what plain BERT costs.
+
+    Source: Hu et al., 2022, equation 3, https://arxiv.org/abs/2106.09685
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Projected attention layers and low-rank layers, beside the layers of the encoder or on top of them."""
+"""Projected attention layers (PALs) and low-rank layers, beside the layers of the encoder or on top of them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from mtbert.registry import Count, NonNegative
 
 class PALs(TaskModule):
     """Projected attention layers: small self-attention of the task's own, beside the layers, on top of the encoder, or
-    both (Stickland and Murray, 2019).
+    both.
 
-    `parallel`: gelu(up(attention(down(x)))) of a layer's input x is added with the layer's own updates, before its last
-    LayerNorm. `share` says what the layers have in common: `none` (report 'BERT Multitask Methods for Low-Parameter
-    Fine-Tuning'), the `projections` down and up (as released), or `all`. `scale` weighs each layer's PAL by a learned
-    number that begins there, for `all_tasks` together or `each_task`.
+    `where: parallel` adds gelu(up(attention(down(x)))) of a layer's input x to the layer's own updates, before its last
+    LayerNorm. `share` says what the PALs of the layers have in common: `none` (as in the report), the `projections`
+    down and up (as in the released code), or `all`. With `scale`, each layer's PAL is multiplied by a learned number
+    that begins there, one for `all_tasks` together or one for `each_task`.
 
-    `top`: up(attention(down(x))) of the encoder's last states, with `top_layers` of attention between, each with an
-    output matrix (`top_output`), and `top_blocks` also with dropout, residual and LayerNorm; `top_residual` adds the
-    last states. As released: 6 layers, 12 heads, blocks, no outer residual. `both` has two PALs unless the `objects`
-    are the `same`: one PAL for all layers and the top.
+    `where: top` applies up(attention(down(x))) to the encoder's last states, with `top_layers` layers of attention.
+    Each of them has an output matrix with `top_output`, and also dropout, residual and LayerNorm with `top_blocks`;
+    `top_residual` adds the last states to the result. The released code has 6 layers, 12 heads, blocks, and no outer
+    residual. `where: both` makes two PALs, or with `objects: same` a single PAL that serves all layers and the top.
+
+    Source: Stickland and Murray, 2019, https://arxiv.org/abs/1902.02671
+    Source: report 'BERT Multitask Methods for Low-Parameter Fine-Tuning'
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class PALs(TaskModule):
 
 
 class Beside(nn.Module):
-    """The PALs of all layers; what layers share is there once."""
+    """The PALs beside all layers; whatever the layers share is held once."""
 
     def __init__(self, shape: Shape, size: int, heads: int, share: Literal["none", "projections", "all"]) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class Beside(nn.Module):
         self.up = nn.ModuleList(_linear(size, shape.width) for _ in range(projections))
 
     def forward(self, x: Tensor, layer: int, mask: Tensor) -> Tensor:
-        """(S, L, D) -> (S, L, D)."""
+        """What the PAL of a layer adds to it, given the layer's input: (S, L, D) -> (S, L, D)."""
         down, attention, up = (parts[min(layer, len(parts) - 1)] for parts in (self.down, self.attention, self.up))
         return F.gelu(up(attention(down(x), mask)))
 
@@ -119,7 +122,7 @@ class OnTop(nn.Module):
         self.up = _linear(size, shape.width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(S, L, D) -> (S, L, D)."""
+        """What the PAL on top makes of the last states: (S, L, D) -> (S, L, D)."""
         x = self.down(x)
         for layer in self.layers:
             x = layer(x, mask)
@@ -145,13 +148,13 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention added to its input and normalised, as in BERT's layers."""
+    """Attention whose output is added to its input and normalised, as in BERT's layers."""
 
     def __init__(self, attention: SelfAttention, size: int, shape: Shape) -> None:
         super().__init__()
         self.attention = attention
         self.dropout = Dropout(shape.dropout)
-        # ones and zeros: the released code draws these scales from N(0, 0.02), which nearly erases what passes
+        # torch's ones and zeros: the released code draws the scales from N(0, 0.02), which nearly erases the states
         self.norm = nn.LayerNorm(size, shape.epsilon)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -161,8 +164,11 @@ class Block(nn.Module):
 
 
 class LowRank(TaskModule):
-    """Low-rank layers: up(gelu(down(x))) of a layer's input x is added with the layer's own updates, before its last
-    LayerNorm; a PAL without attention (Stickland and Murray, 2019).
+    """Low-rank layers: PALs without attention, beside every layer of the encoder.
+
+    They add up(gelu(down(x))) of a layer's input x to the layer's own updates, before its last LayerNorm.
+
+    Source: Stickland and Murray, 2019, https://arxiv.org/abs/1902.02671
     """
 
     def __init__(self, shape: Shape, *, size: Count = 100) -> None:

@@ -1,4 +1,4 @@
-"""A layer that related pair tasks share."""
+"""A hidden layer that related tasks of pairs share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from mtbert.registry import NonNegative, Share
 
 
 class Relational(TaskModule):
-    """A rich relational layer: related tasks read pairs through one hidden layer over [u; v; |u - v|; u * v], the
-    product normalised (report 'Walk Less and Only Down Smooth Valleys').
+    """A rich relational layer: related tasks read their pairs through one hidden layer over [u; v; |u - v|; u * v].
 
-    It puts LeakyReLU(linear(dropout(features))) in place of the task's pair features, so that the head reads one vector
-    as wide as the encoder. Made for `shared: true` and several tasks of pairs encoded apart (`pairs: separate`).
+    The product is that of u and v scaled to length 1. LeakyReLU(linear(dropout(features))) takes the place of the
+    task's pair features, so the head reads one vector that is as wide as the encoder. It is meant to be shared
+    (`shared: true`) by several tasks whose pairs are encoded apart (`pairs: separate`).
+
+    Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
     def __init__(self, shape: Shape, *, dropout: Share = 0.3, slope: NonNegative = 0.01) -> None:
@@ -48,6 +50,6 @@ class Relational(TaskModule):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Vectors of length one; a zero vector stays zero."""
+    """Vectors scaled to length 1; a zero vector stays zero."""
     unit: Tensor = x / (x.norm(dim=-1, keepdim=True) + 1e-8)
     return unit

@@ -1,4 +1,4 @@
-"""Every task module there is."""
+"""The table of task modules, by their names in a recipe."""
 
 from __future__ import annotations
 

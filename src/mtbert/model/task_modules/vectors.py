@@ -1,6 +1,7 @@
-"""Task-specific vectors.
+"""Task modules whose parameters are vectors: gains, shifts and what is added to queries, keys and values.
 
-Each layer's vector is a parameter of its own, so that weight decay leaves it alone as it does biases.
+Each layer's vector is a parameter of its own, not a row of a matrix, since weight decay spares vectors as it does
+biases.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mtbert.registry import NonNegative
 
 
 class Gain(nn.Module):
-    """Scale each unit by 2 * sigmoid(gain), which is exactly one at first."""
+    """Scale each unit by 2 * sigmoid(gain), which is exactly 1 at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -29,10 +30,12 @@ class Gain(nn.Module):
 
 
 class LHUC(TaskModule):
-    """Learning hidden unit contributions: scale each unit of a layer's output by 2 * sigmoid(gain) (Swietojanski and
-    Renals, 2014). A gain of zero, where training starts, scales by exactly one.
+    """Learning hidden unit contributions: scale each unit of a layer's output by 2 * sigmoid(gain).
 
-    To scale what an adapter adds instead, give `adapter` the option `lhuc`.
+    Gains start at 0, which scales by exactly 1. To scale what an adapter adds instead, give `adapter` the option
+    `lhuc`.
+
+    Source: Swietojanski et al., 2016, https://arxiv.org/abs/1601.02828
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -45,12 +48,13 @@ class LHUC(TaskModule):
 
 
 class EmBERT(TaskModule):
-    """Task-embedded attention: add a vector of the task to the queries, keys and values of every layer (Maziarka and
-    Danel, 2021).
+    """Task-embedded attention: add a vector of the task to the queries, keys and values of every layer.
 
-    The keys' vector has no effect: it adds the same number to all scores of a query, which the softmax takes out again,
-    so it never learns. It is there because the method and its published size count it. Vectors begin at zero unless
+    The vector of the keys has no effect and never learns, because it adds the same number to all scores of a query and
+    softmax removes it. It is there because the method and its published size include it. Vectors start at 0 unless
     `std` is given; the original draws them with 0.02.
+
+    Source: Maziarka and Danel, 2021, https://doi.org/10.1109/IJCNN52387.2021.9533990
     """
 
     def __init__(self, shape: Shape, *, std: NonNegative = 0.0) -> None:
@@ -69,10 +73,12 @@ class EmBERT(TaskModule):
 
 
 class LayerNorm(TaskModule):
-    """LayerNorms of the task's own: a scale and a shift behind each of the layers' two norms (Houlsby et al., 2019).
+    """LayerNorms of the task's own: another scale and shift after each of the two norms of every layer.
 
-    Behind the encoder's scale and shift, which they do not replace, they reach the same functions as norms trained for
-    the task alone, and begin at one and zero. The norm of the embeddings has none.
+    They follow the encoder's scale and shift instead of replacing them, which reaches the same functions as norms
+    trained for the task alone. Scales start at 1 and shifts at 0. The norm of the embeddings is left as it is.
+
+    Source: Houlsby et al., 2019, section 2.1, https://arxiv.org/abs/1902.00751
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -90,4 +96,5 @@ class LayerNorm(TaskModule):
 
 
 def _vectors(shape: Shape, make: Callable[[int], Tensor]) -> nn.ParameterList:
+    """A vector of the encoder's width for each layer, made by `make`."""
     return nn.ParameterList(nn.Parameter(make(shape.width)) for _ in range(shape.layers))

@@ -1,4 +1,4 @@
-"""What every combiner has in common: from the losses of one step to one gradient."""
+"""What every combiner has in common: it turns the losses of a step into one gradient."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from mtbert.training.gramian import Gradients, Matrix, Vector, gramian, weighted
 
 
 class Combiner:
-    """Leaves the step's gradient on the parameters.
+    """Sets the gradient of every parameter from the losses of a step.
 
-    What the tasks share are the parameters that the gradient of more than one task of the step reached: there their
-    gradients are combined. What one task alone reached, its head for instance, keeps that task's gradient. One copy of
-    the gradients is held a task, and the combination takes the place of one of them.
+    Where the losses of more than one task of the step depend on a parameter, their gradients are combined; a parameter
+    that a single task reaches, such as its head, keeps that task's gradient. Memory holds one copy of the gradients per
+    task, and the combination is written over one of them.
 
-    A method is `weights`, where it needs no more than how the gradients lie to each other, or else `combine`.
+    A method defines `weights` if inner products of the gradients are all it needs, and otherwise `combine`.
+
+    >>> from mtbert.training.combiners.plain import Mean
+    >>> shared = nn.Parameter(Tensor([1.0]))
+    >>> Mean()([("mood", 2 * shared.sum()), ("paraphrase", 4 * shared.sum())], {"shared": shared})
+    >>> shared.grad
+    tensor([3.])
     """
 
-    needs_several = True  # whether it does nothing where a step has one task
+    needs_several = True  # whether it makes no difference when every step has a single task
 
     def __call__(self, losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]) -> None:
-        """Draw losses one by one, each with its task and graph, and set the `grad` of every parameter they reach.
+        """Set the `grad` of every parameter that the losses depend on; each loss comes with its task, and with its
+        graph.
 
-        A task comes more than once where gradients are accumulated: its losses then count as one.
+        Losses are taken one at a time, so that one graph is freed before the next is built. A task may come more than
+        once, where gradients are accumulated; its losses are then added up.
         """
         gradients, tasks = _collect(losses, parameters)
         alone = {name: by_task for name, by_task in gradients.items() if len(by_task) == 1}
@@ -36,28 +44,28 @@ class Combiner:
             parameters[name].grad = gradient
 
     def combine(self, gradients: Gradients, tasks: Sequence[str]) -> dict[str, Tensor]:
-        """One gradient for each of the shared parameters; those given may be overwritten."""
+        """The combined gradient of each shared parameter. The gradients that are given may be overwritten."""
         return combine_by_gramian(gradients, tasks, self.weights)
 
     def weights(self, gramian: Matrix) -> Vector:
-        """How much each task's gradient counts, from their inner products, scaled to trace 1: (K, K) -> (K,)."""
+        """The weight of each task's gradient, from the inner products of all, scaled to trace 1: (K, K) -> (K,)."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
-        """What it remembers from step to step."""
+        """What it remembers from step to step, as tensors by name."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Take over a state, to go on as the combiner that it came from."""
 
 
 def combine_by_gramian(
     gradients: Gradients, tasks: Sequence[str], weights: Callable[[Matrix], Vector]
 ) -> dict[str, Tensor]:
-    """The sum of the tasks' gradients, weighted by how they lie to each other."""
+    """The sum of the tasks' gradients with the weights that their inner products give."""
     products = gramian(gradients, tasks)
     size = np.trace(products)
-    # zero gradients have no direction, and of those that are no numbers the trainer says in which step they came
+    # gradients of 0 have no direction; those that are nan or inf are passed on, so that the trainer reports the step
     known = np.isfinite(products).all() and size > 0
     given = weights(products / size) if known else np.ones(len(tasks))
     return weighted_sum(gradients, dict(zip(tasks, given.tolist(), strict=True)))
@@ -66,13 +74,13 @@ def combine_by_gramian(
 def _collect(
     losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Parameter -> task -> gradient, and the tasks as they first came."""
+    """Parameter -> task -> gradient, and the tasks in the order in which they first came."""
     gradients: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     tasks: dict[str, None] = {}
     for task, loss in losses:
         tasks[task] = None
         for name, p in parameters.items():
-            p.grad = gradients[name].pop(task, None)  # so that autograd adds to what the task has already
+            p.grad = gradients[name].pop(task, None)  # autograd adds to what the task already has
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in parameters.items():
             if p.grad is not None:

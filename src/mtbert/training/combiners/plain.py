@@ -1,4 +1,4 @@
-"""Combiners that do not look at how the gradients lie to each other."""
+"""Combiners that ignore conflicts between the tasks: the sum and the mean of the gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mtbert.training.gramian import Gradients, weighted_sum
 
 
 class Sum(Combiner):
-    """The gradient of the summed losses; one graph is alive at a time, and one copy of the gradients."""
+    """The gradient of the sum of the losses; memory holds one graph at a time and a single copy of the gradients."""
 
     needs_several = False
 
@@ -21,7 +21,7 @@ class Sum(Combiner):
 
 
 class Mean(Combiner):
-    """The mean of the tasks' gradients in what they share; heads keep the whole gradient of their task."""
+    """The mean of the tasks' gradients where they share parameters; heads keep the whole gradient of their task."""
 
     needs_several = False
 

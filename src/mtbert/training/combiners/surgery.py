@@ -1,4 +1,4 @@
-"""Combiners that change each task's gradient where it conflicts with others, and add up what is left."""
+"""Combiners that change each task's gradient where it conflicts with other tasks, and add up the results."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ Cosine = Annotated[float, Strict(), Field(gt=-1, lt=1)]
 
 
 class PCGrad(Combiner):
-    """Project each task's gradient off those it conflicts with, and add them up (Yu et al., 2020).
+    """Project each task's gradient off those it conflicts with, and add up the results.
 
-    The others come in random order, and as they were before any projection.
+    For each task the other gradients come in random order, and as they were before any projection.
+
+    Source: Yu et al., 2020, algorithm 1, https://arxiv.org/abs/2001.06782
     """
 
     def weights(self, gramian: Matrix) -> Vector:
         total = np.zeros(len(gramian))
         for task in range(len(gramian)):
-            # every projection stays among the tasks' gradients: what is projected are the coefficients
+            # a projection is a mixture of the tasks' gradients again, so it is enough to work on the coefficients
             mixture = np.eye(len(gramian))[task]
             for other in _others(task, len(gramian)):
                 along = gramian[other] @ mixture
@@ -43,11 +45,13 @@ class PCGrad(Combiner):
 
 
 class GradVac(Combiner):
-    """Turn each task's gradient towards the others until their cosines are what they usually are (Wang et al., 2021).
+    """Turn each task's gradient towards the others until their cosines are what they usually are.
 
-    What is usual is learned, for each pair of tasks and each part of the model, as a moving average that starts from 0
-    and takes the share `rate` of every new cosine; or it is `target`, the same for all. With a target of 0 it is
-    PCGrad. `granularity` says what a part is: the whole `model`, a `layer` or a single `tensor`.
+    What is usual is learned for each pair of tasks and each part of the model, as a moving average that starts at 0 and
+    takes in each new cosine at `rate`; with `target` it is that number for all. A target of 0 gives PCGrad.
+    `granularity` says what a part is: the whole `model`, a `layer` or a single `tensor`.
+
+    Source: Wang et al., 2021, https://arxiv.org/abs/2010.05874
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class GradVac(Combiner):
         self.rate = rate
         self.granularity = granularity
         self.target = target
-        self._usual: dict[str, float] = defaultdict(float)  # 'part/task/other' -> cosine
+        self._usual: dict[str, float] = defaultdict(float)  # 'part/task/other' -> usual cosine
 
     def combine(self, gradients: Gradients, tasks: Sequence[str]) -> dict[str, Tensor]:
         parts: dict[str, dict[str, Mapping[str, Tensor]]] = defaultdict(dict)
@@ -79,9 +83,11 @@ class GradVac(Combiner):
         self._usual.update({pair: float(cosine) for pair, cosine in state.items()})
 
     def _part(self, name: str) -> str:
+        """The part of the model whose cosines a parameter belongs to."""
         return {"model": "model", "layer": place_of(name), "tensor": name}[self.granularity]
 
     def _turn(self, gramian: Matrix, tasks: Sequence[str], part: str) -> Vector:
+        """The weights of the gradients in the sum of all turned gradients, for one part: (K, K) -> (K,)."""
         total = np.zeros(len(tasks))
         for task in range(len(tasks)):
             mixture = np.eye(len(tasks))[task]
@@ -92,7 +98,7 @@ class GradVac(Combiner):
         return total
 
     def _push(self, gramian: Matrix, mixture: Vector, other: int, pair: str) -> float:
-        """How much of the other gradient brings the mixture's cosine with it up to what is usual."""
+        """How much of the other gradient to add so that the mixture's cosine with it becomes the usual one."""
         ours, theirs = length(gramian, mixture), math.sqrt(gramian[other, other])
         if not ours or not theirs:
             return 0.0
@@ -107,11 +113,13 @@ class GradVac(Combiner):
 
 
 class GradDrop(Combiner):
-    """Keep, at every number of the gradient, what points one way or the other, by chance (Chen et al., 2020).
+    """For each number of the gradient keep either the positive or the negative parts, chosen at random.
 
-    The more of the gradients' sum there is positive, the likelier that its positive parts stay and the negative ones
-    go; `leak` is the share of each gradient that passes in any case. The paper does this to the gradients of a layer's
-    outputs; here it is done to those of the parameters.
+    The more the positive parts outweigh the negative ones, the likelier it is that they stay and the negative ones are
+    dropped. `leak` is the share of each gradient that passes in any case. The paper does this to the gradients of a
+    layer's outputs; here it is done to those of the parameters.
+
+    Source: Chen et al., 2020, https://arxiv.org/abs/2010.06808
     """
 
     def __init__(self, *, leak: Share = 0.0) -> None:
@@ -124,7 +132,7 @@ class GradDrop(Combiner):
                 for part in others:
                     combined.add_(part)
                     size.add_(part.abs())
-                # rand < (1 + sum / size) / 2, multiplied out, so that nothing is divided by 0
+                # rand < (1 + sum / size) / 2, multiplied by 2 * size so that there is no division by 0
                 positive = (2 * torch.rand_like(size) - 1) * size < combined
                 kept = torch.where(positive, combined + size, combined - size) / 2
                 combined.lerp_(kept, 1 - self.leak)
@@ -132,5 +140,5 @@ class GradDrop(Combiner):
 
 
 def _others(task: int, count: int) -> list[int]:
-    """All tasks but one in random order, from the generator that checkpoints hold."""
+    """All tasks but this one in random order, drawn from torch's generator, whose state a checkpoint holds."""
     return [other for other in torch.randperm(count).tolist() if other != task]

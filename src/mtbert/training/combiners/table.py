@@ -1,4 +1,4 @@
-"""Every combiner there is."""
+"""The table of combiners, by their names in a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every loss weighting has in common: how much each task's loss counts in a step."""
+"""What every loss weighting has in common: it says how much each task's loss counts in a step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Losses = Callable[[], Mapping[str, Tensor]]
 
 
 class Weighting:
-    """Made from the stage's tasks and the parameters of the last layer that they share (none where nothing is).
+    """Multiplies each task's loss, given the stage's tasks and the parameters of the last layer that they share.
 
-    The weight that a task has in the recipe multiplies whatever the method says. Parameters of the weighting's own
-    learn with the stage's optimizer; what else it remembers is its state.
+    The weight that a task has in the recipe multiplies the result, whatever the method. A weighting may have
+    parameters, which the stage's optimizer trains; everything else that it remembers belongs to its state. `shared` is
+    empty if the tasks share nothing that learns.
     """
 
     def __init__(self, tasks: Mapping[str, Task], shared: Sequence[nn.Parameter]) -> None:
@@ -23,22 +24,22 @@ class Weighting:
         self.shared = list(shared)
 
     def __call__(self, task: str, loss: Tensor) -> Tensor:
-        """The loss of one batch as it counts: a scalar of the same graph."""
+        """The weighted loss of a batch, given the plain one: a scalar in the same graph."""
         raise NotImplementedError
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What it learns by gradient, by name."""
+        """The parameters that it trains with the model, by name."""
         return {}
 
     def after_step(self, losses_again: Losses) -> None:
-        """A step is done; `losses_again` gives the unweighted losses of its batches anew, without gradients."""
+        """Called after each step; `losses_again` computes the plain losses of its batches again, without gradients."""
 
     def end_epoch(self) -> None:
-        """An epoch of the stage is over."""
+        """Called at the end of each epoch of the stage."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that is needed to go on."""
+        """Everything that it remembers, as tensors by name."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Take over a state, to go on as the weighting that it came from."""

@@ -1,4 +1,4 @@
-"""Weights from how fast the losses fall, epoch by epoch."""
+"""Weights that depend on how fast the losses fall from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from mtbert.training.weightings.base import Weighting
 
 
 class DynamicWeightAverage(Weighting):
-    """The slower a task's loss fell over the last two epochs, the more it counts (Liu et al., 2019).
+    """The slower a task's loss fell over the last two epochs, the more it counts.
 
-    Weights are tasks x softmax(mean loss of the last epoch / of the one before / temperature), and 1 in the first two
-    epochs, so in stages of up to two epochs it does nothing. An epoch is the stage's; a task that an epoch left out
-    keeps the means it had.
+    Weights are the number of tasks x softmax(mean loss of the last epoch / mean loss of the epoch before /
+    temperature). In the first two epochs they are 1, so that a stage of up to two epochs is not changed at all. Epochs
+    are the stage's; a task that an epoch leaves out keeps the means it had.
+
+    Source: Liu et al., 2019, https://arxiv.org/abs/1803.10704
     """
 
     def __init__(
@@ -25,7 +27,7 @@ class DynamicWeightAverage(Weighting):
     ) -> None:
         super().__init__(tasks, shared)
         self.temperature = temperature
-        self._running = dict.fromkeys(tasks, (0.0, 0))  # sum of the epoch's losses, how many
+        self._running = dict.fromkeys(tasks, (0.0, 0))  # sum and number of the epoch's losses
         self._means: dict[str, list[float]] = {task: [] for task in tasks}  # of the last two epochs
         self._weights = dict.fromkeys(tasks, 1.0)
 
@@ -53,10 +55,11 @@ class DynamicWeightAverage(Weighting):
         self._weigh()
 
     def _weigh(self) -> None:
+        """Compute the weights from the means of the last two epochs."""
         if any(len(means) < 2 for means in self._means.values()):
             self._weights = dict.fromkeys(self.tasks, 1.0)
             return
-        # a loss that was 0 had nowhere to fall
+        # a loss of 0 could not fall any further
         rates = [last / before if before else 1.0 for before, last in self._means.values()]
         shares = torch.softmax(torch.tensor(rates, dtype=torch.float64) / self.temperature, dim=0)
         self._weights = dict(zip(self._means, (len(rates) * shares).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Weights that stay as they are."""
+"""Weights that stay as the recipe gives them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mtbert.training.weightings.base import Weighting
 
 
 class Fixed(Weighting):
-    """Each loss by the weight that its task has in the recipe."""
+    """Multiply each loss by the weight that its task has in the recipe."""
 
     def __call__(self, task: str, loss: Tensor) -> Tensor:
         return self.tasks[task].weight * loss

@@ -1,4 +1,4 @@
-"""Weights under which the tasks' gradients are of comparable size."""
+"""Weights that make the tasks' gradients about equally long."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from mtbert.registry import NonNegative, Positive
 from mtbert.training.optimizer import AdamW
 from mtbert.training.weightings.base import Weighting
 
-LEAST = 1e-3  # a weight never turns a task around
+LEAST = 1e-3  # weights stay positive, so that no task is ever trained in reverse
 
 
 class GradNorm(Weighting):
-    """Weights that bring the tasks' gradients to one length, longer for tasks that lag behind (Chen et al., 2018).
+    """Weights that make the tasks' gradients equally long, but longer for tasks that lag behind.
 
-    Lengths are taken at the last layer that the tasks share, at the price of a backward pass through it. A task lags as
-    its loss, over its first one, stands to that of the mean task; `restoring` is the power of that. The weights add up
-    to the number of tasks and learn by Adam at `rate` after every step, once every task has been seen; tasks that the
-    step left out are taken to be where they were seen last.
+    Lengths are measured at the last layer that the tasks share, which costs a backward pass through it. How far a task
+    lags is its loss as a share of its first loss, relative to the mean of all tasks, to the power `restoring`. Once
+    every task has been seen, the weights learn by Adam at `rate` after each step, and add up to the number of tasks. A
+    task that a step leaves out counts with the loss and length that it had last.
+
+    Source: Chen et al., 2018, algorithm 1, https://arxiv.org/abs/1711.02257
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class GradNorm(Weighting):
             return
         lengths = self._weights * norms
         wanted = wanted_norms(lengths, self._seen["losses"] / self._seen["first_losses"], self.restoring)
-        # the gradient of sum_k |w_k norm_k - wanted_k|, where what is wanted is a constant
+        # the gradient of sum_k |w_k norm_k - wanted_k|, in which wanted_k counts as a constant
         self._weights.grad = torch.sign(lengths - wanted) * norms
         self._optimizer.step()
         self._optimizer.clear()
@@ -78,6 +80,7 @@ class GradNorm(Weighting):
         self._optimizer.load(inner)
 
     def _look(self, index: int, loss: Tensor) -> None:
+        """Remember a task's loss and the length of its gradient at the shared layer."""
         gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
         self._seen["norms"][index] = nn.utils.get_total_norm([g for g in gradients if g is not None]).item()
         self._seen["losses"][index] = loss.item()
@@ -86,8 +89,8 @@ class GradNorm(Weighting):
 
 
 def wanted_norms(norms: Tensor, losses: Tensor, restoring: float) -> Tensor:
-    """What the weighted gradients should measure: mean norm x (loss / mean loss) ^ restoring: (K,), (K,) -> (K,).
+    """The lengths that the weighted gradients should have: mean length x (loss / mean loss) ^ restoring, (K,).
 
-    `losses` are those of now as shares of the first ones.
+    `norms` (K,) are the lengths they have, and `losses` (K,) the present losses as shares of the first ones.
     """
     return norms.mean() * (losses / losses.mean()) ** restoring

@@ -1,4 +1,4 @@
-"""Every loss weighting there is."""
+"""The table of loss weightings, by their names in a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights learned as the noise of each task."""
+"""Weights that are learned as the noise of each task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from mtbert.training.weightings.base import Weighting
 
 
 class Uncertainty(Weighting):
-    """Each loss by the inverse of its task's noise, which is learned with the model (Kendall et al., 2018).
+    """Divide each loss by its task's noise, which is learned with the model.
 
-    With s the logarithm of a task's variance, squared errors L count as exp(-s) L / 2 + s / 2, cross-entropies as
-    exp(-s) L + s / 2. Every s starts from 0 and moves only in steps that hold its task, at the optimizer's rate. At the
-    rates of fine-tuning that is hardly at all, so give it its own: `optimizer: {rates: {weighting: 100}}`.
+    With s the logarithm of a task's variance, a squared error L counts as exp(-s) L / 2 + s / 2, and a cross-entropy L
+    as exp(-s) L + s / 2. Each s starts at 0 and moves only in steps that include its task, at the optimizer's learning
+    rate. The rates of fine-tuning hardly move it, so give it a rate of its own: `optimizer: {rates: {weighting: 100}}`.
+
+    Source: Kendall et al., 2018, section 3.2, https://arxiv.org/abs/1705.07115
     """
 
     def __init__(self, tasks: Mapping[str, Task], shared: Sequence[nn.Parameter]) -> None:

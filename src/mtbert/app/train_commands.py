@@ -1,0 +1,154 @@
+"""Commands that train, and the dry run before it. Nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtbert.app.options import AsJson, DataFolder, OutFolder, Overrides, Overwrite, Quiet, RecipeFile, Resume, RunFolder
+from mtbert.app.output import print_json
+
+if TYPE_CHECKING:
+    from mtbert.runs.folder import Run
+    from mtbert.runs.listener import Listener
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where the run goes; an earlier demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Train the embedded encoder on the embedded three tasks, and use it."""
+    import mtbert.demo
+
+    _follow(
+        lambda told: mtbert.train(mtbert.demo.RECIPE, out=out, overwrite=True, listener=told), quiet, resumable=False
+    )
+    model = mtbert.load(out)
+    for task, texts in mtbert.demo.QUESTIONS.items():
+        for text, answer in zip(texts, model.predict(task, texts), strict=True):
+            said = answer if isinstance(answer, str) else f"{answer:.1f}"
+            typer.echo(f"{task}: {text if isinstance(text, str) else ' | '.join(text)} -> {said}")
+
+
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: OutFolder = None,
+    data: DataFolder = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe into a run folder."""
+    import mtbert
+
+    _follow(
+        lambda told: mtbert.train(
+            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, listener=told
+        ),
+        quiet,
+        as_json,
+    )
+
+
+def add_task(
+    run: RunFolder,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: OutFolder = None,
+    data: DataFolder = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a recipe's tasks to a run's model, as a new run: what is there stays as it is, bit for bit."""
+    import mtbert
+
+    given = overrides or []
+    _follow(
+        lambda told: mtbert.add_task(run, recipe, data, out, given, resume=resume, overwrite=overwrite, listener=told),
+        quiet,
+        as_json,
+    )
+
+
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    add_to: Annotated[Path | None, typer.Option("--add-to", help="A run: look at what add-task would do.")] = None,
+    data: DataFolder = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Dry run: what would be read and trained, what it would cost, what looks wrong."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.recipe.reading import read_recipe
+    from mtbert.reports.check import check as look
+    from mtbert.runs.add_task import join
+    from mtbert.runs.build import build
+
+    given = overrides or []
+    read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
+    report = look(build(read))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        for shown in report.problems_shown() if quiet else [report]:
+            OUTPUT.print(shown)
+
+
+def affinity(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    data: DataFolder = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the shared run.")] = 200,
+    every: Annotated[int, typer.Option("--every", min=1, help="Steps between two looks.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Which tasks help each other: a short shared run that measures each one's steps on every other's loss."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.recipe.reading import read_recipe
+    from mtbert.reports.affinity import measure_affinity
+    from mtbert.runs.build import build
+
+    report = measure_affinity(build(read_recipe(recipe, overrides or [], data)), steps, every)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        OUTPUT.print(report)
+
+
+def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
+    """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
+    from mtbert.app.console import TrainingProgress, show_scores
+    from mtbert.app.signals import Signals
+    from mtbert.process import reuse_freed_memory
+    from mtbert.runs.listener import Listeners
+
+    reuse_freed_memory()
+    progress = [] if quiet else [TrainingProgress()]
+    try:
+        with Signals() as signals:
+            run = train(Listeners([*progress, signals]))
+    finally:
+        for shown in progress:
+            shown.close()
+    if run.stopped is not None:
+        again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
+        typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
+        raise typer.Exit(signals.exit_code)
+    if as_json:
+        print_json(run.scores)
+        return
+    show_scores(run.scores["dev"], run.scores["constant"])
+    typer.echo(f"run: {run.folder}")

@@ -1,0 +1,21 @@
+"""Settings of a whole process, made where one begins: in the commands, never in a library call."""
+
+from __future__ import annotations
+
+import ctypes
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
+
+
+def reuse_freed_memory(limit: int = 1 << 30) -> None:
+    """Let the C library hand out large blocks again instead of returning them to the system after each use.
+
+    Otherwise the gradient of the word embedding, tens of megabytes, is mapped and cleared page by page in every step.
+    Does nothing where the C library is not glibc. A program that trains through `mtbert.train` may call this once.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, limit)
+    mallopt(M_TRIM_THRESHOLD, limit)
