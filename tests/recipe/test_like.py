@@ -221,6 +221,15 @@ def test_a_like_that_cannot_be_followed_is_one_message(files: dict[str, str], sa
     assert complaint(written(tmp_path, **files)) == said.format(tmp_path)
 
 
+def test_a_mapping_that_holds_itself_is_no_endless_merge(tmp_path: Path) -> None:
+    path = written(tmp_path, own="like: base.yaml\ntasks: &all {near: *all}", base=BASE)
+    assert "a mapping holds itself" in complaint(path)
+
+
+def test_a_like_that_is_null_names_nothing(tmp_path: Path) -> None:
+    assert read_recipe(written(tmp_path, own=f"like: null\n{BASE}")) == read_recipe(written(tmp_path, own=BASE))
+
+
 def test_the_command_says_it_and_exits_with_2(tmp_path: Path) -> None:
     path = written(tmp_path, own="like: own.yaml")
     given = [sys.executable, "-c", "from mtbert.app.cli import main; main()", "check", str(path)]
