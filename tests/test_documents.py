@@ -20,7 +20,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from mtbert.app import cli
-from mtbert.recipe.reading import Recipe, Stage, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe, Stage
 from tests.support.small import recipe_over, sentence
 
 ROOT = Path(__file__).parents[1]

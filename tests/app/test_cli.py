@@ -23,13 +23,15 @@ import mtbert.app.console
 from mtbert.data.tables import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
-from mtbert.recipe.catalogue import TABLES
+from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
 from mtbert.training.trainer import Record
 from tests.support.small import moved, recipe_over, write_small_data
+
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 
 
 class Said(NamedTuple):

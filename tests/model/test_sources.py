@@ -7,6 +7,7 @@ import inspect
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from mtbert.errors import Mistake
 from mtbert.model import sources
 from mtbert.model.checkpoints import save_encoder
 from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, make_encoder, minilm
+from mtbert.model.sources import ENCODERS, Source, minilm
 from tests.support.tiny_models import (
     MINILM,
     MOOD,
@@ -30,6 +31,10 @@ from tests.support.tiny_models import (
 )
 
 UNSEEN = "nobody-at-all/an-encoder-nobody-published"
+
+
+def make_encoder(name: str, options: dict[str, Any]) -> Source:
+    return ENCODERS[name](**options)
 
 
 # ---- by name

@@ -13,8 +13,9 @@ import yaml
 
 import mtbert
 from mtbert.errors import Mistake
-from mtbert.recipe.catalogue import TABLES
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.families import FAMILIES
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import build
 
 RECIPE = """\
@@ -46,6 +47,7 @@ stages:
   - epochs: 2
 keep: overall
 """
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 HOUSE = Path(__file__).parents[1]
 NEEDED = {"weights": {"mood": 1.0, "near": 2.0}}  # options without a default that are not counts
 
@@ -96,12 +98,13 @@ def test_the_recipe_holds_what_the_file_says(tmp_path: Path) -> None:
 
 def test_everything_left_out_is_filled_in_with_the_signatures_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path)
-    for method, family in [
+    methods: list[tuple[Any, str]] = [
         (recipe.stages[1].optimizer, "optimizers"),
         (recipe.stages[1].schedule, "schedules"),
         (recipe.stages[1].sampler, "samplers"),
         (recipe.stages[1].combiner, "combiners"),
-    ]:
+    ]
+    for method, family in methods:
         defaults = {name: option.default for name, option in TABLES[family].options(method.name).items()}
         assert method.options == defaults
     assert recipe.seed == 11711

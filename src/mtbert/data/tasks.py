@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Positive, Registry, Share
+from mtbert.registry import Count, Named, Positive, Registry, Share
 
 
 class Task(BaseModel):
@@ -29,6 +29,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
 
@@ -46,9 +47,9 @@ class Task(BaseModel):
     segments: Literal["pair", "zeros"] = "pair"
     symmetric: bool = False
     max_length: int = Field(512, ge=8)
-    pooling: str = "mean"
-    features: str = "difference"
-    head: str = "linear"
+    pooling: Named = "mean"
+    features: Named = "difference"
+    head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
 
@@ -246,6 +247,7 @@ class Regression(Task):
     """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
+    scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
