@@ -6,80 +6,39 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.support.small import recipe_over, write_small_data
+
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
-WORDS = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "garden"]
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_lasts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A token cache of the session's own, and no wait for the disk: all that is written ends with the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTBERT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTBERT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    torch.manual_seed(0)
-
-
-def sentence(number: int, length: int = 5) -> str:
-    """A text that depends on its number alone."""
-    return " ".join(WORDS[(number * 7 + step * step * 3 + step) % len(WORDS)] for step in range(1 + number % length))
+def _same_random_state() -> None:
+    torch.default_generator.manual_seed(0)  # torch.manual_seed prepares devices as well, at 2 ms a test
 
 
 @pytest.fixture
 def small_data(tmp_path: Path) -> Path:
-    """Three tasks of 40 train and 12 dev rows: mood.tsv (3 classes), same.csv (pair), near.jsonl (pair, 0 to 5)."""
-    import json
-
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for split, rows in {"train": range(40), "dev": range(100, 112), "test": range(200, 205)}.items():
-        mood = [f"{i}\t{sentence(i)}\t{['low', 'mid', 'high'][i % 3]}" for i in rows]
-        (folder / f"mood-{split}.tsv").write_text("\n".join(["id\ttext\tmood", *mood]) + "\n")
-        same = [f'{i},"{sentence(i)}, {sentence(i + 1)}",{sentence(i + 2)},{i % 2}' for i in rows]
-        (folder / f"same-{split}.csv").write_text("\n".join(["id,first,second,same", *same]) + "\n")
-        near = [{"a": sentence(i), "b": sentence(i + 3), "score": (i % 11) / 2} for i in rows]
-        (folder / f"near-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in near))
-    return folder
+    """The data of `write_small_data` in a folder of the test's own."""
+    return write_small_data(tmp_path / "data")
 
 
 @pytest.fixture
 def small_recipe(small_data: Path) -> dict[str, Any]:
     """A recipe over small_data that trains in a second."""
-    return {
-        "encoder": {"name": "random", "layers": 2, "width": 16, "heads": 2, "inner": 32},
-        "data": str(small_data),
-        "tasks": {
-            "mood": {
-                "kind": "classification",
-                "text": "text",
-                "label": "mood",
-                "classes": ["low", "mid", "high"],
-                "train": "mood-train.tsv",
-                "dev": "mood-dev.tsv",
-                "test": "mood-test.tsv",
-            },
-            "same": {
-                "kind": "classification",
-                "text": ["first", "second"],
-                "label": "same",
-                "classes": 2,
-                "train": "same-train.csv",
-                "dev": "same-dev.csv",
-                "test": "same-test.csv",
-            },
-            "near": {
-                "kind": "regression",
-                "text": ["a", "b"],
-                "pairs": "separate",
-                "label": "score",
-                "range": [0, 5],
-                "train": "near-train.jsonl",
-                "dev": "near-dev.jsonl",
-                "test": "near-test.jsonl",
-            },
-        },
-        "stages": [{"steps": 12, "batch_size": 8, "evaluate_every": 4, "optimizer": {"lr": 1e-3}}],
-    }
+    return recipe_over(small_data)

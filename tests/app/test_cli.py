@@ -23,11 +23,15 @@ import mtbert.app.console
 from mtbert.data.formats.table import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
-from mtbert.recipe.catalogue import TABLES
+from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.runs.build import build
+from mtbert.runs.folder import Run
 from mtbert.training.trainer import Record
+from tests.support.small import moved, recipe_over, write_small_data
+
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 
 
 class Said(NamedTuple):
@@ -73,10 +77,17 @@ def recipe_file(small_recipe: dict[str, Any], here: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("once")
+    recipe = recipe_over(write_small_data(folder / "data"))
+    return mtbert.train(recipe, out=folder / "RUN", overrides=["stages.0.steps=4"])
+
+
 @pytest.fixture
-def trained(command: Command, recipe_file: Path, here: Path) -> Path:
-    assert command("train", recipe_file, "stages.0.steps=4", "--out", here / "RUN", "--quiet").code == 0
-    return here / "RUN"
+def trained(trained_once: Run, recipe_file: Path, here: Path) -> Path:
+    """What `mtbert train recipe.yaml stages.0.steps=4 --out RUN` leaves."""
+    return moved(trained_once, trained_once.folder.parent, here).folder
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:

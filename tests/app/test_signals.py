@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 
 import mtbert
 from mtbert.app.signals import Signals
+from tests.support.small import recipe_over, write_small_data
 
 PROGRAM = """
 import sys, torch
@@ -31,13 +31,28 @@ cli.main()
 """
 
 
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of which a process that has said "step 3" has a second or more to go."""
+    folder = tmp_path_factory.mktemp("signals")
+    small = recipe_over(write_small_data(folder / "data"))
+    small["stages"][0] |= {"steps": 200, "evaluate_every": 150}
+    path = folder / "a recipe.yaml"
+    path.write_text(yaml.safe_dump(small), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path) -> Path:
+    """The folder of the run that nothing interrupted."""
+    return mtbert.train(recipe, out=recipe.with_name("whole")).folder
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(
-    small_recipe: dict[str, Any], tmp_path: Path, name: str, code: int
+    recipe: Path, whole: Path, tmp_path: Path, name: str, code: int
 ) -> None:
-    small_recipe["stages"][0] |= {"steps": 400, "evaluate_every": 300}
-    recipe, run = tmp_path / "a recipe.yaml", tmp_path / "run"
-    recipe.write_text(yaml.safe_dump(small_recipe), encoding="utf-8")
+    run = tmp_path / "run"
     words = [sys.executable, "-c", PROGRAM, "train", str(recipe), "--out", str(run)]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -55,8 +70,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(
     assert last.startswith(f"stopped by {name}; the state is saved in {run}; go on with: mtbert train ")
     assert last.endswith(f"'{recipe}' --out {run} --resume")
     mtbert.train(recipe, out=run, resume=True)
-    mtbert.train(recipe, out=tmp_path / "whole")
-    ours, theirs = (load_file(folder / "last" / "state.safetensors") for folder in (run, tmp_path / "whole"))
+    ours, theirs = (load_file(folder / "last" / "state.safetensors") for folder in (run, whole))
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
 
 

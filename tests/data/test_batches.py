@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_tokenizer import bert_tokenizer
 from transformers import BertTokenizerFast
 
 from mtbert.data.batches import Batch, Examples, Stream
 from mtbert.data.tables import read_rows
 from mtbert.data.tasks import KINDS, Task
 from mtbert.data.tokenizer import Tokenizer
+from tests.support.bert_tokenizer import bert_tokenizer
 
 # padding is not 0 here, so that padding by accident shows
 VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", *"abcdefgh", "##a", "##b"]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.special import rel_entr, softmax
 from scipy.stats import pearsonr, spearmanr
+from torch import Tensor
 
-from mtbert.data.tasks import KINDS, Task
+from mtbert.data.tasks import KINDS, Classification, Regression, Task
 from mtbert.errors import Mistake
 from mtbert.scoring.evaluation import Scores
 
@@ -425,3 +426,25 @@ def test_names_that_torch_and_files_can_bear_are_fine(name: str) -> None:
 def test_names_that_would_clash_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=f"'{name}' cannot name a task"):
         classify(name=name)
+
+
+@pytest.mark.parametrize("z", [[0.5, 1.0, -1.0], [9.0, -9.0, 0.0], [0.0, 0.0], [20.0, -3.0]], ids=str)
+def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_however_sure_they_are(z: list[float]) -> None:
+    task = Classification(name="classes", text="text", label="label", classes=len(z))
+    clean, tangent = torch.tensor(z, dtype=torch.float64), torch.randn(len(z), dtype=torch.float64)
+    q = clean.log_softmax(-1)
+
+    def divergence(outputs: Tensor) -> Tensor:
+        p = outputs.log_softmax(-1)
+        return ((p.exp() - q.exp()) * (p - q)).sum()
+
+    hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)  # type: ignore[no-untyped-call]
+    expected = hessian @ tangent / 2
+    found = task.curvature(clean[None].float(), tangent[None].float())[0]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_the_curvature_of_scores_is_the_tangent() -> None:
+    task = Regression(name="score", text="text", label="label", range=(0, 1))
+    tangent = torch.randn(4, 1)
+    assert torch.equal(task.curvature(torch.randn(4, 1), tangent), tangent)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from bert_tokenizer import bert_tokenizer
 
 from mtbert.data import tokenizer as module
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
+from tests.support.bert_tokenizer import bert_tokenizer
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY += ["film", "good", "un", "##aff", "##able", "##s", "a", "##a", "b", "##b", "Film", "é", "e", "naive", "."]

@@ -13,7 +13,19 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_models import (
+from torch import Tensor
+
+from mtbert.data.tasks import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.errors import Mistake
+from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
+from mtbert.model.heads.head import HEADS
+from mtbert.model.heads.pair_features import FEATURES
+from mtbert.model.heads.pooling import POOLINGS
+from mtbert.model.multitask import MultiTask
+from mtbert.model.task_modules.base import ModulePlan
+from mtbert.model.task_modules.table import TASK_MODULES
+from tests.support.tiny_models import (
     BATCHES,
     MINILM,
     MOOD,
@@ -38,16 +50,6 @@ from tiny_models import (
     tiny_tokenizer,
     weights_in,
 )
-from torch import Tensor
-
-from mtbert.data.tasks import Task
-from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
-from mtbert.model.heads import FEATURES, HEADS, POOLINGS
-from mtbert.model.multitask import MultiTask
-from mtbert.model.task_modules.base import ModulePlan
-from mtbert.model.task_modules.table import TASK_MODULES
 
 Tensors = dict[str, Tensor]
 

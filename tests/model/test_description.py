@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_models import make_model, plan
 
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.description import sizes_of
+from tests.support.tiny_models import make_model, plan
 
 # 6 layers of width 16, inner 24: attention 4 * (16 * 16 + 16), feed-forward 2 * 16 * 24 + 24 + 16, norms 2 * 2 * 16
 LAYER = 4 * (16 * 16 + 16) + 2 * 16 * 24 + 24 + 16 + 2 * 2 * 16

@@ -12,19 +12,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_models import (
-    MINILM,
-    SENTENCES,
-    ask,
-    make_batch,
-    needs_minilm,
-    publish,
-    relative_error,
-    same_bits,
-    shaken,
-    tiny_bert,
-    tiny_encoder,
-)
 from torch import Tensor
 
 from mtbert.data.batches import Batch, Examples
@@ -40,6 +27,19 @@ from mtbert.model.task_modules.base import TaskModule
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from mtbert.training.regularizers.table import REGULARIZERS
+from tests.support.tiny_models import (
+    MINILM,
+    SENTENCES,
+    ask,
+    make_batch,
+    needs_minilm,
+    publish,
+    relative_error,
+    same_bits,
+    shaken,
+    tiny_bert,
+    tiny_encoder,
+)
 
 PLAIN = Fold([])
 

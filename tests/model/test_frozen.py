@@ -58,6 +58,16 @@ def test_an_encoder_left_in_training_mode_encodes_differently_every_time(experim
     assert model.training
 
 
+def test_a_batch_of_features_has_no_tokens_and_moves_with_its_features(experiment: Experiment) -> None:
+    batch = FrozenExamples(experiment.sets["train"]["near"], experiment.model).batch(np.arange(8))
+    assert batch.tokens.shape == batch.segments.shape == batch.mask.shape == (8, 0)
+    assert batch.features is not None
+    assert batch.features.shape == (8, next(experiment.model.heads["near"].parameters()).shape[-1])
+    moved = batch.to(torch.device("meta")).features
+    assert moved is not None
+    assert moved.device.type == "meta"
+
+
 def test_training_on_cached_features_is_training_on_what_is_encoded_every_time(small_recipe: dict[str, Any]) -> None:
     small_recipe["encoder"] |= {"dropout": 0.0, "attention_dropout": 0.0}
     for task in small_recipe["tasks"].values():

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tiny_models import make_batch, make_model, plan, shaken
 
 from mtbert.data.tasks import Regression, Task
 from mtbert.errors import Mistake
@@ -15,6 +14,7 @@ from mtbert.model.grown import grown, plan_for
 from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
+from tests.support.tiny_models import make_batch, make_model, plan, shaken
 
 
 def pair(name: str) -> Task:

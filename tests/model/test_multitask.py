@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import (
+from torch import Tensor
+
+from mtbert.data.batches import Batch, Examples, Stream
+from mtbert.data.tasks import Classification
+from mtbert.errors import Mistake
+from mtbert.model.checkpoints import load_encoder
+from mtbert.model.encoder import Encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.shape import Shape
+from mtbert.model.task_modules.base import ModulePlan
+from mtbert.model.task_modules.table import TASK_MODULES
+from tests.support.tiny_models import (
     BATCHES,
     MOOD,
     NEAR,
@@ -24,17 +35,6 @@ from tiny_models import (
     tiny_bert,
     tiny_tokenizer,
 )
-from torch import Tensor
-
-from mtbert.data.batches import Batch, Examples, Stream
-from mtbert.data.tasks import Classification
-from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_encoder
-from mtbert.model.encoder import Encoder
-from mtbert.model.multitask import MultiTask
-from mtbert.model.shape import Shape
-from mtbert.model.task_modules.base import ModulePlan
-from mtbert.model.task_modules.table import TASK_MODULES
 
 EQUIPMENT = {
     "plain": [],

@@ -7,10 +7,18 @@ import inspect
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_models import (
+
+from mtbert.data.batches import Examples
+from mtbert.errors import Mistake
+from mtbert.model import sources
+from mtbert.model.checkpoints import save_encoder
+from mtbert.model.multitask import MultiTask
+from mtbert.model.sources import ENCODERS, Source, minilm
+from tests.support.tiny_models import (
     MINILM,
     MOOD,
     SENTENCES,
@@ -22,14 +30,11 @@ from tiny_models import (
     tiny_tokenizer,
 )
 
-from mtbert.data.batches import Examples
-from mtbert.errors import Mistake
-from mtbert.model import sources
-from mtbert.model.checkpoints import save_encoder
-from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, make_encoder, minilm
-
 UNSEEN = "nobody-at-all/an-encoder-nobody-published"
+
+
+def make_encoder(name: str, options: dict[str, Any]) -> Source:
+    return ENCODERS[name](**options)
 
 
 # ---- by name

@@ -11,19 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import (
-    BATCHES,
-    PIECES,
-    TASKS,
-    every_state,
-    make_model,
-    plan,
-    same_bits,
-    served,
-    shaken,
-    tiny_shape,
-    tiny_tokenizer,
-)
 from torch import Tensor
 
 from mtbert.data.batches import Batch
@@ -40,6 +27,19 @@ from mtbert.model.task_modules.base import ModulePlan, TaskModule
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.registry import Registry
 from mtbert.training.optimizer import AdamW
+from tests.support.tiny_models import (
+    BATCHES,
+    PIECES,
+    TASKS,
+    every_state,
+    make_model,
+    plan,
+    same_bits,
+    served,
+    shaken,
+    tiny_shape,
+    tiny_tokenizer,
+)
 
 NAMES = [task.name for task in TASKS]
 

@@ -12,22 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from tiny_models import (
-    BATCHES,
-    MOOD,
-    NEAR,
-    SAME,
-    ask,
-    make_batch,
-    make_model,
-    relative_error,
-    same_bits,
-    shaken,
-    tiny_bert,
-    tiny_encoder,
-    tiny_shape,
-    tiny_tokenizer,
-)
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
@@ -47,6 +31,22 @@ from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.model.task_modules.vectors import LHUC, EmBERT, LayerNorm
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
+from tests.support.tiny_models import (
+    BATCHES,
+    MOOD,
+    NEAR,
+    SAME,
+    ask,
+    make_batch,
+    make_model,
+    relative_error,
+    same_bits,
+    shaken,
+    tiny_bert,
+    tiny_encoder,
+    tiny_shape,
+    tiny_tokenizer,
+)
 
 NEAR_TOO = NEAR.model_copy(update={"name": "near_too"})
 FAR = make_batch("near_too", (4, 5, 3, 7), sequences=2, seed=5)

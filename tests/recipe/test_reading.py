@@ -13,8 +13,9 @@ import yaml
 
 import mtbert
 from mtbert.errors import Mistake
-from mtbert.recipe.catalogue import TABLES
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.families import FAMILIES
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import build
 
 RECIPE = """\
@@ -46,6 +47,7 @@ stages:
   - epochs: 2
 keep: overall
 """
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 HOUSE = Path(__file__).parents[1]
 NEEDED = {"weights": {"mood": 1.0, "near": 2.0}}  # options without a default that are not counts
 

@@ -14,27 +14,32 @@ from safetensors.torch import load_file
 import mtbert
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import check
 from mtbert.runs.add_task import join
 from mtbert.runs.build import build
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
-from mtbert.runs.listener import Listener
 from mtbert.runs.log import Step
 from mtbert.serving.course import course_sources
 from mtbert.serving.predictor import Predictor
-from mtbert.training.trainer import Record
+from tests.support.cut_off import Kill, Killed
+from tests.support.small import moved, recipe_over, write_small_data
 
 TEXTS = ["good film", "bad plot", "a warm river in a cold garden", "tea"]
 PAIRS = list(zip(TEXTS, TEXTS[::-1], strict=True))
 
 
+def with_two_tasks(recipe: dict[str, Any]) -> dict[str, Any]:
+    tasks = {name: recipe["tasks"][name] for name in ("mood", "same")}
+    return recipe | {"tasks": tasks, "modules": ["lhuc"]}
+
+
 @pytest.fixture
 def old(small_recipe: dict[str, Any]) -> dict[str, Any]:
     """Two of the three tasks, a module for each."""
-    tasks = {name: small_recipe["tasks"][name] for name in ("mood", "same")}
-    return small_recipe | {"tasks": tasks, "modules": ["lhuc"]}
+    return with_two_tasks(small_recipe)
 
 
 @pytest.fixture
@@ -50,9 +55,16 @@ def new(small_recipe: dict[str, Any]) -> dict[str, Any]:
     return {"data": str(apart), "tasks": tasks, "modules": ["lhuc"], "stages": [stage]}
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("once")
+    return mtbert.train(with_two_tasks(recipe_over(write_small_data(folder / "data"))), out=folder / "RUN")
+
+
 @pytest.fixture
-def run(old: dict[str, Any], tmp_path: Path) -> Run:
-    return mtbert.train(old, out=tmp_path / "RUN")
+def run(trained_once: Run, old: dict[str, Any], tmp_path: Path) -> Run:
+    """The run of the old tasks, trained on their data."""
+    return moved(trained_once, trained_once.folder.parent, tmp_path)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -191,22 +203,6 @@ def test_the_run_that_is_added_to_is_left_as_it_was(run: Run, new: dict[str, Any
     assert new == given
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Kill(Listener):
-    """Ends the process after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def step(self, record: Record) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            raise Killed
-
-
 @pytest.mark.parametrize("steps", [2, 6, 14])
 def test_a_killed_run_resumes_to_the_uninterrupted_one(
     run: Run, new: dict[str, Any], tmp_path: Path, steps: int
@@ -214,7 +210,7 @@ def test_a_killed_run_resumes_to_the_uninterrupted_one(
     new["stages"] = [new["stages"][0] | {"train": "heads"}, new["stages"][0]]
     whole = mtbert.add_task(run.folder, new, out=tmp_path / "whole")
     with pytest.raises(Killed):
-        mtbert.add_task(run.folder, new, out=tmp_path / "RUN2", listener=Kill(steps))
+        mtbert.add_task(run.folder, new, out=tmp_path / "RUN2", listener=Kill(steps=steps))
     torch.manual_seed(99)
     resumed = mtbert.add_task(run.folder, new, out=tmp_path / "RUN2", resume=True)
     ours, theirs = (load_file(one.part("last") / "state.safetensors") for one in (resumed, whole))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runs.test_train import assert_same_run
 
 import mtbert
 import mtbert.runs.stage
@@ -16,6 +15,7 @@ from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.log import Evaluation, Note, Step
 from mtbert.scoring.evaluation import Scores
 from mtbert.training.trainer import Record
+from tests.support.cut_off import assert_same_run
 
 
 class StopAfter(Listener):

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import mtbert
 import mtbert.model.checkpoints
@@ -35,84 +33,53 @@ from mtbert.runs.build import build
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
-from mtbert.runs.log import Evaluation, Line, Step
+from mtbert.runs.log import Evaluation, Step
 from mtbert.scoring.evaluation import Scores, evaluate
-from mtbert.training.trainer import Record
+from tests.support.cut_off import Kill, Killed, assert_same_run, records
+from tests.support.small import recipe_over, write_small_data
 
 
-def records(run: Run) -> list[Line]:
-    """The log without what no two runs share."""
-    return [replace(line, seconds=0.0) if isinstance(line, Step) else line for line in run.log]
-
-
-def tensors(run: Run) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for path in sorted([*run.folder.glob("best/**/*.safetensors"), *run.folder.glob("last/*.safetensors")]):
-        found |= {f"{path.relative_to(run.folder)}:{name}": tensor for name, tensor in load_file(path).items()}
-    return found
-
-
-def assert_same_run(found: Run, whole: Run) -> None:
-    """Log, scores, kept model and checkpoint, to the last bit."""
-    assert records(found) == records(whole)
-    assert found.scores == whole.scores
-    assert found.part("best").exists()
-    assert found.part("last").exists()
-    ours, theirs = tensors(found), tensors(whole)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+def in_two_stages(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Two stages with dropout, noise, momentum that idles and early stopping: everything that has a state."""
+    stage = recipe["stages"][0]
+    first = stage | {"steps": 4, "evaluate_every": 2, "sampler": "round_robin", "train": ["heads", "modules"]}
+    second = stage | {"steps": 6, "evaluate_every": 3, "regularizers": ["gaussian"], "patience": 3, "clip": None}
+    second["optimizer"] = {"lr": 1e-2, "weight_decay": 0.01, "zero_fill": True}
+    return recipe | {"stages": [first, second], "modules": ["lhuc"]}
 
 
 @pytest.fixture
 def staged(small_recipe: dict[str, Any]) -> dict[str, Any]:
-    """Two stages with dropout, noise, momentum that idles and early stopping: everything that has a state."""
-    stage = small_recipe["stages"][0]
-    first = stage | {"steps": 4, "evaluate_every": 2, "sampler": "round_robin", "train": ["heads", "modules"]}
-    second = stage | {"steps": 6, "evaluate_every": 3, "regularizers": ["gaussian"], "patience": 3, "clip": None}
-    second["optimizer"] = {"lr": 1e-2, "weight_decay": 0.01, "zero_fill": True}
-    return small_recipe | {"stages": [first, second], "modules": ["lhuc"]}
+    return in_two_stages(small_recipe)
+
+
+def evaluate_moved(model: MultiTask, sets: dict[str, Any]) -> Scores:
+    """Scores that rise as the model moves away from where it began, so that every stage keeps something."""
+    found = evaluate(model, sets)
+    moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero
+    return Scores(found.tasks, dict.fromkeys(found.normalised, moved))
 
 
 @pytest.fixture
 def rising(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores that rise as the model moves away from where it began, so that every stage keeps something."""
-
-    def evaluate_moved(model: MultiTask, sets: dict[str, Any]) -> Scores:
-        found = evaluate(model, sets)
-        moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero
-        return Scores(found.tasks, dict.fromkeys(found.normalised, moved))
-
     monkeypatch.setattr(mtbert.runs.stage, "evaluate", evaluate_moved)
 
 
-@pytest.fixture
-def whole(staged: dict[str, Any], rising: None, tmp_path: Path) -> Run:
-    """The run that nothing interrupted."""
-    run = mtbert.train(staged, out=tmp_path / "whole")
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mtbert.runs.stage, "evaluate", evaluate_moved)
+        run = mtbert.train(in_two_stages(recipe_over(write_small_data(folder / "data"))), out=folder / "whole")
     kept = [(one.stage, one.step) for one in run.log.only(Evaluation) if one.kept]
     assert {(0, 2), (0, 4), (1, 3), (1, 6)} <= set(kept)  # or the checkpoints would not differ
     return run
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Kill(Listener):
-    """Ends the process after so many steps, or right after so many evaluations."""
-
-    def __init__(self, steps: int = -1, evaluations: int = -1) -> None:
-        self.steps, self.evaluations = steps, evaluations
-
-    def step(self, record: Record) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            raise Killed
-
-    def scores(self, scores: Scores, kept: bool) -> None:
-        self.evaluations -= 1
-        if self.evaluations == 0:
-            raise Killed
+@pytest.fixture
+def whole(trained_once: Run, rising: None) -> Run:
+    """The run that nothing interrupted, to compare with one over data of the same content."""
+    return trained_once
 
 
 # ---- resuming
@@ -201,9 +168,9 @@ def test_a_half_written_line_of_the_log_is_dropped(staged: dict[str, Any], whole
     assert_same_run(mtbert.train(staged, out=tmp_path / "run", resume=True), whole)
 
 
-def test_a_finished_run_resumed_does_nothing(staged: dict[str, Any], whole: Run, tmp_path: Path) -> None:
+def test_a_finished_run_resumed_does_nothing(whole: Run) -> None:
     before = {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()}
-    mtbert.train(staged, out=whole.folder, resume=True, listener=Kill(steps=1))
+    mtbert.train(whole.folder / "recipe.yaml", out=whole.folder, resume=True, listener=Kill(steps=1))
     assert {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()} == before
 
 

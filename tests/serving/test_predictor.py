@@ -19,6 +19,7 @@ from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
 from mtbert.serving.course import course_file, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
+from tests.support.small import recipe_over, write_small_data
 
 STRANGE = [
     "",
@@ -40,9 +41,17 @@ def trained(recipe: dict[str, Any], out: Path) -> Predictor:
     return mtbert.load(out)
 
 
-@pytest.fixture
-def predictor(small_recipe: dict[str, Any], tmp_path: Path) -> Predictor:
-    return trained(small_recipe, tmp_path / "run")
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small data and a run over it."""
+    folder = tmp_path_factory.mktemp("place")
+    trained(recipe_over(write_small_data(folder / "data")), folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(place: Path) -> Predictor:
+    return mtbert.load(place / "run")
 
 
 def read(text: str) -> list[dict[str, str]]:
@@ -205,8 +214,8 @@ def test_a_score_has_no_probabilities_and_says_so(predictor: Predictor) -> None:
         predictor.probabilities("near", [("a", "b")])
 
 
-def test_a_model_folder_opens_like_its_run(predictor: Predictor, tmp_path: Path) -> None:
-    inner = mtbert.load(tmp_path / "run" / "best")
+def test_a_model_folder_opens_like_its_run(predictor: Predictor, place: Path) -> None:
+    inner = mtbert.load(place / "run" / "best")
     assert inner.tasks == ["mood", "same", "near"]
     assert torch.equal(inner.outputs("mood", ["good film"]), predictor.outputs("mood", ["good film"]))
 

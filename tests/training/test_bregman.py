@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
 
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
@@ -17,18 +16,10 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.scoring.evaluation import evaluate
 from mtbert.training.objective import Objective
-from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh, Teacher
+from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh
+from mtbert.training.teacher import Teacher
 from mtbert.training.weightings.fixed import Fixed
-
-
-@pytest.fixture
-def plain(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe)
-
-
-@pytest.fixture
-def dropping(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe, dropout=0.2)
+from tests.support.penalised import ALL_KINDS, batch_of, copied, make, passes_of, shake
 
 
 def fill(model: MultiTask, value: float) -> None:

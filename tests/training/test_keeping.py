@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from cut_off import Kill, Killed
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from mtbert.errors import Mistake
 from mtbert.runs.log import Evaluation, Step
 from mtbert.scoring.evaluation import Scores
 from mtbert.training.keeping import KEEP_RULES, Keeper, KeepRule
+from tests.support.cut_off import Kill, Killed
 
 
 def measured(*scores: float) -> dict[str, float]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from penalised import ALL_KINDS, copied, experiment, gradients, linear_passes, make, passes_of, shake
 
 from mtbert.errors import Mistake
 from mtbert.runs.build import Experiment
@@ -16,19 +15,10 @@ from mtbert.training.regularizers.l2_to_pretrained import L2ToPretrained
 from mtbert.training.regularizers.noise import Gaussian, NoiseStability
 from mtbert.training.regularizers.r_drop import RDrop
 from mtbert.training.weightings.fixed import Fixed
+from tests.support.penalised import ALL_KINDS, copied, gradients, linear_passes, make, passes_of, shake
 
 W = [[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]]  # |W|_F^2 = 7, tr((W W^T)^2) = 37
 SIZE = 200_000
-
-
-@pytest.fixture
-def plain(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe)
-
-
-@pytest.fixture
-def dropping(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe, dropout=0.2)
 
 
 # ---- noise on the embeddings

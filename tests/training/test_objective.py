@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from penalised import ALL_KINDS, batch_of, copied, experiment, gradients, make
 
 from mtbert.errors import Mistake
 from mtbert.model.frozen import FrozenModel
@@ -15,11 +12,7 @@ from mtbert.training.objective import Objective
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.weightings.fixed import Fixed
-
-
-@pytest.fixture
-def dropping(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe, dropout=0.2)
+from tests.support.penalised import ALL_KINDS, batch_of, copied, gradients, make
 
 
 def objective(experiment: Experiment, **regularizers: Regularizer) -> Objective:

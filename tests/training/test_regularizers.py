@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from penalised import ALL_KINDS, batch_of, copied, experiment, make, passes_of, shake
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
@@ -18,6 +17,7 @@ from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, evaluating
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.trainer import Trainer
+from tests.support.penalised import ALL_KINDS, batch_of, copied, make, passes_of, shake
 
 BINARY = ("same", "same_apart")
 NOISY = ("smart", "smart_mtdnn", "smart_weight", "gaussian", "noise_stability")  # these choose their dropout
@@ -28,16 +28,6 @@ WITHOUT_NOISE = {
     "gaussian": {"sigma": 0.0},
     "noise_stability": {"sigma": 0.0},
 }
-
-
-@pytest.fixture
-def plain(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe)
-
-
-@pytest.fixture
-def dropping(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe, dropout=0.2)
 
 
 def begun(name: str, model: MultiTask, **options: Any) -> Regularizer:

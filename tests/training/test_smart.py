@@ -7,24 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from penalised import ALL_KINDS, copied, experiment, linear_passes, make, passes_of
 from torch import Tensor
 
 from mtbert.data.tasks import Classification, Regression
 from mtbert.runs.build import Experiment
 from mtbert.training.regularizers.smart import Smart, SmartMtdnn, _log_sided, surrogate
 from mtbert.training.regularizers.smart_weight import POSITIONS, SEGMENTS, WORDS, SmartWeight, _Tables
+from tests.support.penalised import ALL_KINDS, copied, linear_passes, make, passes_of
 
 W = [1.0, -2.0, 0.5]  # |W|_1 = 3.5, |W|_2^2 = 5.25
 CLASSES = Classification(name="classes", text="text", label="label", classes=3)
 SCORE = Regression(name="score", text="text", label="label", range=(0, 1))
 # as numbers near 0 have more digits behind the point, the model is asked at 0
 ORIGIN = torch.zeros(4, 2, 3)
-
-
-@pytest.fixture
-def plain(small_recipe: dict[str, Any]) -> Experiment:
-    return experiment(small_recipe)
 
 
 # ---- the paper's

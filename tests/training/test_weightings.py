@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from cut_off import assert_goes_on_to_the_bit
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
@@ -19,6 +18,7 @@ from mtbert.runs.build import build
 from mtbert.training.weightings.base import Weighting
 from mtbert.training.weightings.gradnorm import wanted_norms
 from mtbert.training.weightings.table import WEIGHTINGS
+from tests.support.cut_off import assert_goes_on_to_the_bit
 
 
 def tasks(**weights: float) -> dict[str, Task]:
@@ -399,6 +399,19 @@ def test_famo_counts_a_task_that_a_step_left_out_as_one_that_has_not_moved() -> 
     mood, same, near = weighting.state()["logits"].tolist()
     assert mood < 0 < same
     assert same == pytest.approx(near)
+
+
+def test_famo_compares_the_mean_of_a_tasks_batches_with_their_mean_after_the_step() -> None:
+    # two batches of each task feed a step that lowers no loss, so that nothing but decay, which is off, moves a weight
+    layer, weighting = shared(), make("famo", decay=0.0)
+    for _ in range(50):
+        for task, losses in {"mood": (1.0, 3.0), "same": (0.25, 0.5), "near": (2.0, 2.0)}.items():
+            for loss in losses:
+                weighting(task, layer[0].sum() * 0 + loss)
+        weighting.after_step(
+            lambda: {"mood": torch.tensor(2.0), "same": torch.tensor(0.375), "near": torch.tensor(2.0)}
+        )
+    assert not weighting.state()["logits"].any()
 
 
 def test_losses_again_are_taken_in_the_precision_of_the_step(

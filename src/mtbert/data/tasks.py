@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mtbert.data.formats.base import Quotes
 from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Positive, Registry, Share
+from mtbert.registry import Count, Named, Positive, Registry, Share
 
 MOST_CLASSES = 1_000_000
 TRUTHS = {"false": "0", "true": "1"}  # in whatever case
@@ -36,6 +36,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
 
@@ -54,9 +55,9 @@ class Task(BaseModel):
     segments: Literal["pair", "zeros"] = "pair"
     symmetric: bool = False
     max_length: int = Field(512, ge=8)
-    pooling: str = "mean"
-    features: str = "difference"
-    head: str = "linear"
+    pooling: Named = "mean"
+    features: Named = "difference"
+    head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
 
@@ -104,6 +105,14 @@ class Task(BaseModel):
     @abstractmethod
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """How far two outputs for the same examples are apart, symmetric and never negative: -> (B,)."""
+
+    @abstractmethod
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """Half the gradient of the divergence where outputs move by a small tangent: (B, outputs) -> (B, outputs).
+
+        F * tangent, with F the Fisher matrix of the outputs: the divergence is then tangent * F * tangent. Unlike the
+        divergence it does not subtract what is nearly equal, so that no tangent is too small for it.
+        """
 
     @abstractmethod
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
@@ -214,6 +223,13 @@ class Classification(Task):
         log_p, log_q = self.log_probabilities(outputs), self.log_probabilities(others)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
 
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """(diag(p) - p p^T) * tangent."""
+        p = outputs.float().softmax(-1)
+        # seen from the likeliest class, so that nothing cancels where p is nearly 1
+        seen = tangent.float() - tangent.float().gather(-1, p.argmax(-1, keepdim=True))
+        return p * (seen - (p * seen).sum(-1, keepdim=True))
+
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         return outputs.argmax(-1).double().cpu().numpy()
 
@@ -254,6 +270,7 @@ class Regression(Task):
     """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
+    scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
@@ -291,6 +308,10 @@ class Regression(Task):
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Squared distance (Jiang et al., 2020)."""
         return (outputs.float() - others.float()).square().squeeze(-1)
+
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """The tangent itself."""
+        return tangent.float()
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         low, high = self.range

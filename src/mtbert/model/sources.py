@@ -7,7 +7,6 @@ import importlib.util
 import re
 import string
 from pathlib import Path
-from typing import Any
 
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
@@ -70,12 +69,8 @@ def random(
     return Encoder(shape), tokenizer
 
 
-ENCODERS: Registry[Source] = Registry("encoder", {"minilm": minilm, "random": random})
-
-
-def make_encoder(name: str, options: dict[str, Any]) -> Source:
-    """An encoder by its name in ENCODERS, or else from a folder or the hub."""
-    return ENCODERS[name](**options) if name in ENCODERS else published(name, **options)
+# a name that is not in the table is a folder or a hub id
+ENCODERS: Registry[Source] = Registry("encoder", {"minilm": minilm, "random": random}, otherwise=published)
 
 
 def _folder(place: str) -> Path:

@@ -15,7 +15,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.log import Line, Log, Note
 
 RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (

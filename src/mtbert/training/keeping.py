@@ -54,7 +54,7 @@ class KeepRule:
 
 
 class Best(KeepRule):
-    """Keep a model that is strictly better than all before it by the measure `by`, or else by the recipe's `keep`."""
+    """Keep a model that is strictly better than the one kept so far, by `by` or else by the recipe's `keep`."""
 
     def __init__(
         self,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize, nnls
 
 from mtbert.registry import NonNegative
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.gramian import Matrix, Vector, length
 
 ROUNDING = float(np.finfo(np.float64).eps)
-STANDSTILL = 1e-4  # a mean gradient shorter than this share of all gradients together counts as 0
+STANDSTILL = 1e-8  # a mean gradient shorter than this share of all gradients together is rounding
 
 
 class MGDA(Combiner):
@@ -31,7 +30,7 @@ class MGDA(Combiner):
         array([0.8, 0.2])
         """
         # the w >= 0 that minimises |sum_k w_k g_k|^2 + (sum_k w_k - 1)^2 has the direction of the shortest mean
-        found, _ = nnls(np.vstack([_root(gramian), np.ones(len(gramian))]), np.eye(len(gramian) + 1)[-1])
+        found = _nonnegative(np.vstack([_root(gramian), np.ones(len(gramian))]), np.eye(len(gramian) + 1)[-1])
         shares: Vector = found / found.sum()
         return shares
 
@@ -40,7 +39,8 @@ class CAGrad(Combiner):
     """The step near the mean gradient by which the task that gains least gains the most.
 
     `radius` is how far the step may be from the mean gradient, as a multiple of the mean gradient's length: 0 gives the
-    mean, and larger values come nearer to MGDA.
+    mean, and larger values come nearer to MGDA. Where some mean of the gradients is 0, so that no step helps all tasks,
+    it takes the mean.
 
     Source: Liu et al., 2021, algorithm 1, https://arxiv.org/abs/2110.14048
     """
@@ -54,9 +54,7 @@ class CAGrad(Combiner):
         reach = self.radius * length(gramian, mean)
         worst = _least_on_simplex(gramian, gramian @ mean, reach)
         shortest = length(gramian, worst)
-        if shortest < STANDSTILL:
-            return np.zeros(count)  # some mean of the gradients is 0: no step helps all tasks
-        weights: Vector = mean + reach / shortest * worst
+        weights: Vector = mean + reach / shortest * worst if reach > 0 and shortest > STANDSTILL else mean
         return weights
 
 
@@ -69,7 +67,7 @@ class UPGrad(Combiner):
     def weights(self, gramian: Matrix) -> Vector:
         root, count = _root(gramian), len(gramian)
         # the nearest such step to g_i is g_i + sum_k x_k g_k, with the x >= 0 that make it shortest
-        moves = [nnls(root, -root[:, task])[0] for task in range(count)]
+        moves = [_nonnegative(root, -root[:, task]) for task in range(count)]
         weights: Vector = (1 + np.sum(moves, axis=0)) / count
         return weights
 
@@ -114,8 +112,18 @@ def _root(gramian: Matrix) -> Matrix:
     return root
 
 
+def _nonnegative(matrix: Matrix, target: Vector) -> Vector:
+    """The x, nowhere negative, for which matrix @ x comes nearest to the target."""
+    from scipy.optimize import nnls  # late: most of a second, before any training
+
+    nearest: Vector = nnls(matrix, target)[0]
+    return nearest
+
+
 def _least_on_simplex(gramian: Matrix, slope: Vector, reach: float) -> Vector:
     """The w >= 0 with sum 1 that minimise slope . w + reach * sqrt(w . gramian w): (K,)."""
+    from scipy.optimize import minimize  # late, as above
+
     count = len(gramian)
 
     def value(w: Vector) -> tuple[float, Vector]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -11,35 +10,11 @@ import torch
 from pydantic import Field, Strict
 from torch import Tensor
 
-from mtbert.data.batches import Batch
-from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import Share
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes
-
-
-class Teacher:
-    """A copy of a model that learns nothing and follows when told to, in evaluation mode."""
-
-    def __init__(self, model: MultiTask, device: str | None) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        if device is not None:
-            self.model.to(device)
-
-    @torch.no_grad()
-    def outputs(self, batch: Batch) -> Tensor:
-        """What it says of a batch, where the batch is: (B, outputs)."""
-        device = next(self.model.parameters()).device
-        outputs: Tensor = self.model(batch.to(device))
-        return outputs.to(batch.tokens.device)
-
-    @torch.no_grad()
-    def follow(self, model: MultiTask, decay: float) -> None:
-        """decay * teacher + (1 - decay) * model, for every parameter that learns."""
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            if theirs.requires_grad:
-                ours.lerp_(theirs.detach().to(ours.device), 1 - decay)
+from mtbert.training.teacher import Teacher, check_device
 
 
 @dataclass(kw_only=True)
@@ -63,7 +38,7 @@ class Bregman(Regularizer):
         return _distance_from(self.teacher, passes)
 
     def check(self, model: MultiTask) -> None:
-        _check_device(self.teacher_device)
+        check_device(self.teacher_device)
 
     def start(self, model: MultiTask) -> None:
         self.teacher = Teacher(model, self.teacher_device)
@@ -101,7 +76,7 @@ class BregmanRefresh(Regularizer):
         return _distance_from(self.teacher, passes)
 
     def check(self, model: MultiTask) -> None:
-        _check_device(self.teacher_device)
+        check_device(self.teacher_device)
 
     def start(self, model: MultiTask) -> None:
         self.teacher, self.steps = Teacher(model, self.teacher_device), 0
@@ -130,9 +105,3 @@ class BregmanRefresh(Regularizer):
 def _distance_from(teacher: Teacher | None, passes: Passes) -> Tensor:
     assert teacher is not None  # the stage has begun
     return passes.task.divergence(passes.clean.outputs, teacher.outputs(passes.batch)).mean()
-
-
-def _check_device(name: str | None) -> None:
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if name is not None and name not in there:
-        raise Mistake(f"teacher_device is '{name}'; devices here: {', '.join(there)}")

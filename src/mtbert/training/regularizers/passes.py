@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ class Pass(NamedTuple):
 
     states: list[Tensor]  # what entered each layer, and what left the last: each (S, L, D)
     outputs: Tensor  # (B, outputs)
-    random: list[RandomState]  # where the generators stood when the state was there
+    random: list[RandomState]  # where the generators stood when the state was there, and at the end
 
 
 class Passes:
@@ -48,6 +49,14 @@ class Passes:
         self.before = random_state(self.device)
         self.clean = go_through(model, batch, model.embed(batch))
         self._comparisons: dict[tuple[Dropout, bool], Comparison] = {}
+
+    @property
+    def drew_masks(self) -> bool:
+        """Whether there was dropout on the way."""
+        return any(
+            before is not None and after is not None and not torch.equal(before, after)
+            for before, after in zip(self.before, self.clean.random[-1], strict=True)
+        )
 
     def under(self, dropout: Dropout, finest: float) -> Comparison:
         """The clean pass under these conditions, and how to repeat it with another input.
@@ -72,6 +81,8 @@ class Comparison:
         self.passes = passes
         self.dropout = dropout
         self.exact = exact
+        # with masks of their own two passes differ by far more than small noise does
+        self.by_noise_alone = dropout != "independent" or not passes.drew_masks
         self.clean = passes.clean
         if dropout == "off" or exact:
             with self.conditions(passes.clean.random[0]):
@@ -85,8 +96,19 @@ class Comparison:
 
     def anew(self, embed: Callable[[], Tensor]) -> Pass:
         """The whole way with other embeddings, which are made under the same conditions."""
+        return self.again(self.embedded(embed))
+
+    def embedded(self, embed: Callable[[], Tensor]) -> Tensor:
+        """Other embeddings (S, L, D), made under the same conditions."""
         with self.conditions(self.passes.before):
-            return go_through(self.passes.model, self.passes.batch, embed())
+            return embed()
+
+    @cached_property
+    def open(self) -> Pass:
+        """The clean pass with a graph from its embeddings on; where these are frozen, a pass of its own."""
+        if self.clean.states[0].requires_grad:
+            return self.clean
+        return self.again(self.clean.states[0].detach().requires_grad_())
 
     def distance(self, outputs: Tensor, stop_clean: bool = False) -> Tensor:
         """The mean divergence of outputs (B, outputs) from the clean ones, by the task's own measure."""
@@ -112,7 +134,8 @@ def go_through(model: MultiTask, batch: Batch, x: Tensor, start: int = 0) -> Pas
     for state in model.states(x, batch, start):
         states.append(state)
         random.append(random_state(x.device))
-    return Pass(states, model.resume(states[-1], batch, start + len(states) - 1), random)
+    outputs = model.resume(states[-1], batch, start + len(states) - 1)
+    return Pass(states, outputs, [*random, random_state(x.device)])
 
 
 def random_state(device: torch.device) -> RandomState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from mtbert.data.batches import Batch
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import Count, NonNegative, Positive
 from mtbert.schedules import Varying
+from mtbert.training.regularizers.ascent import DIVERGENCE, uphill
 from mtbert.training.regularizers.base import Regularizer, Tasks
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes
 
@@ -40,7 +42,7 @@ class SmartWeight(Regularizer):
     def penalty(self, passes: Passes) -> Tensor:
         if not self.binary and passes.task.outputs == 2:
             return passes.clean.outputs.new_zeros(())
-        comparison = passes.under(self.dropout, self.radius)
+        comparison = passes.under(self.dropout, min(self.radius, self.sigma))
         tables = _Tables(passes.model, passes.batch)
         noise = self.perturbation(comparison, tables)
         outputs = comparison.anew(partial(tables.embed, noise)).outputs
@@ -50,14 +52,14 @@ class SmartWeight(Regularizer):
         """What is added to the rows of each table that the batch reads: table -> (rows, D)."""
         noise = {name: self.sigma * torch.randn_like(rows) for name, rows in tables.rows.items()}
         for _ in range(self.ascent_steps):
-            tried = {name: one.requires_grad_() for name, one in noise.items()}
-            outputs = comparison.anew(partial(tables.embed, tried)).outputs
-            gradients = torch.autograd.grad(comparison.distance(outputs, stop_clean=True), list(tried.values()))
-            for (name, one), gradient in zip(tried.items(), gradients, strict=True):
+            gradients = uphill(
+                comparison, DIVERGENCE, list(noise.values()), tables.rows.values(), partial(tables.embedded, comparison)
+            )
+            for (name, one), gradient in zip(noise.items(), gradients, strict=True):
                 largest = gradient.abs().max()
                 known = (largest > 0) & largest.isfinite()
                 step = self.step_size * (gradient / largest).where(known, 0.0)
-                noise[name] = (one.detach() + step).clamp(-self.radius, self.radius)
+                noise[name] = (one + step).clamp(-self.radius, self.radius)
         return noise
 
 
@@ -82,6 +84,10 @@ class _Tables(nn.Module):
         noisy = {f"model.encoder.{name}": rows + noise[name] for name, rows in self.rows.items()}
         embeddings: Tensor = functional_call(self, noisy, ())
         return embeddings
+
+    def embedded(self, comparison: Comparison, noise: Sequence[Tensor]) -> Tensor:
+        """The same from the noise of each table in turn, under the comparison's conditions."""
+        return comparison.embedded(partial(self.embed, dict(zip(self.rows, noise, strict=True))))
 
     def forward(self) -> Tensor:
         return self.model.embed(self.batch)

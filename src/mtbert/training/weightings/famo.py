@@ -20,8 +20,9 @@ class FAMO(Weighting):
 
     The weight of loss k is z_k / loss_k, divided by the sum of these over the tasks, with z = softmax(logits). After
     each step the losses of its batches are computed again, which costs a forward pass, and the logits move by Adam with
-    L2 `decay`. As losses come one at a time, the sum is taken from the step before; until all tasks have been seen, the
-    weights are z. A task that a step leaves out counts as if its loss had not moved.
+    L2 `decay`. As losses come one at a time, the sum is taken from the step before, so that the weights add up to 1
+    only where losses hold still; until all tasks have been seen, the weights are z. A task with several batches in a
+    step counts with their mean, before and after; one that a step leaves out counts as if its loss had not moved.
 
     Source: Liu et al., 2023, algorithm 1, https://arxiv.org/abs/2306.03792
     """
@@ -39,12 +40,16 @@ class FAMO(Weighting):
         self._logits = nn.Parameter(torch.zeros(len(tasks), dtype=torch.float64))
         self._optimizer = AdamW([("logits", self._logits)], lr=rate, epsilon=1e-8)
         self._index = {task: index for index, task in enumerate(tasks)}
-        self._losses = torch.full((len(tasks),), torch.nan, dtype=torch.float64)  # as seen last
+        self._losses = torch.full((len(tasks),), torch.nan, dtype=torch.float64)  # means over the last step's batches
+        self._batches = [0] * len(tasks)  # of each task, in the step under way
         self._sum = torch.tensor(torch.nan, dtype=torch.float64)  # of z_k / loss_k, once all tasks have been seen
 
     def __call__(self, task: str, loss: Tensor) -> Tensor:
         index = self._index[task]
-        self._losses[index] = loss.item()
+        seen = self._batches[index]
+        before = self._losses[index] if seen else 0.0
+        self._losses[index] = (before * seen + loss.item()) / (seen + 1)
+        self._batches[index] = seen + 1
         weight = self._shares[index]
         if not self._sum.isnan():
             weight = weight / (self._losses[index] + NOT_ZERO) / self._sum
@@ -60,6 +65,7 @@ class FAMO(Weighting):
         self._logits.grad = shares * (fallen - shares @ fallen) + self.decay * self._logits
         self._optimizer.step()
         self._optimizer.clear()
+        self._batches = [0] * len(self._batches)
         self._sum = (self._shares / (self._losses + NOT_ZERO)).sum()  # nan until every task has been seen
 
     def state(self) -> dict[str, Tensor]:
