@@ -20,7 +20,7 @@ import yaml
 import mtbert
 import mtbert.app.cli
 import mtbert.app.console
-from mtbert.data.tables import FORMATS
+from mtbert.data.formats.table import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
 from mtbert.recipe.families import FAMILIES

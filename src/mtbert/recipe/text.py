@@ -238,13 +238,15 @@ def _copied(given: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its traps: a key given twice is an error, `5e-5` is a number, `yes` and `no` are texts."""
+    """YAML without its traps: a key given twice is an error, `5e-5` is a number, `yes`, `no`, `010` and `1:30` are
+    texts.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
             (tag, pattern)
             for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -302,6 +304,8 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_ti
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+# only what is written as it was read: no octal (010) or hexadecimal, no base 60 (1:30), no signs between digits (1_000)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^(?:0|-?[1-9][0-9]*)$"), list("-0123456789"))
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf)|\.(?:nan|NaN))$"
 )
