@@ -154,6 +154,21 @@ def with_value(value: float) -> Callable[[Tensor], Tensor]:
     return change
 
 
+def as_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def with_settings_of_a_word(path: Path) -> None:
+    path.unlink()
+    path.with_name("tokenizer_config.json").write_text("so")
+
+
+def with_a_vocabulary_of_bytes(path: Path) -> None:
+    path.unlink()
+    path.with_name("vocab.txt").write_bytes(b"\xff\xfe[PAD]")
+
+
 HEAD, WORDS = "heads.mood.output.weight", "embeddings.word_embeddings.weight"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 90868376\n"
 
@@ -173,7 +188,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a pointer for the encoder": ("encoder/model.safetensors", lambda p: p.write_text(POINTER), "git lfs pull"),
     "a pointer for the heads": ("tasks.safetensors", lambda p: p.write_text(POINTER), "git lfs pull"),
     "a pointer for model.json": ("model.json", lambda p: p.write_text(POINTER), "git lfs pull"),
-    "a folder for weights": ("tasks.safetensors", lambda p: (p.unlink(), p.mkdir()), "cannot be read"),
+    "a folder for weights": ("tasks.safetensors", as_a_folder, "cannot be read"),
     "no heads": ("encoder/config.json", lambda p: edit_json(p, num_attention_heads=0), "greater than or equal to 1"),
     "heads in words": ("encoder/config.json", lambda p: edit_json(p, num_attention_heads="two"), "'two'"),
     "true layers": ("encoder/config.json", lambda p: edit_json(p, num_hidden_layers=True), "is True"),
@@ -216,12 +231,12 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a module that is a number": ("model.json", lambda p: edit_json(p, modules=[1]), "modules.0 is 1"),
     "a tokenizer's settings that are a word": (
         "encoder/tokenizer.json",
-        lambda p: (p.unlink(), p.with_name("tokenizer_config.json").write_text("so")),
+        with_settings_of_a_word,
         "encoder",
     ),
     "a vocabulary that is not text": (
         "encoder/tokenizer.json",
-        lambda p: (p.unlink(), p.with_name("vocab.txt").write_bytes(b"\xff\xfe[PAD]")),
+        with_a_vocabulary_of_bytes,
         "encoder",
     ),
 }

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from mtbert.model import sources
 from mtbert.model.checkpoints import save_encoder
 from mtbert.model.files import checksum
 from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, commit_of, complete_options, make_encoder, minilm
+from mtbert.model.sources import ENCODERS, Source, commit_of, minilm
 from tests.support.tiny_models import (
     MINILM,
     MOOD,
@@ -33,6 +33,10 @@ from tests.support.tiny_models import (
 )
 
 UNSEEN = "nobody-at-all/an-encoder-nobody-published"
+
+
+def make_encoder(name: str, options: dict[str, Any]) -> Source:
+    return ENCODERS[name](**options)
 
 
 # ---- by name
@@ -245,8 +249,8 @@ def test_what_is_not_from_the_hub_has_no_commit_and_takes_no_revision(tmp_path: 
     with pytest.raises(Mistake, match="is a local folder, which has no revision 'v1'"):
         make_encoder(str(tmp_path), {"revision": "v1"})
     with pytest.raises(Mistake, match="unknown option of encoder 'random': 'revision'"):
-        complete_options("random", {"revision": "v1"})
-    assert complete_options(str(tmp_path), {"dropout": 0}) == {
+        ENCODERS.complete("random", {"revision": "v1"})
+    assert ENCODERS.complete(str(tmp_path), {"dropout": 0}) == {
         "revision": None,
         "dropout": 0.0,
         "attention_dropout": None,

@@ -135,7 +135,9 @@ def test_a_run_under_way_is_left_as_it_is(small_recipe: dict[str, Any], tmp_path
         def begin(self, stage: int, steps: int, done: int) -> None:
             before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
             with pytest.raises(Mistake, match=rf"is under way: process {os.getpid()} on .*, since 20.*--out"):
-                mtbert.train(small_recipe, out=tmp_path / "run", **({option: True} if option else {}))
+                mtbert.train(
+                    small_recipe, out=tmp_path / "run", resume=option == "resume", overwrite=option == "overwrite"
+                )
             assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
     whole = mtbert.train(small_recipe, out=tmp_path / "whole")
@@ -173,7 +175,8 @@ def test_a_lock_that_says_nothing_still_holds(tmp_path: Path) -> None:
 
 def test_who_is_beaten_by_the_removal_of_the_file_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between opening the file and locking it, its holder may remove it: a lock on it would be worth nothing."""
-    opened, taken = os.open, []
+    opened = os.open
+    taken: list[Any] = []
 
     def removed(path: Any, *arguments: Any, **options: Any) -> int:
         descriptor = opened(path, *arguments, **options)

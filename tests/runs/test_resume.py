@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import mtbert
 import mtbert.runs.environment
 import mtbert.runs.stage
 from mtbert.errors import Mistake
+from mtbert.model.sources import ENCODERS
 from mtbert.runs.checkpoint import Checkpoint
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
@@ -232,24 +234,23 @@ def test_where_nothing_changed_nothing_is_said(cut: Run, recipe: dict[str, Any])
 def test_a_resumed_run_reads_its_encoder_at_the_commit_that_it_began_with(
     cut: Run, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
-    make = mtbert.runs.build.make_encoder
+    asked: list[str | None] = []
 
-    def spy(name: str, options: dict[str, Any]) -> Any:
-        asked.append(options)
-        return make("random", {"layers": 1})
+    def published(place: str, *, revision: str | None = None) -> Any:
+        asked.append(revision)
+        return ENCODERS["random"](layers=1)
 
-    monkeypatch.setattr(mtbert.runs.build, "make_encoder", spy)
+    monkeypatch.setattr(ENCODERS, "_otherwise", published)
     monkeypatch.setattr(mtbert.runs.build, "commit_of", lambda name, options: "c" * 40)
     recipe = recipe | {"encoder": {"name": "an-owner/an-encoder", "revision": "main"}}
     with pytest.raises(Killed):
         mtbert.train(recipe, out=cut.folder.with_name("pinned"), listener=Kill(steps=6))
-    assert asked[-1]["revision"] == "c" * 40
+    assert asked[-1] == "c" * 40
     run = Run(cut.folder.with_name("pinned"))
     assert recorded(run)["encoder"] == {"commit": "c" * 40}
     monkeypatch.setattr(mtbert.runs.build, "commit_of", lambda name, options: "d" * 40)  # the branch has moved on
     mtbert.train(recipe, out=run.folder, resume=True)
-    assert asked[-1]["revision"] == "c" * 40
+    assert asked[-1] == "c" * 40
 
 
 # ---- saving by the clock
@@ -276,7 +277,7 @@ def test_a_kill_costs_no_more_than_the_time_between_saves(
 ) -> None:
     """On a clock that moves 90 seconds a step, an hour passes between two evaluations."""
     clock = [0.0]
-    monkeypatch.setattr(mtbert.runs.stage.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     saved: list[tuple[int, float]] = []
     write = Checkpoint.write
 
@@ -433,8 +434,17 @@ def test_a_log_is_on_the_disk_before_the_checkpoint_that_counts_on_it(
 ) -> None:
     done: list[str] = []
     flush, write = Run.flush_log, Checkpoint.write
-    monkeypatch.setattr(Run, "flush_log", lambda self: (done.append("log"), flush(self))[1])
-    monkeypatch.setattr(Checkpoint, "write", lambda self, run: (done.append("checkpoint"), write(self, run))[1])
+
+    def flushed(self: Run) -> None:
+        done.append("log")
+        flush(self)
+
+    def written(self: Checkpoint, run: Run) -> None:
+        done.append("checkpoint")
+        write(self, run)
+
+    monkeypatch.setattr(Run, "flush_log", flushed)
+    monkeypatch.setattr(Checkpoint, "write", written)
     mtbert.train(recipe, out=tmp_path / "run")
     assert done == ["log", "checkpoint"] * 3
 

@@ -1,4 +1,4 @@
-"""Commands that look things up: the methods there are, and reports on a run."""
+"""Commands that look things up: the methods there are, the token cache, and reports on a run."""
 
 from __future__ import annotations
 
@@ -56,6 +56,24 @@ def verify(
         OUTPUT.print(report)
     if not report.equal:
         raise typer.Exit(1)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all tokens; they can be computed again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cache of tokens, or clear it: where it is, how much it holds, how much it may hold."""
+    from mtbert.data import token_cache
+
+    if clear:
+        token_cache.clear()
+    held = token_cache.entries()
+    size, limit = sum(entry.bytes for entry in held) / 2**30, token_cache.size_limit() / 2**30
+    folder = token_cache.cache_folder()
+    if as_json:
+        print_json({"folder": str(folder), "entries": len(held), "gib": size, "limit_gib": limit})
+    else:
+        typer.echo(f"{folder}: {len(held):,} columns of texts, {size:.3f} of at most {limit:g} GiB")
 
 
 def report_command(reader: Reader) -> Callable[..., None]:

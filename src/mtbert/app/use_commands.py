@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def predict(
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
     data: DataFolder = None,
+    quotes: Annotated[
+        Literal["checked", "trusted", "none"] | None,
+        typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
+    ] = None,
 ) -> None:
     """Predict every row of a file: id, prediction, and one probability a class."""
     from mtbert.runs.output import Output
@@ -58,7 +62,7 @@ def predict(
     if task is None or source is None or output is None:
         raise Mistake("predict needs --task, --input and --output (or --course)")
     place = Output(output, inputs=[source])
-    predictions = Predictor.load(run).predict_table(task, source)
+    predictions = Predictor.load(run).predict_table(task, source, quotes)
     place.write(predictions.as_csv())
     typer.echo(f"{len(predictions.ids):,} predictions in {output}", err=place.streams)
 

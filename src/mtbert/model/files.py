@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, shown
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise Mistake(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(content, dict):
-        raise Mistake(f"{path} holds {short(content)} where an object with keys is expected")
+        raise Mistake(f"{path} holds {shown(content, 60)} where an object with keys is expected")
     return content
 
 
@@ -148,7 +148,7 @@ def validated(validate: Callable[[], T], place: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (place, *first["loc"]) if place else first["loc"]))
-        raise Mistake(f"{where} is {short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        raise Mistake(f"{where} is {shown(first['input'], 60)}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
 def _manifest(sums: Mapping[str, Any]) -> str:
@@ -163,9 +163,3 @@ def _refuse_pointer(path: Path) -> None:
 
 def _said(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def short(value: Any) -> str:
-    """A value as a message shows it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

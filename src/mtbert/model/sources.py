@@ -74,21 +74,8 @@ def random(
     return Encoder(shape), tokenizer
 
 
-ENCODERS: Registry[Source] = Registry("encoder", {"minilm": minilm, "random": random})
-
-
-def make_encoder(name: str, options: dict[str, Any]) -> Source:
-    """An encoder by its name in ENCODERS, or else from a folder or the hub."""
-    return ENCODERS[name](**options) if name in ENCODERS else published(name, **options)
-
-
-def complete_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an encoder by its name, folder or hub id, checked, and with the defaults of the rest.
-
-    Raises Mistake for an option that does not exist or a value outside its bounds.
-    """
-    table = ENCODERS if name in ENCODERS else Registry("encoder", {name: published})
-    return table.complete(name, given)
+# a name that is not in the table is a folder or a hub id
+ENCODERS: Registry[Source] = Registry("encoder", {"minilm": minilm, "random": random}, otherwise=published)
 
 
 def commit_of(name: str, options: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from mtbert.recipe.reading import Recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.checkpoint import Facts, read_facts
 from mtbert.runs.folder import BEST, LAST, LOG, Run

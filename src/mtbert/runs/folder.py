@@ -13,7 +13,8 @@ from typing import Any
 
 from mtbert.errors import Mistake
 from mtbert.model.files import MANIFEST, checked, naming, read_json, sealed
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.environment import Environment
 from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note

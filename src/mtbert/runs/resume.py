@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.environment import bits_changes, changes, data_changes
 from mtbert.runs.folder import ENVIRONMENT, Run
 from mtbert.runs.listener import Listener

@@ -12,7 +12,8 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.files import REMEDY
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.environment import environment
