@@ -210,7 +210,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a task of other classes": ("model.json", lambda p: edit_entry(p, "tasks", 0, classes=["a"]), "two classes"),
     "a task with too much dropout": ("model.json", lambda p: edit_entry(p, "tasks", 0, dropout=2), "dropout is 2"),
     "a task of an unknown head": ("model.json", lambda p: edit_entry(p, "tasks", 0, head="lin"), "unknown head 'lin'"),
-    "a task of a pooling in a list": ("model.json", lambda p: edit_entry(p, "tasks", 0, pooling=[]), "pooling is []"),
+    "a task of a pooling in a list": ("model.json", lambda p: edit_entry(p, "tasks", 0, pooling=[]), "is []: "),
     "a module of a negative rank": (
         "model.json",
         lambda p: edit_entry(p, "modules", 0, options={"rank": -1}),
