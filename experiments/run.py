@@ -54,7 +54,7 @@ def _runs(grid: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int
     """Seed by seed, so that a run that is cut off has every row at least once."""
     for number, seed in enumerate(grid["seeds"]):
         for name, given in grid["rows"].items():
-            row = {"set": given} if isinstance(given, list) else given
+            row: dict[str, Any] = {"set": given} if isinstance(given, list) else given
             if number < row.get("seeds", len(grid["seeds"])):
                 yield name, row, seed
 
@@ -121,7 +121,7 @@ def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str
     }
 
 
-def _overall(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> float:
+def _overall(scores: Mapping[str, dict[str, float]], tasks: Mapping[str, Task]) -> float:
     return statistics.mean(tasks[name].normalised(metrics) for name, metrics in scores.items())
 
 

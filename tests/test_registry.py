@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import types
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from mtbert.errors import Mistake, shown, unknown
 from mtbert.recipe.families import FAMILIES
 from mtbert.registry import Count, NonNegative, Positive, Registry, Share
+from mtbert.training.regularizers.base import Regularizer
 
 
 class Sail:
@@ -169,29 +169,22 @@ def test_a_method_without_options_says_so() -> None:
     assert "none yet" not in str(caught.value)  # they are not to come either
 
 
-def test_options_of_a_dataclass_are_read_where_their_class_stands() -> None:
-    # a module that knows none of the types by which its base class declares its fields
-    there = types.ModuleType("there")
-    lines = ["from __future__ import annotations", "from dataclasses import dataclass", "from registry_test import Rig"]
-    lines += ["@dataclass(kw_only=True)", "class Topsail(Rig):", "    square: bool = True"]
-    lines += ["class Gaff(Rig):", "    def __init__(self, *, square: bool = False) -> None: ..."]
-    here = types.ModuleType("registry_test")
-    base = [
-        "from __future__ import annotations",
-        "from dataclasses import dataclass",
-        "from mtbert.registry import Count",
-    ]
-    base += ["@dataclass(kw_only=True)", "class Rig:", "    ropes: Count = 2"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "registry_test", here)
-        patch.setitem(sys.modules, "there", there)
-        exec(compile("\n".join(base), "here", "exec", dont_inherit=True), here.__dict__)
-        exec(compile("\n".join(lines), "there", "exec", dont_inherit=True), there.__dict__)
-        rigs: Registry[Any] = Registry("rig", {"topsail": there.Topsail, "gaff": there.Gaff})
-        assert rigs.complete("topsail", {"ropes": 5}) == {"ropes": 5, "square": True}
-        with pytest.raises(Mistake, match="ropes of rig 'topsail' is 0"):
-            rigs.complete("topsail", {"ropes": 0})
-        assert rigs.complete("gaff", {}) == {"square": False}
+@dataclass(kw_only=True)
+class Topsail(Regularizer):  # whose fields have types that this module does not know
+    square: bool = True
+
+
+class Staysail(Topsail):
+    def __init__(self, *, hanks: Count = 8) -> None:
+        super().__init__()
+
+
+def test_options_of_a_dataclass_are_read_where_the_class_stands_that_declares_them() -> None:
+    sails: Registry[Any] = Registry("sail", {"topsail": Topsail, "staysail": Staysail})
+    assert sails.complete("topsail", {"tasks": "mood"}) == {"weight": 1.0, "tasks": ["mood"], "square": True}
+    with pytest.raises(Mistake, match="weight of sail 'topsail' is -1"):
+        sails.complete("topsail", {"weight": -1})
+    assert sails.complete("staysail", {}) == {"hanks": 8}
 
 
 # ---- choices

@@ -471,7 +471,7 @@ def test_the_time_left_counts_only_the_steps_taken_here(
     progress = mtbert.app.console.TrainingProgress()
 
     def left(step: int, seconds: float) -> str:
-        progress.step(Record(step, 1e-3, {"mood": {"loss": 1.0}}, None, 8, seconds))
+        progress.step(Record(step, 1e-3, {"mood": {"loss": 1.0}}, 1.0, 8, seconds))
         return capsys.readouterr().err.splitlines()[-1]
 
     progress.begin(0, 1000, 0)

@@ -438,7 +438,7 @@ def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_howeve
         p = outputs.log_softmax(-1)
         return ((p.exp() - q.exp()) * (p - q)).sum()
 
-    hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)  # type: ignore[no-untyped-call]
+    hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)
     expected = hessian @ tangent / 2
     found = task.curvature(clean[None].float(), tangent[None].float())[0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)

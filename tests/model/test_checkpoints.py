@@ -512,7 +512,7 @@ def test_heads_that_do_not_fit_the_tasks_are_refused(edit: Callable[[Tensors], T
 
 
 def test_a_model_with_an_unknown_module_is_refused(tmp_path: Path) -> None:
-    modules = [{"name": "lhucc", "options": {}, "tasks": None, "shared": False}]
+    modules: list[dict[str, Any]] = [{"name": "lhucc", "options": {}, "tasks": None, "shared": False}]
     edit_json(whole_model(tmp_path) / "model.json", modules=modules)
     with pytest.raises(Mistake, match="unknown task module 'lhucc'; did you mean 'lhuc'"):
         load_model(tmp_path)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -212,7 +213,8 @@ def test_a_sigmoid_head_squashes_a_linear_one() -> None:
 @pytest.mark.parametrize("name", ["linear", "sigmoid"])
 def test_dropout_acts_in_training_and_only_there(name: str) -> None:
     task = joint(dropout=1.0)
-    head, features = make_head(name, task, 16), random(4, 16)
+    head: Any = make_head(name, task, 16)
+    features = random(4, 16)
     with torch.no_grad():
         assert torch.equal(head(features), head(features))
         assert len(set(head(features).flatten().tolist())) == 4
@@ -231,7 +233,7 @@ def test_every_head_gives_as_many_outputs_as_its_task_wants_or_refuses_it(name: 
             continue
         outputs = outputs_of(head, random(4, feature_width(task, 16)))
         assert outputs.shape == (4, task.outputs)
-        assert task.losses(outputs, task.targets(BATCHES["mood"].rows[[0, 1, 0, 1]] * 1.0)).shape == (4,)
+        assert task.losses(outputs, task.targets(BATCHES["mood"].rows[[0, 1, 0, 1]].astype(np.float64))).shape == (4,)
         accepted += 1
     assert accepted
 

@@ -17,7 +17,10 @@ from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.recipe.text import RecipeText, as_text
+from mtbert.registry import Choice, Positive
 from mtbert.runs.build import build
+from mtbert.training.regularizers.noise import Gaussian
+from mtbert.training.regularizers.table import REGULARIZERS
 
 RECIPE = """\
 encoder: {name: random, layers: 1}
@@ -99,12 +102,13 @@ def test_the_recipe_holds_what_the_file_says(tmp_path: Path) -> None:
 
 def test_everything_left_out_is_filled_in_with_the_signatures_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path)
-    for method, family in [
+    chosen: list[tuple[Choice[Any], str]] = [
         (recipe.stages[1].optimizer, "optimizers"),
         (recipe.stages[1].schedule, "schedules"),
         (recipe.stages[1].sampler, "samplers"),
         (recipe.stages[1].combiner, "combiners"),
-    ]:
+    ]
+    for method, family in chosen:
         defaults = {name: option.default for name, option in TABLES[family].options(method.name).items()}
         assert method.options == defaults
     assert recipe.seed == 11711
@@ -575,6 +579,26 @@ def test_mistakes_of_the_file_stay_with_the_file_beside_an_override(tmp_path: Pa
     text = RECIPE.replace("steps: 5", "steps: -5")
     message = complaint(tmp_path, text, "stages.0.batch_size=16", "seed=2")
     assert message.startswith(f"{tmp_path / 'recipe.yaml'}, line {line_of('steps: 5')}: stages.0.steps: ")
+
+
+def test_a_preset_may_fix_the_tasks_too(small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_mood(*, weight: Positive = 0.5) -> Gaussian:
+        """Noise for one task alone."""
+        return Gaussian(weight=weight, tasks=["mood"])
+
+    monkeypatch.setitem(REGULARIZERS._makers, "on_mood", on_mood)
+    (chosen,) = read_recipe(small_recipe, ["stages.0.regularizers=[{name: on_mood, weight: 2}]"]).stages[0].regularizers
+    assert chosen.written == {"name": "on_mood", "weight": 2.0}
+    assert chosen.make() == Gaussian(weight=2.0, tasks=["mood"])
+
+
+def test_a_long_value_is_cut_in_messages(small_recipe: dict[str, Any]) -> None:
+    for override in ("seed", "stages.0.schedule", "stages.0.optimizer.lr", "tasks.near.range", "modules.0"):
+        given = small_recipe | {"modules": ["lhuc"]}
+        with pytest.raises(Mistake) as caught:
+            read_recipe(given, [f"{override}=[{'x, ' * 5000}]"])
+        assert "…" in str(caught.value)
+        assert len(str(caught.value).split(": ", 2)[-1]) < 300
 
 
 def test_a_regularizer_given_twice_is_refused(small_recipe: dict[str, Any]) -> None:

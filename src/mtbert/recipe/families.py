@@ -56,9 +56,10 @@ class Family:
     spelt_out: Callable[[Any], Any] = _as_written  # undoes what the family alone lets a recipe write shorter
 
     def choose(self, given: Any) -> Choice[Any]:
-        """The method that a recipe names, checked; options alone are the default's, but in a list, where all are named.
+        """The method that a recipe names, with its options checked and complete.
 
-        Raises Mistake as `Registry.choose` does.
+        Options without a name are those of the default method; in a list every entry names its own. Raises Mistake as
+        `Registry.choose` does.
         """
         return self.table.choose(self.spelt_out(given), None if self.listed else self.default)
 

@@ -96,8 +96,11 @@ def merged(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     text that meets a mapping is its `name`, as `adamw` is short for `{name: adamw}`.
     """
     result: dict[str, Any] = {}
-    for content in reversed(contents):
-        result = _merge(result, content)
+    try:
+        for content in reversed(contents):
+            result = _merge(result, content)
+    except RecursionError:
+        raise Mistake("a mapping holds itself: an alias (`*name`) stands inside of what it names") from None
     result.pop(LIKE, None)
     return result
 
@@ -123,8 +126,9 @@ class RecipeText:
         self.folder = own.folder
         self._chain = with_those_it_is_like(own)
         self._overridden: dict[str, str] = {}
-        contents = [own.content, *(one.content | _data_folder(one) for one in self._chain[1:])]
-        self.content: dict[str, Any] = _copied(merged(contents))
+        self.content = {key: value for key, value in own.content.items() if key != LIKE}
+        if len(self._chain) > 1:
+            self.content = merged([own.content, *(one.content | _data_folder(one) for one in self._chain[1:])])
 
     def override(self, assignment: str) -> None:
         """Apply one `stages.0.batch_size=64`."""

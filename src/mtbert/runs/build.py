@@ -75,8 +75,7 @@ class Experiment:
         self, stage: Stage, *, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str]
     ) -> KeepRule:
         """What judges the evaluations of a stage of the recipe."""
-        rule: KeepRule = stage.keep.make(kept, baseline, tasks, self.recipe.keep)
-        return rule
+        return stage.keep.make(kept, baseline, tasks, self.recipe.keep)
 
     def _select(self, stage: Stage) -> list[str]:
         """Freeze what the stage does not train; the names of the parameters that learn."""
@@ -133,14 +132,12 @@ class Experiment:
     def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
         sizes = {task: min(len(own), self.recipe.tasks[task].limit or len(own)) for task, own in chosen.items()}
         with at("sampler"):
-            sampler: Sampler = stage.sampler.make(sizes, stage.batch_size, seed)
-        return sampler
+            return stage.sampler.make(sizes, stage.batch_size, seed)
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
         with at("weighting"):
-            weighting: Weighting = stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
-        return weighting
+            return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
     def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
         with at("regularizers"):
@@ -153,8 +150,7 @@ class Experiment:
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
         with at("optimizer"):
-            optimizer: Optimizer = stage.optimizer.make(learned.items())
-        return optimizer
+            return stage.optimizer.make(learned.items())
 
     def _check_learning(self, stage: Stage) -> None:
         tasks = stage.tasks or self.recipe.tasks
@@ -174,7 +170,7 @@ class Experiment:
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
         with at("combiner"):
-            combiner: Combiner = stage.combiner.make()
+            combiner = stage.combiner.make()
             if combiner.needs_several and not sampler.several and stage.accumulate == 1:
                 several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
                 raise Mistake(

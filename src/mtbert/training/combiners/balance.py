@@ -113,7 +113,7 @@ def _root(gramian: Matrix) -> Matrix:
 
 
 def _nonnegative(matrix: Matrix, target: Vector) -> Vector:
-    """The x, nowhere negative, for which matrix @ x comes nearest to the target."""
+    """The x >= 0 for which matrix @ x comes nearest to the target: (N, K), (N,) -> (K,)."""
     from scipy.optimize import nnls  # late: most of a second, before any training
 
     nearest: Vector = nnls(matrix, target)[0]
