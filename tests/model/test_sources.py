@@ -10,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import RevisionNotFoundError
 
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
@@ -172,7 +174,6 @@ def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(tmp_path: Path)
 
 
 def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
-    pytest.importorskip("huggingface_hub")
     with pytest.raises(Mistake, match=f"'{UNSEEN}' is not on this machine and the hub cannot be reached"):
         make_encoder(UNSEEN, {})
 
@@ -198,20 +199,18 @@ class Hub:
     COMMITS: ClassVar = {"main": "a" * 40, "v1": "b" * 40}
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        module = pytest.importorskip("huggingface_hub")
-        self.errors = module.errors
         self.published = publish(tiny_bert(), folder / "published")
         self.cache = folder / "snapshots"
         self.asked: list[tuple[str, str | None]] = []
         self.patterns: list[str] = []
-        monkeypatch.setattr(module, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
 
     def snapshot_download(self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str]) -> str:
         self.asked.append((repo_id, revision))
         self.patterns = allow_patterns
         commit = self.COMMITS.get(revision or "main", revision)
         if commit not in self.COMMITS.values():
-            raise self.errors.RevisionNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
+            raise RevisionNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
         snapshot = self.cache / str(commit)
         snapshot.mkdir(parents=True, exist_ok=True)
         for name in set(allow_patterns) & {path.name for path in self.published.iterdir()}:
