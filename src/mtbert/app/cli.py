@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
     "export": use_commands.export,
+    "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,
     "cache": look_commands.cache,
