@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _differences(content: Content, reference: Content) -> Iterator[tuple[str, st
     for words, what in ASKED.items():
         ours, theirs = what(content), what(reference)
         if ours != theirs:
-            yield f"{words} {ours}", f"{theirs}"
+            yield f"{words} {ours}", theirs
 
 
 def _rates(content: Content) -> list[float]:
@@ -73,20 +73,22 @@ def _listed(values: Iterable[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-ASKED = {
-    "trains in": lambda content: content["precision"],
-    "keeps the best by": lambda content: content["keep"],
-    "has the stopping rule": lambda content: _listed(
-        f"keep {stage['keep']['name']}, patience {stage['patience']}" for stage in content["stages"]
-    ),
-    "limits the rows to": lambda content: _listed(f"{name} {task['limit']}" for name, task in content["tasks"].items()),
+def _stopping(content: Content) -> str:
+    return _listed(f"keep {stage['keep']['name']}, patience {stage['patience']}" for stage in content["stages"])
+
+
+def _cached(content: Content) -> str:
+    stages = enumerate(content["stages"])
+    return (
+        _listed(number for number, stage in stages if stage["train"] == ["heads"] and stage["cache_features"]) or "none"
+    )
+
+
+ASKED: dict[str, Callable[[Content], str]] = {
+    "trains in": lambda content: str(content["precision"]),
+    "keeps the best by": lambda content: str(content["keep"]),
+    "has the stopping rule": _stopping,
+    "limits rows to": lambda content: _listed(f"{name} {task['limit']}" for name, task in content["tasks"].items()),
     "clips gradients at": lambda content: _listed(stage["clip"] for stage in content["stages"]),
-    "trains on cached features in stages": lambda content: (
-        _listed(
-            number
-            for number, stage in enumerate(content["stages"])
-            if stage["train"] == ["heads"] and stage["cache_features"]
-        )
-        or "none"
-    ),
+    "trains on cached features in stages": _cached,
 }

@@ -45,7 +45,7 @@ def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: To
 
 
 def chosen(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, str]:
-    """Method -> the candidate that runs: the best of its trials, or the only one; in an A/A check the first method's."""
+    """Method -> the candidate that runs: the best of its trials, the only one, or, in an A/A check, the first's."""
     best = {method.name: next(iter(method.candidates)) for method in plan.methods}
     for name, scores in choose(plan.trials(), recipe.tasks, folder).items():
         best[name] = max(scores, key=scores.__getitem__)
@@ -97,9 +97,7 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
         trials=trials,
         leaks=leaks(rows, read_splits(recipe, list(rows), ["train"])["train"]),
         cautions=[*cautions(plan.methods, bool(plan.asked["rates"])), *differing_machines(folder, runs)],
-        unfinished=None
-        if blocks == plan.blocks
-        else f"{blocks} of {plan.blocks} blocks are whole; verdicts wait for all of them",
+        unfinished=None if blocks == plan.blocks else f"{blocks} of {plan.blocks} blocks are whole",
         environments=environments(folder, runs),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,17 +112,15 @@ def contrasts(
     asked = [method for method in methods if method not in checks]
     found = []
     for measures in ([OVERALL], list(samples.tasks)):
-        family = [(method, measure) for measure in measures for method in asked]
+        family = list(product(asked, measures))
         fewest = fewest_for_a_verdict(len(family))
         p_values = {pair: sign_flip_test(differences_of(samples, *pair, against)) for pair in family}
         corrected = dict(zip(family, holm([*p_values.values()]), strict=True))
-        for method in checks:
-            for measure in measures:
-                pair = method, measure
-                p_values[pair] = corrected[pair] = sign_flip_test(differences_of(samples, *pair, against))
+        for pair in product(checks, measures):
+            p_values[pair] = corrected[pair] = sign_flip_test(differences_of(samples, *pair, against))
         found += [
-            _contrast(samples, method, against, measure, p, corrected[method, measure], margin, planned, fewest)
-            for (method, measure), p in p_values.items()
+            _contrast(samples, *pair, against, Judged(p_values[pair], corrected[pair], margin, planned, fewest))
+            for pair in product(methods, measures)
         ]
     return found
 
@@ -147,17 +146,17 @@ def _score(tasks: Mapping[str, Task], outcome: Outcome, measure: str) -> float:
     return outcome.reported[measure][tasks[measure].main]
 
 
-def _contrast(
-    samples: Samples,
-    method: str,
-    against: str,
-    measure: str,
-    p: float,
-    corrected: float,
-    margin: float,
-    planned: int,
-    fewest: int,
-) -> Contrast:
+class Judged(NamedTuple):
+    """What a verdict needs beside the differences."""
+
+    p: float
+    corrected: float
+    margin: float
+    planned: int  # blocks
+    fewest: int  # blocks below which no corrected p can be small enough
+
+
+def _contrast(samples: Samples, method: str, measure: str, against: str, by: Judged) -> Contrast:
     differences = differences_of(samples, method, measure, against)
     on_samples = samples.difference(measure, method, against)
     return Contrast(
@@ -168,11 +167,11 @@ def _contrast(
         float(differences.mean()),
         crossed_interval(differences, on_samples, np.random.default_rng(0)),
         t_interval(differences) if len(differences) < FEW else None,
-        p,
-        corrected,
+        by.p,
+        by.corrected,
         None if measure == OVERALL else _over_rows(samples, method, against, measure, on_samples),
         better_on_a_new_block(differences),
-        judge(differences, corrected, margin, planned=planned, fewest=fewest),
+        judge(differences, by.corrected, by.margin, planned=by.planned, fewest=by.fewest),
     )
 
 

@@ -105,7 +105,7 @@ def _within(method: Method, rows: Mapping[str, int], budget: Budget, paces: Sequ
 
 
 def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
-    """Method -> seconds a step, stage by stage, where the budget is in seconds: measured once, later read from the plan."""
+    """Method -> seconds a step of each stage, where the budget is in seconds: measured once, then read from the plan."""
     if asked.budget.currency != "seconds":
         return {}
     before: dict[str, Any] = read_plan(folder) or {}

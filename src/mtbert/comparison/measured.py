@@ -190,7 +190,7 @@ def _write(folder: Path, measured: Measured, predictions: Mapping[str, Floats]) 
     path = _result(folder, measured.run)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.new.npz")
-    np.savez_compressed(unfinished, **predictions)
+    np.savez_compressed(unfinished, allow_pickle=False, **predictions)
     unfinished.replace(path.with_suffix(".npz"))
     write_whole(path, json.dumps(asdict(measured), indent=2, ensure_ascii=False) + "\n")
 

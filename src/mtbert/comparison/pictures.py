@@ -52,7 +52,7 @@ def draw_pareto(comparison: Comparison, folder: Path) -> list[Path]:
     axes.step([cost for cost, _ in front], [score for _, score in front], where="post", color="grey", linewidth=0.8)
     axes.set_xlabel("processor seconds a run")
     axes.set_ylabel("overall on the reporting rows")
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
     return _saved(figure, folder, "pareto")
 
 

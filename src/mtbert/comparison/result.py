@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import RenderableType
@@ -38,6 +38,11 @@ class Row:
     runs: list[list[str]]  # block by block, the run folders
     seeds: list[int]
 
+    @property
+    def named(self) -> str:
+        """Its method, with what its trials chose."""
+        return self.method if self.candidate is None else f"{self.method} ({self.candidate})"
+
     @classmethod
     def of(
         cls,
@@ -63,6 +68,19 @@ class Row:
             [[run.run for run in one.runs] for one in outcomes],
             [one.runs[0].seed for one in outcomes],
         )
+
+
+class Written(NamedTuple):
+    """A table in words: its head, the name of every row, and the cells behind it."""
+
+    head: list[str]
+    names: list[str]
+    cells: list[list[str]]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """The rows with their names, below the head."""
+        return [self.head, *([name, *row] for name, row in zip(self.names, self.cells, strict=True))]
 
 
 @dataclass(frozen=True)
@@ -92,13 +110,10 @@ class Comparison(Report):
         }
 
     def shown(self) -> Iterable[RenderableType]:
-        head, names, cells = self.table()
-        yield grid(head[0], head[1:], names, cells)
-        yield plain("")
-        head, names, cells = self.differences()
-        if cells:
-            yield grid(head[0], head[1:], names, cells)
-            yield plain("")
+        for table in (self.scores(), self.costs(), self.differences(), self.by_task()):
+            if table.cells:
+                yield grid(table.head[0], table.head[1:], table.names, table.cells)
+                yield plain("")
         yield from map(plain, self.words())
 
     def draw(self, folder: Path) -> list[Path]:
@@ -107,40 +122,59 @@ class Comparison(Report):
 
         return [*draw_forest(self, folder), *draw_pareto(self, folder)]
 
-    def table(self) -> tuple[list[str], list[str], list[list[str]]]:
-        """Head, names and cells of the table of scores and costs; a run's costs are means over blocks."""
-        head = ["method", *self.measures, "dev: kept", "dev: last step"]
-        head += ["examples", "steps", "seconds", "processor s", "parameters", "diverged"]
-        cells = []
-        for row in self.rows:
-            costs = [f"{row.costs[cost]:,.0f}" for cost in COSTS]
-            scores = [f"{row.scores[measure]:.4f}" for measure in self.measures]
-            cells.append([*scores, f"{row.selected:.4f}", f"{row.last:.4f}", *costs, str(len(row.failures))])
-        blank = [""] * (len(head) - 1 - len(self.measures))
-        cells.append([*(f"{score:.4f}" for score in self.constant.values()), *blank])
-        return head, [*(_named(row) for row in self.rows), CONSTANT], cells
+    def scores(self) -> Written:
+        """On the reporting rows, beside `overall` on the rows that select checkpoints."""
+        cells = [
+            [*(f"{row.scores[measure]:.4f}" for measure in self.measures), f"{row.selected:.4f}", f"{row.last:.4f}"]
+            for row in self.rows
+        ]
+        cells.append([*(f"{score:.4f}" for score in self.constant.values()), "", ""])
+        head = ["method", *self.measures, "dev, kept", "dev, last step"]
+        return Written(head, [*(row.named for row in self.rows), CONSTANT], cells)
 
-    def differences(self) -> tuple[list[str], list[str], list[list[str]]]:
-        """Head, names and cells of the table of differences with the first method."""
-        head = ["difference", "by", "mean", "95 % interval", "t interval", "p", "p (Holm)", "p over rows"]
-        head += ["better on a new block", "verdict"]
-        names, cells = [], []
-        for one in self.contrasts:
-            names.append(one.method)
-            cells.append(
-                [
-                    one.measure,
-                    f"{one.mean:+.4f}",
-                    _interval(one.interval),
-                    _interval(one.over_seeds),
-                    f"{one.p:.3g}",
-                    f"{one.p_corrected:.3g}",
-                    "" if one.p_rows is None else f"{one.p_rows:.3g}",
-                    "" if one.better_on_a_new_block is None else f"{one.better_on_a_new_block:.0%}",
-                    str(one.verdict),
-                ]
-            )
-        return head, names, cells
+    def costs(self) -> Written:
+        """Of one run, on the mean over blocks."""
+        head = ["method", "examples", "steps", "seconds", "processor s", "parameters", "diverged"]
+        cells = [[*(f"{row.costs[cost]:,.0f}" for cost in COSTS), str(len(row.failures))] for row in self.rows]
+        return Written(head, [row.named for row in self.rows], cells)
+
+    def differences(self) -> Written:
+        """By `overall`, the primary outcome."""
+        head = ["overall, difference", "mean", "95 % interval", "p (Holm)", "verdict"]
+        primary = [one for one in self.contrasts if one.measure == OVERALL]
+        cells = [
+            [f"{one.mean:+.4f}", _interval(one.interval), f"{one.p_corrected:.3g}", str(one.verdict)] for one in primary
+        ]
+        return Written(head, [one.method for one in primary], cells)
+
+    def by_task(self) -> Written:
+        """Differences by every task, with a verdict where there is one."""
+        measures = [measure for measure in self.measures if measure != OVERALL]
+        found = {(one.method, one.measure): one for one in self.contrasts}
+        methods = list(dict.fromkeys(one.method for one in self.contrasts))
+        cells = [[_brief(found[method, measure]) for measure in measures] for method in methods]
+        return Written(["difference by task", *measures], methods, cells)
+
+    def in_full(self) -> Written:
+        """All that is known of every difference."""
+        head = ["difference", "by", "mean", "95 % interval", "t interval over seeds", "p", "p (Holm)", "p over rows"]
+        head += ["better on a new block", "verdict", "why"]
+        cells = [
+            [
+                one.measure,
+                f"{one.mean:+.4f}",
+                _interval(one.interval),
+                _interval(one.over_seeds),
+                f"{one.p:.3g}",
+                f"{one.p_corrected:.3g}",
+                "" if one.p_rows is None else f"{one.p_rows:.3g}",
+                "" if one.better_on_a_new_block is None else f"{one.better_on_a_new_block:.0%}",
+                str(one.verdict),
+                one.verdict.why,
+            ]
+            for one in self.contrasts
+        ]
+        return Written(head, [one.method for one in self.contrasts], cells)
 
     def words(self) -> list[str]:
         """What stands below the tables, a sentence a line."""
@@ -210,8 +244,8 @@ def _scores(tasks: Mapping[str, Task], one: Outcome) -> dict[str, float]:
     return {OVERALL: overall(tasks, found)} | {name: found[name][task.main] for name, task in tasks.items()}
 
 
-def _named(row: Row) -> str:
-    return row.method if row.candidate is None else f"{row.method} ({row.candidate})"
+def _brief(one: Contrast) -> str:
+    return f"{one.mean:+.4f}" + ("" if one.verdict.word is Word.UNTOLD else f" ({one.verdict})")
 
 
 def _interval(interval: Any) -> str:

@@ -13,15 +13,12 @@ from mtbert.runs.folder import write_whole
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write table.md, table.csv, differences.csv and result.json into the folder of a comparison."""
-    head, names, cells = comparison.table()
-    scores = [head, *([name, *row] for name, row in zip(names, cells, strict=True))]
-    head, names, cells = comparison.differences()
-    differences = [head, *([name, *row] for name, row in zip(names, cells, strict=True))]
+    """Write table.md, scores.csv, costs.csv, differences.csv and result.json into the folder of a comparison."""
     files = {
         "table.md": as_markdown(comparison),
-        "table.csv": _csv(scores),
-        "differences.csv": _csv(differences),
+        "scores.csv": _csv(comparison.scores().lines),
+        "costs.csv": _csv(comparison.costs().lines),
+        "differences.csv": _csv(comparison.in_full().lines),
         "result.json": json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False) + "\n",
     }
     for name, content in files.items():
@@ -30,19 +27,20 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Both tables and the sentences below them."""
-    parts = [
-        _markdown(head, names, cells) for head, names, cells in (comparison.table(), comparison.differences()) if cells
-    ]
+    """The tables and the sentences below them."""
+    tables = [comparison.scores(), comparison.costs(), comparison.in_full()]
+    parts = [_markdown(table.lines) for table in tables if table.cells]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in comparison.words())]) + "\n"
 
 
-def _markdown(head: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *([name, *row] for name, row in zip(names, cells, strict=True))]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = lines
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, ["---"] * len(head), *rows)
+    )
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
+def _csv(lines: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
