@@ -211,7 +211,8 @@ class Hub:
         self.patterns = allow_patterns
         commit = self.COMMITS.get(revision or "main", revision)
         if commit not in self.COMMITS.values():
-            raise self.errors.RevisionNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
+            answer: Any = SimpleNamespace(headers={}, request=None)
+            raise self.errors.RevisionNotFoundError("404", response=answer)
         snapshot = self.cache / str(commit)
         snapshot.mkdir(parents=True, exist_ok=True)
         for name in set(allow_patterns) & {path.name for path in self.published.iterdir()}:
