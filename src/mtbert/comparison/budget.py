@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe, Stage, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe, Stage
 
 QUICK = 600 * 32  # examples
 
