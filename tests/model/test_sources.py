@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -170,7 +171,6 @@ def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(tmp_path: Path)
 
 
 def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
-    pytest.importorskip("huggingface_hub")
     with pytest.raises(Mistake, match=f"'{UNSEEN}' is not on this machine and the hub cannot be reached"):
         make_encoder(UNSEEN, {})
 
@@ -191,7 +191,6 @@ def test_a_hub_id_without_the_extra_does_not_stop_a_folder(tmp_path: Path, monke
 
 
 def test_the_hub_is_asked_for_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub")
     published, asked = publish(tiny_bert(), tmp_path / "published"), []
 
     def snapshot_download(repo_id: str, *, allow_patterns: list[str]) -> str:
@@ -202,7 +201,7 @@ def test_the_hub_is_asked_for_no_pickle(tmp_path: Path, monkeypatch: pytest.Monk
             shutil.copy(published / name, snapshot)
         return str(snapshot)
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert make_encoder(UNSEEN, {})[0].shape.width == 16
     ((repo_id, patterns),) = asked
     assert repo_id == UNSEEN
