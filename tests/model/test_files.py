@@ -17,7 +17,7 @@ from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
 from mtbert.model.files import MANIFEST, seal, sealed, verify
-from tests.support.mutations import mutated
+from tests.support.damage import mutated
 from tests.support.tiny_models import MOOD, make_model, plan, tiny_encoder, tiny_tokenizer
 
 LORA = [plan("lora"), plan("lhuc", tasks=["mood"])]

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import huggingface_hub
+import huggingface_hub.errors
 import pytest
 import torch
-from huggingface_hub.errors import RevisionNotFoundError
 
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
@@ -199,6 +199,7 @@ class Hub:
     COMMITS: ClassVar = {"main": "a" * 40, "v1": "b" * 40}
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.errors = huggingface_hub.errors
         self.published = publish(tiny_bert(), folder / "published")
         self.cache = folder / "snapshots"
         self.asked: list[tuple[str, str | None]] = []
@@ -210,8 +211,8 @@ class Hub:
         self.patterns = allow_patterns
         commit = self.COMMITS.get(revision or "main", revision)
         if commit not in self.COMMITS.values():
-            response: Any = SimpleNamespace(headers={}, request=None)
-            raise RevisionNotFoundError("404", response=response)
+            answer: Any = SimpleNamespace(headers={}, request=None)
+            raise self.errors.RevisionNotFoundError("404", response=answer)
         snapshot = self.cache / str(commit)
         snapshot.mkdir(parents=True, exist_ok=True)
         for name in set(allow_patterns) & {path.name for path in self.published.iterdir()}:

@@ -31,7 +31,7 @@ from mtbert.runs.log import Evaluation
 from mtbert.runs.stage import StageUnderWay
 from mtbert.runs.train import prepare
 from tests.support.cut_off import Kill, Killed, assert_same_run, records, tensors
-from tests.support.mutations import mutated
+from tests.support.damage import mutated
 from tests.support.small import recipe_over, write_small_data
 
 

@@ -1,24 +1,39 @@
-"""Files as a bad disk, a torn download or a careless hand leaves them."""
+"""Files damaged as disks, copies and editors damage them."""
 
 from __future__ import annotations
 
-import random
+from random import Random
+
+EXTREMES = (
+    b"\xff" * 4,
+    b"\xff" * 8,
+    b"\0" * 4,
+    b"\0" * 8,
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b'"',
+    b"\n",
+    b"\\",
+)
 
 
-def mutated(content: bytes, draw: random.Random) -> bytes:
-    """The content with bytes changed, a stretch removed or repeated, or a number in it replaced by another."""
-    found = bytearray(content)
-    for _ in range(draw.choice([1, 1, 2, 8])):
-        place = draw.randrange(len(found) or 1)
-        match draw.randrange(5):
-            case 0:
-                found[place : place + 1] = bytes([draw.randrange(256)])
-            case 1:
-                del found[place : place + draw.choice([1, 4, 64])]
-            case 2:
-                found[place:place] = found[place : place + draw.choice([1, 4, 64])]
-            case 3:
-                found[place:place] = draw.choice([b"0", b"-", b"9999999999", b"null", b"1e400", b"[", b'{"', b"\x00"])
-            case 4:
-                found = found[: max(place, 1)]
-    return bytes(found)
+def mutated(content: bytes, generator: Random) -> bytes:
+    """The content with flipped bits, an extreme number or sign put over it, a piece cut out or copied elsewhere, or its
+    end cut off.
+    """
+    changed = bytearray(content)
+    kind, place = generator.random(), generator.randrange(len(content))
+    if kind < 0.6:
+        for _ in range(generator.choice([1, 1, 2, 4, 8])):
+            changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
+    elif kind < 0.8:
+        over = generator.choice(EXTREMES)
+        changed[place : place + len(over)] = over
+    elif kind < 0.9:
+        del changed[place:]
+    elif kind < 0.95:
+        del changed[place : place + generator.choice([1, 2, 4, 8, 64])]
+    else:
+        source, length = generator.randrange(len(content)), generator.randrange(1, 64)
+        changed[place : place + length] = content[source : source + length]
+    return bytes(changed)
