@@ -16,7 +16,7 @@ from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import Checkpoint
 from mtbert.runs.environment import environment
-from mtbert.runs.folder import BEST, ENVIRONMENT, RECIPE, Run
+from mtbert.runs.folder import BEST, ENVIRONMENT, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.stage import StageUnderWay
 
@@ -71,7 +71,7 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
     if run.exists and not overwrite:
         run.check_format()
     if run.exists and resume:
-        before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
+        before, now = run.recipe().as_yaml(), recipe.as_yaml()  # an older version did not write the newer keys
         changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
         if changes:
             said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changes[:2])
