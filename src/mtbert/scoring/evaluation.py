@@ -32,9 +32,9 @@ class Scores:
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
-        """The scores of tasks with these metrics; together they are those that count, or all where none does."""
-        counting = [name for name in metrics if tasks[name].counts] or list(metrics)
-        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counting})
+        """The scores of tasks with these metrics."""
+        counted = counting({name: tasks[name] for name in metrics})
+        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted})
 
     @property
     def overall(self) -> float:
@@ -45,12 +45,17 @@ class Scores:
     def measures(self) -> dict[str, float]:
         """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
-        counting = [main[task] for task in self.normalised]
-        return main | {"overall": self.overall, "mean": sum(counting) / len(counting)}
+        counted = [main[task] for task in self.normalised]
+        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)}
 
     def as_dict(self) -> dict[str, object]:
         """The scores as a file of a run holds them."""
         return {"overall": self.overall, "tasks": self.tasks}
+
+
+def counting(tasks: Mapping[str, Task]) -> list[str]:
+    """The tasks that `overall` and `mean` are over: those that count, or all of them where none does."""
+    return [name for name, task in tasks.items() if task.counts] or list(tasks)
 
 
 class NotNumbers(Mistake):

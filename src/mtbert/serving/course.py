@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtbert.errors import Mistake, unknown
-from mtbert.runs.folder import Run, write_whole
+from mtbert.runs.folder import Run
+from mtbert.runs.output import Output
 from mtbert.serving.predictor import Predictions, Predictor
 
 
@@ -56,20 +57,20 @@ def write_course_files(
 ) -> list[Path]:
     """Write the six prediction files, for dev and test of the course's three tasks; their paths.
 
-    `sources` is task -> split -> where its rows are. Raises Mistake where one of the six is missing, and as
-    `course_tasks` does.
+    `sources` is task -> split -> where its rows are. Raises Mistake where one of the six is missing, or a file is not
+    to be written over, and as `course_tasks` does.
     """
-    contents = {}
+    contents: dict[Output, str] = {}
     for name, task in course_tasks(sources, named).items():
         for split in ("dev", "test"):
             source = sources[task].get(split)
             if source is None:
                 raise Mistake(f"the course's files are of dev and test; this run has no {split} rows of '{task}'")
-            predictions = predictor.predict_table(task, source)
-            contents[folder / f"{name}-{split}-output.csv"] = course_file(predictions, COURSE_FILES[name].title)
-    for path, content in contents.items():
-        write_whole(path, content)
-    return list(contents)
+            place = Output(folder / f"{name}-{split}-output.csv", inputs=[source])
+            contents[place] = course_file(predictor.predict_table(task, source), COURSE_FILES[name].title)
+    for place, content in contents.items():
+        place.write(content)
+    return [place.path for place in contents]
 
 
 def course_file(predictions: Predictions, title: str) -> str:
