@@ -97,7 +97,7 @@ def within(
 
 def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Length:
     tasks = stage.tasks or tuple(recipe.tasks)
-    sizes = {task: min(rows[task], recipe.tasks[task].limit or rows[task]) for task in tasks}
+    sizes = {task: min(rows[task], recipe.tasks[task].at_most("train") or rows[task]) for task in tasks}
     sampler: Sampler = SAMPLERS[stage.sampler.name](sizes, stage.batch_size, seed, **stage.sampler.options)
     epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
     steps = stage.steps or max(1, round((stage.epochs or 0) * epoch))
