@@ -23,6 +23,7 @@ from mtbert.comparison.statistics.significance import (
 )
 from mtbert.comparison.statistics.verdict import Verdict, judge
 from mtbert.data.tasks import Task
+from mtbert.scoring.evaluation import counting
 
 OVERALL = "overall"
 DRAWS = 2000
