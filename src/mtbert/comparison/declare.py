@@ -62,6 +62,7 @@ def declare(asked: Asked, folder: Path) -> Plan:
     methods = [with_rates(method, asked.rates) for method in methods]
     declared = {
         "mtbert": version("mtbert"),
+        "compared_with": asked.methods[0].name,
         "methods": {method.name: only(method) for method in asked.methods},
         "blocks": asked.blocks,
         "budget": str(budget),
@@ -105,7 +106,7 @@ def _within(method: Method, rows: Mapping[str, int], budget: Budget, paces: Sequ
 
 
 def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
-    """Method -> seconds a step of each stage, where the budget is in seconds: measured once, then read from the plan."""
+    """Method -> seconds a step of each stage where the budget is in seconds: measured once, then read from the plan."""
     if asked.budget.currency != "seconds":
         return {}
     before: dict[str, Any] = read_plan(folder) or {}

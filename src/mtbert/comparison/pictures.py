@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mtbert.comparison.contrasts import OVERALL
-
-if TYPE_CHECKING:
-    from mtbert.comparison.result import Comparison
+from mtbert.comparison.contrasts import Contrast
 
 
-def draw_forest(comparison: Comparison, folder: Path) -> list[Path]:
+def draw_forest(contrasts: Sequence[Contrast], folder: Path) -> list[Path]:
     """Each method's difference from the first and its interval, a panel for `overall` and one a task."""
     from matplotlib.figure import Figure
 
-    methods = list(dict.fromkeys(one.method for one in comparison.contrasts))
-    if not methods:
+    if not contrasts:
         return []
-    measures = comparison.measures
+    methods = list(dict.fromkeys(one.method for one in contrasts))
+    measures = list(dict.fromkeys(one.measure for one in contrasts))
     figure = Figure(figsize=(2.5 + 2.6 * len(measures), 1.4 + 0.34 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for panel, measure in zip(panels, measures, strict=True):
-        mine = {one.method: one for one in comparison.contrasts if one.measure == measure}
+        mine = {one.method: one for one in contrasts if one.measure == measure}
         for place, method in enumerate(methods):
             one = mine[method]
             panel.plot(one.interval, [place, place], color="black", linewidth=1)
@@ -32,19 +30,16 @@ def draw_forest(comparison: Comparison, folder: Path) -> list[Path]:
         panel.locator_params(axis="x", nbins=4)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.supxlabel(
-        f"difference from {comparison.rows[0].method}, 95 % interval over seeds and rows", fontsize="small"
-    )
+    figure.supxlabel(f"difference from {contrasts[0].against}, 95 % interval over seeds and rows", fontsize="small")
     return _saved(figure, folder, "forest")
 
 
-def draw_pareto(comparison: Comparison, folder: Path) -> list[Path]:
-    """Each method's score beside its processor seconds, and the front that no method beats in both."""
+def draw_pareto(points: Sequence[tuple[float, float, str]], folder: Path) -> list[Path]:
+    """Each method's cost, score and name, and the front that no method beats in both."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    points = sorted((row.costs["processor_seconds"], row.scores[OVERALL], row.method) for row in comparison.rows)
     for cost, score, method in points:
         axes.plot(cost, score, "o", color="black", markersize=4)
         axes.annotate(method, (cost, score), xytext=(4, 4), textcoords="offset points", fontsize="small")

@@ -120,7 +120,8 @@ class Comparison(Report):
         """A forest plot of the differences and a Pareto picture, each as PNG and SVG."""
         from mtbert.comparison.pictures import draw_forest, draw_pareto
 
-        return [*draw_forest(self, folder), *draw_pareto(self, folder)]
+        points = [(row.costs["processor_seconds"], row.scores[OVERALL], row.method) for row in self.rows]
+        return [*draw_forest(self.contrasts, folder), *draw_pareto(points, folder)]
 
     def scores(self) -> Written:
         """On the reporting rows, beside `overall` on the rows that select checkpoints."""
