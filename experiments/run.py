@@ -4,7 +4,7 @@
 
 A grid names a recipe, overrides common to all rows, seeds, and rows: a name and its overrides (`seeds: N` in a row
 takes the first N seeds only; `apart: true` trains one model a task, each with its share of the steps by training rows).
-What a grid does not say it takes from the one it is `like`.
+What a grid does not say it takes from the one it is `like`, by the rule of recipes.
 What is done already is not done again, so a run that was cut off goes on; several processes may share one folder, each
 takes what no other has begun (remove `*.claim` files after a kill). At the end, and with `--table`, prints the table.
 """
@@ -20,12 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import mtbert
 from mtbert.data.tables import read_rows
 from mtbert.data.tasks import Task
 from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.text import merged, read_written, with_those_it_is_like
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
 from mtbert.runs.log import Look
@@ -48,15 +47,14 @@ def main() -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    grid = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return _read(path.with_name(grid["like"])) | grid if "like" in grid else grid
+    return merged([written.content for written in with_those_it_is_like(read_written(path))])
 
 
 def _runs(grid: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int]]:
     """Seed by seed, so that a run that is cut off has every row at least once."""
     for number, seed in enumerate(grid["seeds"]):
         for name, given in grid["rows"].items():
-            row = {"set": given} if isinstance(given, list) else given
+            row: dict[str, Any] = {"set": given} if isinstance(given, list) else given
             if number < row.get("seeds", len(grid["seeds"])):
                 yield name, row, seed
 
@@ -123,7 +121,7 @@ def _apart(recipe: Path, overrides: list[str], data: Path) -> dict[str, list[str
     }
 
 
-def _overall(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Task]) -> float:
+def _overall(scores: Mapping[str, dict[str, float]], tasks: Mapping[str, Task]) -> float:
     return statistics.mean(tasks[name].normalised(metrics) for name, metrics in scores.items())
 
 

@@ -53,7 +53,7 @@ def test_every_row_of_every_grid_is_a_recipe(runner: ModuleType, path: Path, tmp
 
 
 def test_seeds_go_round_all_rows_before_the_next(runner: ModuleType) -> None:
-    grid = {"seeds": [5, 7], "rows": {"a": [], "b": {"seeds": 1, "set": ["x=1"]}}}
+    grid: dict[str, Any] = {"seeds": [5, 7], "rows": {"a": [], "b": {"seeds": 1, "set": ["x=1"]}}}
     assert list(runner._runs(grid)) == [("a", {"set": []}, 5), ("b", grid["rows"]["b"], 5), ("a", {"set": []}, 7)]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from mtbert.errors import Mistake, unknown
-from mtbert.recipe.catalogue import TABLES
+from mtbert.errors import Mistake, shown, unknown
+from mtbert.recipe.families import FAMILIES
 from mtbert.registry import Count, NonNegative, Positive, Registry, Share
+from mtbert.training.regularizers.base import Regularizer
 
 
 class Sail:
@@ -34,6 +36,7 @@ def oar(
 
 GEAR: Registry[Any] = Registry("gear", {"sail": Sail, "oar": oar, "drift": lambda: None})
 
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 METHODS = [(family, name) for family, table in TABLES.items() for name in table]
 
 
@@ -76,6 +79,19 @@ def test_adding_to_the_makers_given_does_not_change_the_registry() -> None:
 
 def test_an_error_in_an_empty_table_says_that_there_is_nothing_yet() -> None:
     assert unknown("engine", "steam", []) == "unknown engine 'steam' (valid: none yet)"
+
+
+def test_any_other_name_is_handed_to_the_maker_that_takes_them() -> None:
+    def built(plan: str, *, masts: Count = 1) -> tuple[str, int]:
+        return plan, masts
+
+    ships: Registry[Any] = Registry("ship", {"raft": lambda: "raft"}, otherwise=built)
+    assert ships.choose({"name": "my/plan", "masts": 3}).make() == ("my/plan", 3)
+    assert ships.choose("my/plan").options == {"masts": 1}
+    assert ships.choose("raft").make() == "raft"
+    assert "my/plan" not in ships
+    with pytest.raises(Mistake, match=r"unknown ship '\['raft'\]'"):
+        ships[["raft"]]  # type: ignore[index]
 
 
 # ---- options
@@ -151,6 +167,67 @@ def test_a_method_without_options_says_so() -> None:
     with pytest.raises(Mistake) as caught:
         GEAR.complete("drift", {"far": 1})
     assert "none yet" not in str(caught.value)  # they are not to come either
+
+
+@dataclass(kw_only=True)
+class Topsail(Regularizer):  # whose fields have types that this module does not know
+    square: bool = True
+
+
+class Staysail(Topsail):
+    def __init__(self, *, hanks: Count = 8) -> None:
+        super().__init__()
+
+
+def test_options_of_a_dataclass_are_read_where_the_class_stands_that_declares_them() -> None:
+    sails: Registry[Any] = Registry("sail", {"topsail": Topsail, "staysail": Staysail})
+    assert sails.complete("topsail", {"tasks": "mood"}) == {"weight": 1.0, "tasks": ["mood"], "square": True}
+    with pytest.raises(Mistake, match="weight of sail 'topsail' is -1"):
+        sails.complete("topsail", {"weight": -1})
+    assert sails.complete("staysail", {}) == {"hanks": 8}
+
+
+# ---- choices
+
+
+def test_a_choice_makes_its_method_from_what_is_handed_in_and_its_options() -> None:
+    choice = GEAR.choose({"name": "sail", "area": 2.0})
+    assert choice.make("barge").given == ("barge", 2.0, 2, False)
+    assert choice.written == choice.short == {"name": "sail", "area": 2.0, "reefs": 2, "torn": False}
+    assert GEAR.choose(choice) is choice
+    assert GEAR.choose("drift").short == "drift"
+    assert GEAR.choose({"share": 0.1}, default="oar").name == "oar"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (5, "write a name, or {name: ..., option: value}, not 5"),
+        (["sail"], "write a name, or {name: ..., option: value}, not ['sail']"),
+        ({"area": 2.0}, "needs a name: sail, oar, drift"),
+        ("sial", "unknown gear 'sial'; did you mean 'sail'? (valid: sail, oar, drift)"),
+    ],
+)
+def test_what_names_no_method_is_no_choice(given: Any, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        GEAR.choose(given)
+    assert str(caught.value) == message
+
+
+def test_equal_choices_are_equal_and_their_options_tell_them_apart() -> None:
+    assert GEAR.choose("oar") == GEAR.choose({"name": "oar", "share": 0.5})
+    assert GEAR.choose("oar") != GEAR.choose({"name": "oar", "share": 0.25})
+
+
+# ---- values in messages
+
+
+def test_a_long_value_is_cut_with_an_ellipsis() -> None:
+    assert shown("x" * 118) == repr("x" * 118)  # 120 characters with its quotes
+    assert shown(list(range(10_000))) == repr(list(range(10_000)))[:119] + "…"
+    with pytest.raises(Mistake) as caught:
+        GEAR.complete("sail", {"area": "x" * 10_000})
+    assert len(str(caught.value)) < 250
 
 
 # ---- every method of every table

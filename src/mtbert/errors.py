@@ -39,6 +39,12 @@ def at(*place: str | int) -> Iterator[None]:
         raise MistakeAt(place, str(mistake)) from None
 
 
+def shown(value: object, room: int = 120) -> str:
+    """A value as Python writes it, cut with an ellipsis where it is longer than `room` characters."""
+    written = repr(value)
+    return written if len(written) <= room else f"{written[: room - 1]}…"
+
+
 def unknown(what: str, name: object, valid: Iterable[object]) -> str:
     """The message for a name that does not exist: the nearest valid name, if any is near, and all valid names.
 

@@ -20,16 +20,18 @@ import yaml
 import mtbert
 import mtbert.app.cli
 import mtbert.app.console
-from mtbert.data.tables import FORMATS
+from mtbert.data.formats.table import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
-from mtbert.recipe.catalogue import TABLES
+from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
 from mtbert.training.trainer import Record
 from tests.support.small import moved, recipe_over, write_small_data
+
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 
 
 class Said(NamedTuple):
@@ -469,7 +471,7 @@ def test_the_time_left_counts_only_the_steps_taken_here(
     progress = mtbert.app.console.TrainingProgress()
 
     def left(step: int, seconds: float) -> str:
-        progress.step(Record(step, 1e-3, {"mood": {"loss": 1.0}}, None, 8, seconds))
+        progress.step(Record(step, 1e-3, {"mood": {"loss": 1.0}}, 1.0, 8, seconds))
         return capsys.readouterr().err.splitlines()[-1]
 
     progress.begin(0, 1000, 0)

@@ -152,8 +152,8 @@ def test_the_seeds_that_a_difference_needs() -> None:
 
 def test_every_number_of_seeds_sees_a_difference_that_more_seeds_see_better() -> None:
     for spread in (1e-5, SPREAD, 0.3):
-        seen = [smallest_seen(blocks, spread) for blocks in range(2, 60)]
-        assert all(later < earlier for earlier, later in itertools.pairwise(filter(None, seen)))
+        seen = [smallest_seen(blocks, spread) or 0.0 for blocks in range(2, 60)]
+        assert all(later < earlier for earlier, later in itertools.pairwise(seen))
         assert [power_of(size, blocks, spread) for blocks, size in enumerate(seen, 2)] == pytest.approx([0.8] * 58)
 
 

@@ -22,7 +22,7 @@ TEXTS = [sentence(number, 9) for number in range(200)]
 def rows_of(*columns: list[str]) -> Rows:
     count = len(columns[0])
     texts = tuple(pa.chunked_array([pa.array(column, pa.string())]) for column in columns)
-    return Rows("texts", pa.chunked_array([pa.array(range(count))]), texts, np.arange(count) * 1.0, [])
+    return Rows("texts", pa.chunked_array([pa.array(range(count))]), texts, np.arange(count, dtype=np.float64), [])
 
 
 def texts_of(rows: Rows) -> list[list[Any]]:

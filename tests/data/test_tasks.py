@@ -231,8 +231,9 @@ def test_a_number_of_classes_names_them_by_their_index() -> None:
         ([], "needs at least two classes, not 0"),
         ("low", "give the class names as a list, or how many there are"),
         (True, "give the class names as a list, or how many there are"),
-        ([True, False], "put true, false and fractions in quotes"),
-        ([0.5, 1.5], "put true, false and fractions in quotes"),
+        ([0.5, 1.5], "put everything else in quotes"),
+        ([True, "true"], "class 'true' is named twice"),
+        (10**12, "takes at most 1,000,000 classes, not 1,000,000,000,000"),
     ],
 )
 def test_bad_classes_are_explained(classes: Any, words: str) -> None:
@@ -437,7 +438,7 @@ def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_howeve
         p = outputs.log_softmax(-1)
         return ((p.exp() - q.exp()) * (p - q)).sum()
 
-    hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)  # type: ignore[no-untyped-call]
+    hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)
     expected = hessian @ tangent / 2
     found = task.curvature(clean[None].float(), tangent[None].float())[0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)

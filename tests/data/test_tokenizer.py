@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tokenizers
 
 from mtbert.data import tokenizer as module
-from mtbert.data.tokenizer import Tokenizer, Tokens, cache_folder
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
 from tests.support.bert_tokenizer import bert_tokenizer
 
@@ -178,129 +176,3 @@ def test_a_folder_without_a_tokenizer_says_what_it_lacks(tmp_path: Path) -> None
 def test_a_tokenizer_without_berts_marks_is_refused(missing: str) -> None:
     with pytest.raises(Mistake, match=rf"no \{missing}: it is not BERT's WordPiece"):
         Tokenizer.from_pieces([piece for piece in VOCABULARY if piece != missing])
-
-
-# ---- the cache
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "tokens"
-
-
-def column(texts: list[str]) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(texts, pa.string())])
-
-
-def test_the_cache_gives_the_tokens_that_were_computed(
-    cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    computed = tokenizer.encode(TEXTS)
-    first = tokenizer.encode_once(column(TEXTS))
-
-    def never(self: Tokenizer, texts: Iterable[str]) -> None:
-        raise AssertionError("tokenised twice")
-
-    monkeypatch.setattr(Tokenizer, "_encoded", never)
-    second = tokenizer.encode_once(column(TEXTS))
-    for tokens in (first, second):
-        assert each(tokens) == each(computed)
-        assert tokens.flat.dtype == np.int32
-    assert isinstance(second.flat, np.memmap)
-
-
-@pytest.mark.parametrize(
-    "cut",
-    [
-        pa.chunked_array([[text] for text in TEXTS]),
-        pa.chunked_array([TEXTS[:4], [], TEXTS[4:]], pa.string()),
-        pa.chunked_array([pa.array(["before", *TEXTS, "after"]).slice(1, len(TEXTS))]),
-        pa.chunked_array([pa.array(["x", *TEXTS[:6]]).slice(1), pa.array([*TEXTS[6:], "y"]).slice(0, len(TEXTS) - 6)]),
-        pa.chunked_array([pa.array(TEXTS, pa.large_string())]),
-        pa.chunked_array([pa.array(["before", *TEXTS, "after"], pa.large_string()).slice(1, len(TEXTS))]),
-    ],
-    ids=["one by one", "an empty chunk", "a slice", "two slices", "large", "a large slice"],
-)
-def test_the_cache_does_not_care_how_arrow_cut_the_column(
-    cut: pa.ChunkedArray, cache: Path, tokenizer: Tokenizer
-) -> None:
-    tokenizer.encode_once(column(TEXTS))
-    assert each(tokenizer.encode_once(cut)) == each(tokenizer.encode(TEXTS))
-    assert len(list(cache.iterdir())) == 1
-
-
-@pytest.mark.parametrize(
-    "texts",
-    [["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""], ["", "abc"], ["c", "ab"], [], [""], ["", ""]],
-    ids=str,
-)
-def test_other_texts_have_other_tokens(texts: list[str], cache: Path, tokenizer: Tokenizer) -> None:
-    tokenizer.encode_once(column(["a", "b", "c"]))
-    assert each(tokenizer.encode_once(column(texts))) == each(tokenizer.encode(texts))
-    assert len(list(cache.iterdir())) == 2
-
-
-@pytest.mark.parametrize("empty", [pa.chunked_array([], pa.string()), pa.chunked_array([[]], pa.string())])
-def test_a_column_without_rows_has_no_tokens(empty: pa.ChunkedArray, cache: Path, tokenizer: Tokenizer) -> None:
-    assert len(tokenizer.encode_once(empty)) == 0
-
-
-@pytest.mark.parametrize("size", [1, 3, len(TEXTS), 1000])
-def test_the_cache_is_written_a_chunk_at_a_time(
-    size: int, cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    computed = tokenizer.encode(TEXTS)
-    monkeypatch.setattr("mtbert.data.tokenizer.CHUNK", size)
-    assert each(tokenizer.encode_once(column(TEXTS))) == each(computed)
-
-
-def test_other_tokenizers_have_other_entries(cache: Path, tokenizer: Tokenizer) -> None:
-    cased = Tokenizer.from_pieces(VOCABULARY, lowercase=False)
-    assert each(tokenizer.encode_once(column(["Film"]))) == [[VOCABULARY.index("film")]]
-    assert each(cased.encode_once(column(["Film"]))) == [[VOCABULARY.index("Film")]]
-
-
-def test_two_runs_may_write_the_same_tokens(cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded = Tokenizer._encoded
-    times = []
-
-    def overtaken(self: Tokenizer, texts: Iterable[str]) -> Any:
-        monkeypatch.setattr(Tokenizer, "_encoded", encoded)
-        self.encode_once(column(TEXTS))  # another run finishes first
-        times.append(1)
-        return encoded(self, texts)
-
-    monkeypatch.setattr(Tokenizer, "_encoded", overtaken)
-    assert each(tokenizer.encode_once(column(TEXTS))) == each(tokenizer.encode(TEXTS))
-    assert times == [1]
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_run_that_dies_leaves_no_tokens_behind(
-    cache: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        save = np.save
-
-        def full(path: Path, array: np.ndarray) -> None:
-            if path.name == "starts.npy":
-                raise OSError("no space left on device")
-            save(path, array)
-
-        patch.setattr(np, "save", full)
-        with pytest.raises(OSError, match="no space"):
-            tokenizer.encode_once(column(TEXTS))
-    assert list(cache.iterdir()) == []
-    assert each(tokenizer.encode_once(column(TEXTS))) == each(tokenizer.encode(TEXTS))
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv("MTBERT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
-    assert cache_folder() == tmp_path / "there" / "mtbert"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "mtbert"

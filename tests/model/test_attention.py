@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -13,8 +14,14 @@ from mtbert.model.attention import attend
 from mtbert.model.dropout import mask_like
 
 
-def plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, drops: Tensor | None = None) -> Tensor:
+def attended(qkv: Sequence[Tensor], mask: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
+    q, k, v = qkv
+    return attend(q, k, v, mask, heads, dropout)
+
+
+def plainly(qkv: Sequence[Tensor], mask: Tensor, heads: int, drops: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(d)) v over the keys there are, one sequence and head at a time; drops (S, H, L, L)."""
+    q, k, v = qkv
     size = q.shape[-1] // heads
     out = torch.zeros_like(q)
     for s in range(q.shape[0]):
@@ -52,8 +59,8 @@ def test_attention_and_its_gradients_are_the_textbooks_with_the_same_mask(
     drops = mask_like(torch.empty(shape[0], heads, shape[1], shape[1], dtype=torch.float64), dropout)
 
     torch.manual_seed(5)
-    mixed = attend(*ours, mask, heads, dropout)
-    plain = plainly(*theirs, mask, heads, drops if dropout else None)
+    mixed = attended(ours, mask, heads, dropout)
+    plain = plainly(theirs, mask, heads, drops if dropout else None)
     torch.testing.assert_close(mixed, plain, rtol=1e-10, atol=1e-10)
 
     weights = torch.randn(shape, dtype=torch.float64)
@@ -71,7 +78,7 @@ def test_attention_in_bfloat16_is_the_textbooks_to_its_precision(length: int) ->
     theirs = [x.double() for x in ours]
     for x in (*ours, *theirs):
         x.requires_grad_()
-    mixed, plain = attend(*ours, mask, 2), plainly(*theirs, mask, 2)
+    mixed, plain = attended(ours, mask, 2), plainly(theirs, mask, 2)
     assert mixed.dtype == torch.bfloat16
 
     weights = torch.randn((2, length, 8), generator=torch.Generator().manual_seed(1)).bfloat16()
@@ -85,16 +92,21 @@ def test_attention_in_bfloat16_is_the_textbooks_to_its_precision(length: int) ->
 def test_dropped_probabilities_leave_the_mean_where_it_was() -> None:
     qkv, mask = drawn(2, 9, 8, seed=1)
     torch.manual_seed(0)
-    mean = torch.stack([attend(*qkv, mask, 2, 0.3) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, attend(*qkv, mask, 2), rtol=0, atol=0.05)
+    mean = torch.stack([attended(qkv, mask, 2, 0.3) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, attended(qkv, mask, 2), rtol=0, atol=0.05)
 
 
 def test_every_head_and_sequence_drops_its_own_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    monkeypatch.setattr(attention, "mask_like", lambda x, rate: seen.append(mask_like(x, rate)) or seen[-1])
+
+    def remembered(x: Tensor, rate: float) -> Tensor:
+        seen.append(mask_like(x, rate))
+        return seen[-1]
+
+    monkeypatch.setattr(attention, "mask_like", remembered)
     qkv, mask = drawn(3, 16, 8, seed=2)
     for _ in range(2):
-        attend(*qkv, mask, 4, 0.5)
+        attended(qkv, mask, 4, 0.5)
     masks = torch.stack(seen).flatten(0, 2).flatten(1)  # (2 * S * H, L * L)
     assert masks.shape == (24, 256)
     assert len({tuple(one.tolist()) for one in masks}) == 24

@@ -388,12 +388,13 @@ def test_words_positions_segments_and_context_all_matter() -> None:
 
 
 @pytest.mark.parametrize("rates", [{"dropout": 0.5}, {"attention_dropout": 0.5}], ids=str)
-def test_each_dropout_acts_in_training_and_only_there(rates: dict[str, float]) -> None:
+def test_each_dropout_acts_in_training_and_only_there(rates: dict[str, Any]) -> None:
     batch = make_batch("any", (6, 3))
+    no_dropout: dict[str, Any] = {"dropout": 0.0, "attention_dropout": 0.0}
     with torch.no_grad():
-        clean = states_of(tiny_encoder(dropout=0.0, attention_dropout=0.0).train(), batch)[-1]
-        quiet = states_of(tiny_encoder(**{"dropout": 0.0, "attention_dropout": 0.0} | rates), batch)[-1]
-        noisy = states_of(tiny_encoder(**{"dropout": 0.0, "attention_dropout": 0.0} | rates).train(), batch)[-1]
+        clean = states_of(tiny_encoder(**no_dropout).train(), batch)[-1]
+        quiet = states_of(tiny_encoder(**no_dropout | rates), batch)[-1]
+        noisy = states_of(tiny_encoder(**no_dropout | rates).train(), batch)[-1]
 
     assert relative_error(quiet[batch.mask], clean[batch.mask]) < 1e-5
     assert relative_error(noisy[batch.mask], clean[batch.mask]) > 0.01
@@ -428,7 +429,7 @@ def test_a_fresh_encoder_is_initialised_as_bert_was() -> None:
         if parameter.dim() == 2 and parameter.numel() > 1000:
             assert 0.019 < float(parameter.std()) < 0.021, name
             assert abs(float(parameter.mean())) < 0.002, name
-    layer = encoder.layers[0]
+    layer: Any = encoder.layers[0]
     assert torch.equal(layer.attention_norm.weight, published.attention.output.LayerNorm.weight)
     assert torch.equal(layer.contract.bias, published.output.dense.bias)
     assert not torch.cat([parameter for name, parameter in parameters.items() if "bias" in name]).any()

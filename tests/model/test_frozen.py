@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from mtbert.data.batches import Batch
 from mtbert.model.frozen import FrozenExamples, FrozenModel
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build
@@ -30,9 +32,14 @@ def test_cached_features_give_the_outputs_of_the_whole_model(experiment: Experim
 def test_features_are_encoded_once_however_many_batches_are_drawn(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded = []
+    encoded: list[int] = []
     embed = experiment.model.embed
-    monkeypatch.setattr(experiment.model, "embed", lambda batch: encoded.extend(batch.rows) or embed(batch))
+
+    def counted(batch: Batch) -> Tensor:
+        encoded.extend(batch.rows)
+        return embed(batch)
+
+    monkeypatch.setattr(experiment.model, "embed", counted)
     stage = experiment.stage(0)
     for _ in range(30):
         stage.trainer.take_step()
@@ -54,6 +61,7 @@ def test_an_encoder_left_in_training_mode_encodes_differently_every_time(experim
     cached = FrozenExamples(examples, model)
     first, again = (cached.batch(np.arange(8)).features for _ in range(2))
     assert first is not None
+    assert again is not None
     assert torch.equal(first, again)
     assert model.training
 

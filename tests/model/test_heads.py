@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
-from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
-from tests.support.tiny_models import BATCHES, MOOD, NEAR, SAME, make_batch, relative_error, tiny_encoder
+from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.heads.head import HEADS
+from mtbert.model.heads.pair_features import FEATURES, feature_width
+from mtbert.model.heads.pooling import POOLINGS
+from mtbert.model.multitask import MultiTask
+from mtbert.recipe.reading import read_recipe
+from mtbert.registry import Count
+from mtbert.runs.build import build
+from tests.support.tiny_models import (
+    BATCHES,
+    MOOD,
+    NEAR,
+    SAME,
+    make_batch,
+    relative_error,
+    same_bits,
+    tiny_encoder,
+    tiny_tokenizer,
+)
 
 U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
 
@@ -38,20 +58,20 @@ def outputs_of(head: nn.Module, features: Tensor) -> Tensor:
 
 def test_mean_is_the_mean_of_the_real_tokens() -> None:
     states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]])
-    pooled = POOLINGS["mean"](states, make_batch("mood", (2, 3)), tiny_encoder())
+    pooled = POOLINGS["mean"]()(states, make_batch("mood", (2, 3)), tiny_encoder())
     torch.testing.assert_close(pooled, torch.tensor([[2.0, 3.0], [7.0, 5.0]]))
 
 
 def test_cls_is_the_first_state() -> None:
     states = random(3, 7, 16)
-    pooled = POOLINGS["cls"](states, BATCHES["mood"], tiny_encoder())
+    pooled = POOLINGS["cls"]()(states, BATCHES["mood"], tiny_encoder())
     assert pooled.tolist() == [sequence[0].tolist() for sequence in states]
 
 
 def test_pooler_is_tanh_of_a_linear_layer_on_the_first_state() -> None:
     encoder, states = tiny_encoder(), random(2, 5, 16)
     weight, bias = encoder.pooler.weight.tolist(), encoder.pooler.bias.tolist()
-    pooled = POOLINGS["pooler"](states, make_batch("mood", (5, 2)), encoder).tolist()
+    pooled = POOLINGS["pooler"]()(states, make_batch("mood", (5, 2)), encoder).tolist()
     for row in range(2):
         first = states[row, 0].tolist()
         by_hand = [
@@ -66,9 +86,9 @@ def test_pooling_gives_one_vector_a_sequence_and_never_reads_padding(name: str) 
     encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
     noisy = torch.where(batch.mask[:, :, None], states, 1e6)
     with torch.no_grad():
-        pooled = POOLINGS[name](states, batch, encoder)
+        pooled = POOLINGS[name]()(states, batch, encoder)
         assert pooled.shape == (3, 16)
-        assert torch.equal(POOLINGS[name](noisy, batch, encoder), pooled)
+        assert torch.equal(POOLINGS[name]()(noisy, batch, encoder), pooled)
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -76,8 +96,8 @@ def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
     encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
     wider = replace(batch, mask=nn.functional.pad(batch.mask, (0, 4)))
     with torch.no_grad():
-        pooled = POOLINGS[name](nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
-        assert relative_error(pooled, POOLINGS[name](states, batch, encoder)) < 1e-6
+        pooled = POOLINGS[name]()(nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
+        assert relative_error(pooled, POOLINGS[name]()(states, batch, encoder)) < 1e-6
 
 
 # ---- pair features
@@ -92,13 +112,13 @@ def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
     ],
 )
 def test_features_of_a_pair_by_hand(name: str, by_hand: list[float]) -> None:
-    assert FEATURES[name](U, V).tolist() == [by_hand]
+    assert FEATURES[name]()(U, V).tolist() == [by_hand]
 
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_every_features_begin_with_both_texts(name: str) -> None:
     u, v = random(4, 6, seed=1), random(4, 6, seed=2)
-    features = FEATURES[name](u, v)
+    features = FEATURES[name]()(u, v)
     assert torch.equal(features[:, :12], torch.cat([u, v], dim=1))
     assert features.shape == (4, feature_width(NEAR.model_copy(update={"features": name}), 6))
 
@@ -106,7 +126,7 @@ def test_every_features_begin_with_both_texts(name: str) -> None:
 @pytest.mark.parametrize("name", ["difference", "product"])
 def test_swapping_a_pair_changes_nothing_but_which_text_is_first(name: str) -> None:
     u, v = random(4, 6, seed=1), random(4, 6, seed=2)
-    there, back = FEATURES[name](u, v), FEATURES[name](v, u)
+    there, back = FEATURES[name]()(u, v), FEATURES[name]()(v, u)
     assert torch.equal(there[:, 12:], back[:, 12:])
     assert torch.equal(there[:, :6], back[:, 6:12])
 
@@ -154,8 +174,8 @@ def test_a_linear_head_on_bert_base_has_the_published_number_of_parameters(task:
 @pytest.mark.parametrize("features", FEATURES)
 def test_cosine_by_hand_whatever_the_features(features: str) -> None:
     task = NEAR.model_copy(update={"features": features})
-    cosine = outputs_of(make_head("cosine", task, 3), FEATURES[features](U, V))
-    moved = outputs_of(make_head("cosine01", task, 3), FEATURES[features](U, V))
+    cosine = outputs_of(make_head("cosine", task, 3), FEATURES[features]()(U, V))
+    moved = outputs_of(make_head("cosine01", task, 3), FEATURES[features]()(U, V))
     assert cosine.tolist() == [[pytest.approx(0.6998542, abs=1e-6)]]
     assert moved.tolist() == [[pytest.approx(1.6998542 / 2, abs=1e-6)]]
 
@@ -193,7 +213,8 @@ def test_a_sigmoid_head_squashes_a_linear_one() -> None:
 @pytest.mark.parametrize("name", ["linear", "sigmoid"])
 def test_dropout_acts_in_training_and_only_there(name: str) -> None:
     task = joint(dropout=1.0)
-    head, features = make_head(name, task, 16), random(4, 16)
+    head: Any = make_head(name, task, 16)
+    features = random(4, 16)
     with torch.no_grad():
         assert torch.equal(head(features), head(features))
         assert len(set(head(features).flatten().tolist())) == 4
@@ -212,7 +233,7 @@ def test_every_head_gives_as_many_outputs_as_its_task_wants_or_refuses_it(name: 
             continue
         outputs = outputs_of(head, random(4, feature_width(task, 16)))
         assert outputs.shape == (4, task.outputs)
-        assert task.losses(outputs, task.targets(BATCHES["mood"].rows[[0, 1, 0, 1]] * 1.0)).shape == (4,)
+        assert task.losses(outputs, task.targets(BATCHES["mood"].rows[[0, 1, 0, 1]].astype(np.float64))).shape == (4,)
         accepted += 1
     assert accepted
 
@@ -229,6 +250,102 @@ def test_a_score_is_no_head_for_classes(name: str) -> None:
 def test_a_cosine_needs_two_texts_encoded_apart(name: str, task: Task) -> None:
     with pytest.raises(Mistake, match=r"task 'near': a cosine head compares two texts .* `pairs: separate`"):
         make_head(name, task, 16)
+
+
+# ---- options
+
+
+class PowerMean:
+    """The mean of powers of the absolute states, and the root of it."""
+
+    def __init__(self, *, power: Count = 1) -> None:
+        self.power = power
+
+    def __call__(self, states: Tensor, batch: Any, encoder: Any) -> Tensor:
+        return MEAN(states.abs() ** self.power, batch, encoder) ** (1 / self.power)
+
+
+MEAN: Any = POOLINGS["mean"]()
+
+
+@pytest.fixture
+def power_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POOLINGS._makers, "power_mean", PowerMean)
+
+
+@pytest.mark.usefixtures("power_mean")
+def test_options_reach_the_pooling_and_come_back_from_a_folder(tmp_path: Path) -> None:
+    task = MOOD.model_copy(update={"pooling": {"name": "power_mean", "power": 3}})
+    model, batch = MultiTask(tiny_encoder(), [task]).eval(), BATCHES["mood"]
+    states = random(*batch.mask.shape, 16)
+    sequences = zip(states, batch.mask, strict=True)
+    by_hand = torch.stack([(rows[mask].abs() ** 3).mean(0) ** (1 / 3) for rows, mask in sequences])
+    torch.testing.assert_close(model.features(states, batch), by_hand)
+
+    save_model(model, tiny_tokenizer(), tmp_path / "model")
+    again, _ = load_model(tmp_path / "model")
+    assert again.tasks["mood"] == task
+    assert same_bits({"": again(batch)}, {"": model(batch)})
+
+
+@pytest.mark.usefixtures("power_mean")
+@pytest.mark.parametrize(
+    ("pooling", "kept"),
+    [
+        ("mean", "mean"),
+        ({"name": "mean"}, "mean"),
+        ("power_mean", {"name": "power_mean", "power": 1}),
+        ({"name": "power_mean", "power": 2}, {"name": "power_mean", "power": 2}),
+    ],
+)
+def test_a_recipe_keeps_a_plain_name_plain_and_fills_in_options(
+    pooling: Any, kept: Any, small_recipe: dict[str, Any]
+) -> None:
+    small_recipe["tasks"]["mood"]["pooling"] = pooling
+    recipe = read_recipe(small_recipe)
+    assert recipe.tasks["mood"].pooling == kept
+    written = yaml.safe_load(recipe.as_yaml())
+    assert written["tasks"]["mood"]["pooling"] == kept
+    assert (written["tasks"]["mood"]["features"], written["tasks"]["mood"]["head"]) == ("difference", "linear")
+    assert read_recipe(written) == recipe
+
+
+@pytest.mark.usefixtures("power_mean")
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("pooling: {name: power_mean, power: 0}", "pooling.power: power of pooling 'power_mean' is 0"),
+        ("pooling: {name: power_mean, pover: 2}", "pooling.pover: unknown option of pooling 'power_mean': 'pover'"),
+        ("pooling: {name: mean, power: 2}", "pooling.power: unknown option of pooling 'mean': 'power' (it has none)"),
+        ("pooling: {power: 2}", "pooling: needs a name: mean, cls, pooler, power_mean"),
+        ("pooling: 5", "pooling: write a name, or {name: ..., option: value}, not 5"),
+        ("features: [concat]", "features: write a name, or {name: ..., option: value}, not ['concat']"),
+        ("head: {name: linaer}", "head.name: unknown head 'linaer'; did you mean 'linear'?"),
+    ],
+)
+def test_a_wrong_option_is_said_with_its_line(
+    written: str, said: str, small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    mood = small_recipe["tasks"].pop("mood")
+    body = yaml.safe_dump({"stages": small_recipe["stages"], "tasks": {"mood": mood}})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{body}    {written}\n")
+    with pytest.raises(Mistake) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(f"{path}, line {len(body.splitlines()) + 1}: tasks.mood.{said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_does_not_fit_its_task_is_said_with_its_line(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    near = small_recipe["tasks"].pop("near") | {"pairs": "joint"}
+    head = yaml.safe_dump({key: value for key, value in small_recipe.items() if key != "tasks"})
+    body = f"{head}{yaml.safe_dump({'tasks': {'near': near}})}"
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{body}    head: cosine\n")
+    with pytest.raises(Mistake) as caught:
+        build(read_recipe(path))
+    line = len(body.splitlines()) + 1
+    assert str(caught.value).startswith(f"{path}, line {line}: tasks.near.head: task 'near': a cosine head compares")
 
 
 @pytest.mark.parametrize(

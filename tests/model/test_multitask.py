@@ -143,7 +143,7 @@ def test_an_example_is_answered_alike_alone_and_in_company(task: Any) -> None:
 def test_a_pass_in_buckets_gives_the_gradient_of_its_examples_one_by_one(task: Any) -> None:
     model, count = shaken(make_model()), 41
     columns = [[" ".join(TEXTS[(i * 3 + part) % 5] for _ in range(1 + i % 3)) for i in range(count)] for part in (0, 1)]
-    labels = np.arange(count) % 2 * 1.0
+    labels = (np.arange(count) % 2).astype(np.float64)
     tokens = [tiny_tokenizer().encode(column) for column in columns[: len(task.text)]]
     examples = Examples(task, tokens, tiny_tokenizer(), 20, labels)
     stream = Stream(examples, 4, [1])

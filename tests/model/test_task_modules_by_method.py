@@ -69,7 +69,7 @@ def last_state(encoder: Encoder, module: TaskModule, batch: Batch) -> Tensor:
     return module.after_encoder(last, batch)[batch.mask]
 
 
-Change = Callable[[int, Tensor], Tensor]
+Change = Callable[[int, Any], Any]
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def changed(bert: Any, part: str, change: Change) -> Any:
         hook.remove()
 
 
-def by_hand(linear: nn.Linear, x: Tensor) -> Tensor:
+def by_hand(linear: Any, x: Tensor) -> Tensor:
     return x @ linear.weight.T + linear.bias
 
 
@@ -99,7 +99,7 @@ def test_adapters_before_the_norm_are_houlsbys(after_attention: bool, activation
     encoder, batch = pair_of(bert, tmp_path), BATCHES["same"]
     adapter = shaken(Adapter(encoder.shape, size=5, after_attention=after_attention, activation=activation), seed=1)
 
-    def bottleneck(layer: Bottleneck, h: Tensor) -> Tensor:
+    def bottleneck(layer: Any, h: Tensor) -> Tensor:
         inner = by_hand(layer.down, h)
         inner = inner.clamp(min=0) if activation == "relu" else inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
         return h + by_hand(layer.up, inner)
@@ -165,7 +165,7 @@ def test_attention_is_not_adapted_behind_the_norm() -> None:
 
 def lhuc(gain: float) -> LHUC:
     module = LHUC(tiny_shape(layers=2, width=4, heads=1))
-    nn.init.constant_(module.gains[1].gain, gain)
+    nn.init.constant_(module.get_parameter("gains.1.gain"), gain)
     return module
 
 
@@ -234,7 +234,7 @@ def test_parallel_pals_are_added_before_the_last_norm_of_a_layer(share: Any, sca
         low = by_hand(pals.beside.down[own], entered[i])
         mixed = attention_by_hand(pals.beside.attention[alone], low, batch, 6, 3)
         added = F.gelu(by_hand(pals.beside.up[own], mixed))
-        return update + added * (1 if scale is None else pals.scales[i])
+        return update + added * (1 if pals.scales is None else pals.scales[i])
 
     for number, layer in enumerate(bert.encoder.layer):
         layer.register_forward_pre_hook(lambda _, given, number=number: entered.update({number: given[0]}))
@@ -263,6 +263,7 @@ def test_pals_on_top_follow_the_last_layer(residual: bool, output: bool, blocks:
     with torch.no_grad():
         *_, last = encoder.states(encoder.embed(batch), batch, TaskModule())
         x = by_hand(pals.top.down, last)
+        layer: Any
         for layer in pals.top.layers:
             attention = layer.attention if blocks else layer
             mixed = attention_by_hand(attention, x, batch, 6, 3)
@@ -502,7 +503,8 @@ THEIRS = {"q": "query", "k": "key", "v": "value"}
 
 def peft_twin(bert: Any, module: LoRA, matrices: Sequence[str], alpha: float) -> Any:
     """The model in peft with the weights of our module."""
-    peft = pytest.importorskip("peft")
+    import peft  # takes a second or two
+
     config = peft.LoraConfig(r=2, lora_alpha=alpha, lora_dropout=0.0, target_modules=[THEIRS[m] for m in matrices])
     model = peft.get_peft_model(bert, config).eval()
     with torch.no_grad():

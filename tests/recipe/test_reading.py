@@ -13,9 +13,14 @@ import yaml
 
 import mtbert
 from mtbert.errors import Mistake
-from mtbert.recipe.catalogue import TABLES
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.families import FAMILIES
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
+from mtbert.recipe.text import RecipeText, as_text
+from mtbert.registry import Choice, Positive
 from mtbert.runs.build import build
+from mtbert.training.regularizers.noise import Gaussian
+from mtbert.training.regularizers.table import REGULARIZERS
 
 RECIPE = """\
 encoder: {name: random, layers: 1}
@@ -46,6 +51,7 @@ stages:
   - epochs: 2
 keep: overall
 """
+TABLES = {family.title: family.table for family in FAMILIES.values()}
 HOUSE = Path(__file__).parents[1]
 NEEDED = {"weights": {"mood": 1.0, "near": 2.0}}  # options without a default that are not counts
 
@@ -96,12 +102,13 @@ def test_the_recipe_holds_what_the_file_says(tmp_path: Path) -> None:
 
 def test_everything_left_out_is_filled_in_with_the_signatures_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path)
-    for method, family in [
+    chosen: list[tuple[Choice[Any], str]] = [
         (recipe.stages[1].optimizer, "optimizers"),
         (recipe.stages[1].schedule, "schedules"),
         (recipe.stages[1].sampler, "samplers"),
         (recipe.stages[1].combiner, "combiners"),
-    ]:
+    ]
+    for method, family in chosen:
         defaults = {name: option.default for name, option in TABLES[family].options(method.name).items()}
         assert method.options == defaults
     assert recipe.seed == 11711
@@ -338,7 +345,8 @@ BAD: dict[str, tuple[str, str, list[str]]] = {
     "an encoder that is a list": ("{name: random, layers: 1}", "{name: [random]}", ["encoder", "random"]),
     "a class named twice": ("[low, mid, high]", "[low, high, low]", ["tasks.mood.classes: class 'low' is named twice"]),
     "one class": ("[low, mid, high]", "[low]", ["needs at least two classes, not 1"]),
-    "classes true and false": ("[low, mid, high]", "[true, false]", ["put true, false and fractions in quotes"]),
+    "a class that is a fraction": ("[low, mid, high]", "[0.5, 1.5]", ["put everything else in quotes"]),
+    "a class that is a day": ("[low, mid, high]", "[2020-01-01, 2020-01-02]", ["put everything else in quotes"]),
     "range upside down": ("[0, 5]", "[5, 0]", ["tasks.near", "range is 5 to 0", "the lower end must come first"]),
     "no number": ("batch_size: 8", "batch_size: yes", ["stages.0.batch_size", "'yes'", "integer"]),
     "below its bound": ("batch_size: 8", "batch_size: 0", ["stages.0.batch_size", "greater than or equal to 1", "0"]),
@@ -573,6 +581,26 @@ def test_mistakes_of_the_file_stay_with_the_file_beside_an_override(tmp_path: Pa
     assert message.startswith(f"{tmp_path / 'recipe.yaml'}, line {line_of('steps: 5')}: stages.0.steps: ")
 
 
+def test_a_preset_may_fix_the_tasks_too(small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_mood(*, weight: Positive = 0.5) -> Gaussian:
+        """Noise for one task alone."""
+        return Gaussian(weight=weight, tasks=["mood"])
+
+    monkeypatch.setitem(REGULARIZERS._makers, "on_mood", on_mood)
+    (chosen,) = read_recipe(small_recipe, ["stages.0.regularizers=[{name: on_mood, weight: 2}]"]).stages[0].regularizers
+    assert chosen.written == {"name": "on_mood", "weight": 2.0}
+    assert chosen.make() == Gaussian(weight=2.0, tasks=["mood"])
+
+
+def test_a_long_value_is_cut_in_messages(small_recipe: dict[str, Any]) -> None:
+    for override in ("seed", "stages.0.schedule", "stages.0.optimizer.lr", "tasks.near.range", "modules.0"):
+        given = small_recipe | {"modules": ["lhuc"]}
+        with pytest.raises(Mistake) as caught:
+            read_recipe(given, [f"{override}=[{'x, ' * 5000}]"])
+        assert "…" in str(caught.value)
+        assert len(str(caught.value).split(": ", 2)[-1]) < 300
+
+
 def test_a_regularizer_given_twice_is_refused(small_recipe: dict[str, Any]) -> None:
     with pytest.raises(Mistake, match="'gaussian' is given twice"):
         read_recipe(small_recipe, ["stages.0.regularizers=[gaussian, {name: gaussian, sigma: 0.1}]"])
@@ -637,3 +665,14 @@ def test_a_module_that_does_not_fit_is_said_with_its_line(small_recipe: dict[str
     with pytest.raises(Mistake) as caught:
         build(read_recipe(path))
     assert str(caught.value).startswith(f"{path}, line {len(head.splitlines()) + 3}: modules.1: ")
+
+
+def test_names_are_read_as_they_are_written(tmp_path: Path) -> None:
+    names = ["010", "02", "0x1F", "1:30", "0b11", "1_000", "+5", "-0", "00", "yes", "007"]
+    numbers = {"0": 0, "-7": -7, "12": 12}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"names: [{', '.join(names)}]\nnumbers: [{', '.join(numbers)}]\n")
+    content = RecipeText(path).content
+    assert content == {"names": names, "numbers": list(numbers.values())}
+    path.write_text(as_text(content))
+    assert RecipeText(path).content == content

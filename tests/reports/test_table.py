@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read(run):
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     (tmp_path / "toy_report.py").write_text(TOY, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield Reader("toy_report", "How often a run was scored.")
@@ -61,7 +62,7 @@ def test_a_report_is_a_command_by_one_file_and_one_line(
     assert "scored 3 times" in shown.output
     assert (run.folder / "toy.txt").exists()
     read = json.loads(command.invoke(app, ["toy", str(run.folder), "--json"]).output)
-    assert read["overall"][-1] == pytest.approx(list(run.log)[-1].overall)  # type: ignore[union-attr]
+    assert read["overall"][-1] == pytest.approx(list(run.log)[-1].overall)
 
 
 @pytest.mark.parametrize("name", REPORTS)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 import mtbert
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import check
 from mtbert.runs.add_task import join
 from mtbert.runs.build import build

@@ -17,13 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+import transformers
 import yaml
 
 import mtbert
 import mtbert.model.checkpoints
 import mtbert.runs.checkpoint
 import mtbert.runs.stage
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Batch, Examples
 from mtbert.data.perturbation import perturbed
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
@@ -244,8 +245,8 @@ def test_a_process_killed_outright_resumes_to_the_uninterrupted_run(staged: dict
 
 def test_a_reloaded_model_gives_its_logits_to_the_last_bit(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     kept: list[dict[str, torch.Tensor]] = []
-    batches = {}
-    save = mtbert.runs.stage.save_model
+    batches: dict[str, Batch] = {}
+    save = mtbert.model.checkpoints.save_model
 
     def spy(model: Any, tokenizer: Any, folder: Path) -> None:
         save(model, tokenizer, folder)
@@ -285,7 +286,6 @@ def test_a_model_kept_by_a_stage_on_cached_features_scores_what_its_run_says(
 def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
     small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    transformers = pytest.importorskip("transformers")
     mtbert.train(small_recipe, out=tmp_path / "run")
     ours = mtbert.load(tmp_path / "run").model
     theirs = transformers.BertModel.from_pretrained(tmp_path / "run" / "best" / "encoder").eval()
@@ -401,7 +401,8 @@ def test_what_bears_a_runs_names_without_a_recipe_is_not_deleted(
 def test_a_folder_of_someone_elses_is_refused_and_untouched(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    for options in ({}, {"overwrite": True}, {"resume": True}):
+    ways: list[dict[str, Any]] = [{}, {"overwrite": True}, {"resume": True}]
+    for options in ways:
         with pytest.raises(Mistake, match="is not empty and holds no run"):
             mtbert.train(small_recipe, out=tmp_path / "thesis", **options)
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
@@ -440,7 +441,7 @@ def test_five_tasks_of_mixed_kinds_train_and_predict_from_tables_in_memory(tmp_p
     data = {"train": made, "dev": made}
     named = {"kind": "classification", "label": "c", "classes": ["no", "maybe", "yes, indeed"], **data}
     scored = {"kind": "regression", "label": "f", "range": [-1, 2], **data}
-    recipe = {
+    recipe: dict[str, Any] = {
         "encoder": {"name": "random", "width": 16, "inner": 32},
         "tasks": {
             "names": named | {"text": "a", "pooling": "cls"},

@@ -24,7 +24,7 @@ def each(**values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..
         @functools.wraps(test)
         def all_cases(*, subtests: pytest.Subtests, **fixtures: Any) -> None:
             for case in cases:
-                torch.default_generator.manual_seed(0)
+                torch.manual_seed(0)
                 with subtests.test(**case):
                     test(**fixtures, **case)
 

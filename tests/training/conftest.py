@@ -27,7 +27,7 @@ class Built(NamedTuple):
 
 
 def build_with(dropout: float, factory: pytest.TempPathFactory) -> Built:
-    torch.default_generator.manual_seed(0)  # as at the beginning of every test
+    torch.manual_seed(0)  # as at the beginning of every test
     data = write_small_data(factory.mktemp("experiment") / "data")
     built = experiment(recipe_over(data), dropout)
     return Built(built, torch.get_rng_state())

@@ -50,7 +50,7 @@ def test_cosines_are_those_of_the_flat_gradients_of_each_part() -> None:
     found = cosines(by_task, NAMES)
     assert list(found) == ["embeddings", "layer 0", "layer 1", "pooler"]
     for part, members in {"embeddings": [0], "layer 0": [1, 2], "layer 1": [3], "pooler": [4]}.items():
-        flat = torch.stack([torch.cat([some[i].flatten() for i in members]).double() for some in by_task.values()])  # type: ignore[union-attr]
+        flat = torch.stack([torch.cat([some[i].flatten() for i in members]).double() for some in by_task.values()])
         unit = torch.nn.functional.normalize(flat)
         torch.testing.assert_close(torch.tensor(found[part]).double(), unit @ unit.T, atol=1e-6, rtol=0)
 

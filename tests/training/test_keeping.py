@@ -101,7 +101,7 @@ def test_threshold_needs_a_stage_before_it() -> None:
 @pytest.mark.parametrize("name", KEEP_RULES)
 def test_a_rule_goes_on_from_its_facts(name: str) -> None:
     generator = random.Random(3)
-    script = [tuple(generator.random() for _ in range(3)) for _ in range(12)]
+    script = [(generator.random(), generator.random(), generator.random()) for _ in range(12)]
     begins = measured(0.3, 0.3, 0.3)
     whole = rule(name, begins)
     expected = decisions(whole, script)

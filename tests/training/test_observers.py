@@ -16,6 +16,7 @@ import mtbert
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
+from mtbert.runs.folder import Run
 from mtbert.runs.log import Look
 from mtbert.training.observers import OBSERVERS, Affinity, Conflict, Observer
 from mtbert.training.trainer import Trainer
@@ -38,7 +39,7 @@ def flat_gradient(trainer: Trainer, look: Observer, task: str, names: list[str])
     assert batch.targets is not None
     trainer.objective.model.tasks[task].losses(model(batch), batch.targets).mean().backward()
     parameters = dict(model.named_parameters())
-    flat = torch.cat([parameters[name].grad.double().flatten() for name in names])  # type: ignore[union-attr]
+    flat = torch.cat([parameters[name].grad.double().flatten() for name in names])
     model.zero_grad()
     return flat
 
@@ -84,7 +85,9 @@ def test_affinity_is_what_a_step_by_hand_does_to_the_other_losses(small_recipe: 
     batches = {task: some[0] for task, some in look.batches().items()}
 
     def loss(task: str) -> Tensor:
-        return model.tasks[task].losses(model(batches[task]), batches[task].targets).mean()
+        targets = batches[task].targets
+        assert targets is not None
+        return model.tasks[task].losses(model(batches[task]), targets).mean()
 
     before, own = loss("near").item(), loss("mood")
     shared = [p for name, p in model.named_parameters() if name.startswith("encoder.")]
@@ -93,7 +96,7 @@ def test_affinity_is_what_a_step_by_hand_does_to_the_other_losses(small_recipe: 
     with torch.no_grad():
         for p, g in zip(shared, gradients, strict=True):
             if g is not None:
-                p -= 0.05 * own.detach() / norm * g
+                p.sub_(0.05 * own.detach() / norm * g)
     assert seen["affinity"][mood][near] == pytest.approx(1 - loss("near").item() / before, abs=1e-5)
 
 
@@ -102,7 +105,7 @@ def test_an_observer_leaves_training_as_it_was_to_the_bit(
     small_recipe: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     small_recipe["stages"][0] |= {"steps": 4, "evaluate_every": 4, "regularizers": ["gaussian"]}
-    runs = []
+    runs: list[Run] = []
     for observe in ([], [{"name": name, "every": 1}]):
         small_recipe["stages"][0]["observe"] = observe
         runs.append(mtbert.train(small_recipe, out=tmp_path / str(len(runs))))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.errors import Mistake
+from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.training.regularizers.base import Regularizer
-from mtbert.training.regularizers.passes import Passes, evaluating
+from mtbert.training.regularizers.passes import Passes
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.trainer import Trainer
 from tests.support.penalised import ALL_KINDS, batch_of, copied, make, passes_of, shake
@@ -203,7 +204,7 @@ def test_the_clean_side_can_be_held_still(plain: Experiment, name: str, dropout:
     for one in (free, held):
         torch.manual_seed(3)
         penalty = one(passes_of(plain, "mood"), 0.0)
-        slope = torch.autograd.grad(penalty, plain.model.encoder.layers[1].contract.weight)[0]
+        slope = torch.autograd.grad(penalty, plain.model.get_parameter("encoder.layers.1.contract.weight"))[0]
         found.append((penalty.item(), slope))
     assert found[0][0] == found[1][0]  # the value is the same
     # f and g close to each other: the gradient of (f - g)^2 is small against that of (f - g.detach())^2
@@ -217,7 +218,7 @@ def test_a_penalty_is_limited_to_its_tasks() -> None:
     assert all(make("gaussian").applies_to(task) for task in ALL_KINDS)
 
 
-WRONG = [
+WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("smart", {"radius": -1e-5}, "radius .*-1e-05.*greater than or equal to 0"),
     ("smart", {"weight": -1.0}, "value should be a number of at least 0, not -1.0"),
     ("smart", {"weight": {"name": "linear", "value": -5}}, "at least 0, not -5"),

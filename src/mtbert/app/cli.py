@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from mtbert.app import bench_commands, compare_commands, look_commands, train_commands, use_commands
+from mtbert.app.notes import notes_shown
 from mtbert.errors import Mistake
 from mtbert.reports.table import REPORTS
 
@@ -28,8 +29,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": use_commands.predict,
     "export": use_commands.export,
     "compare": compare_commands.compare,
+    "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,
+    "cache": look_commands.cache,
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "train": bench_commands.bench_train,
@@ -54,7 +57,8 @@ app.add_typer(bench, name="bench")
 def main() -> None:
     """Run a command; a Mistake is shown as one message, exit code 2."""
     try:
-        app()
+        with notes_shown():
+            app()
     except Mistake as mistake:
         from mtbert.app.console import fail
 

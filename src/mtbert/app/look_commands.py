@@ -1,4 +1,4 @@
-"""Commands that look things up: the methods there are, and reports on a run."""
+"""Commands that look things up: the methods there are, the token cache, and reports on a run."""
 
 from __future__ import annotations
 
@@ -37,6 +37,43 @@ def methods(
         )
     else:
         show_methods(families)
+
+
+def verify(
+    run: RunFolder,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="How many of the first steps to replay.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a run's first steps and score its kept model: equal, or where it first differs (exit code 1)."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.reports.verify import verify as replay
+    from mtbert.runs.folder import Run
+
+    report = replay(Run.open(run), steps)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        OUTPUT.print(report)
+    if not report.equal:
+        raise typer.Exit(1)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all tokens; they can be computed again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cache of tokens, or clear it: where it is, how much it holds, how much it may hold."""
+    from mtbert.data import token_cache
+
+    if clear:
+        token_cache.clear()
+    held = token_cache.entries()
+    size, limit = sum(entry.bytes for entry in held) / 2**30, token_cache.size_limit() / 2**30
+    folder = token_cache.cache_folder()
+    if as_json:
+        print_json({"folder": str(folder), "entries": len(held), "gib": size, "limit_gib": limit})
+    else:
+        typer.echo(f"{folder}: {len(held):,} columns of texts, {size:.3f} of at most {limit:g} GiB")
 
 
 def report_command(reader: Reader) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,14 +38,20 @@ def predict(
     run: RunFolder,
     task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
     source: Annotated[Path | None, typer.Option("--input", help="A file with the task's text columns.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="The CSV file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The CSV file to write; - for standard output.")
+    ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
     data: DataFolder = None,
+    quotes: Annotated[
+        Literal["checked", "trusted", "none"] | None,
+        typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
+    ] = None,
 ) -> None:
     """Predict every row of a file: id, prediction, and one probability a class."""
-    from mtbert.runs.folder import write_whole
+    from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
     from mtbert.serving.predictor import Predictor
 
@@ -55,9 +61,10 @@ def predict(
         return
     if task is None or source is None or output is None:
         raise Mistake("predict needs --task, --input and --output (or --course)")
-    predictions = Predictor.load(run).predict_table(task, source)
-    write_whole(output, predictions.as_csv())
-    typer.echo(f"{len(predictions.ids):,} predictions in {output}")
+    place = Output(output, inputs=[source])
+    predictions = Predictor.load(run).predict_table(task, source, quotes)
+    place.write(predictions.as_csv())
+    typer.echo(f"{len(predictions.ids):,} predictions in {output}", err=place.streams)
 
 
 def export(
@@ -67,8 +74,11 @@ def export(
 ) -> None:
     """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
     from mtbert.model.checkpoints import load_model, merged, save_encoder
-    from mtbert.runs.folder import BEST, Run, write_folder
+    from mtbert.runs.folder import BEST, Run
+    from mtbert.runs.output import refuse_run
+    from mtbert.runs.writing import write_folder
 
+    refuse_run(out)
     model, tokenizer = load_model(Run.open(run).part(BEST))
     encoder = merged(model, task)
     write_folder(out, lambda folder: save_encoder(encoder, tokenizer, folder))

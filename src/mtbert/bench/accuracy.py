@@ -14,7 +14,8 @@ import torch
 
 from mtbert.bench.twins import plain_twins
 from mtbert.cost import seconds
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import build
 from mtbert.scoring.evaluation import evaluate
 

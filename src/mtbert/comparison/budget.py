@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.samplers.table import SAMPLERS
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe, Stage, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.build import stage_length, stage_sampler
 
 QUICK = 600 * 32  # examples
 
@@ -96,10 +97,8 @@ def within(
 
 def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Length:
     tasks = stage.tasks or tuple(recipe.tasks)
-    sizes = {task: min(rows[task], recipe.tasks[task].limit or rows[task]) for task in tasks}
-    sampler: Sampler = SAMPLERS[stage.sampler.name](sizes, stage.batch_size, seed, **stage.sampler.options)
-    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-    steps = stage.steps or max(1, round((stage.epochs or 0) * epoch))
+    sampler = stage_sampler(recipe, stage, {task: rows[task] for task in tasks}, seed)
+    steps, epoch = stage_length(stage, sampler)
     drawn = _drawn(sampler, steps, stage.accumulate)
     size = {task: sampler.examples[task] / sampler.batches[task] for task in tasks}
     by_task = {task: drawn[task] * size[task] for task in tasks}

@@ -22,10 +22,11 @@ from mtbert.comparison.result import Comparison, Row
 from mtbert.comparison.splits import reporting_rows, with_splits, write_halves
 from mtbert.comparison.written import write
 from mtbert.data.tables import Rows
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import read_splits
-from mtbert.runs.folder import write_whole
 from mtbert.runs.listener import Listener
+from mtbert.runs.writing import write_whole
 
 COMMANDS = "commands.json"
 

@@ -15,7 +15,8 @@ from mtbert.comparison.plan import Plan, read_plan
 from mtbert.comparison.splits import find_splits
 from mtbert.data.tables import read_rows
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import check
 from mtbert.runs.build import build
 
@@ -106,7 +107,7 @@ def _within(method: Method, rows: Mapping[str, int], budget: Budget, paces: Sequ
 
 
 def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
-    """Method -> seconds a step of each stage where the budget is in seconds: measured once, then read from the plan."""
+    """Method -> seconds per step of each stage, if the budget is in seconds: measured once, then kept in the plan."""
     if asked.budget.currency != "seconds":
         return {}
     before: dict[str, Any] = read_plan(folder) or {}

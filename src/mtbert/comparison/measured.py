@@ -19,11 +19,12 @@ from mtbert.data.batches import Examples
 from mtbert.data.tables import Rows
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.recipe.reading import Recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import read_splits
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, write_whole
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Step
+from mtbert.runs.writing import write_whole
 from mtbert.scoring.evaluation import Scores, outputs_of
 
 COST, READINGS = "cost.json", "readings.jsonl"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.errors import Mistake, unknown
-from mtbert.recipe.reading import Recipe, read_recipe
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.recipe.text import RecipeText
 
 Content = dict[str, Any]  # a recipe with every default filled in, as its file would hold it

@@ -9,14 +9,13 @@ from typing import Any
 from mtbert.comparison.contrasts import Contrast
 
 
-def draw_forest(contrasts: Sequence[Contrast], folder: Path) -> list[Path]:
-    """Each method's difference from the first and its interval, a panel for `overall` and one a task."""
+def draw_forest(contrasts: Sequence[Contrast], measures: Sequence[str], reference: str, folder: Path) -> list[Path]:
+    """Each method's difference from the reference and its interval, a panel for `overall` and one for each task."""
     from matplotlib.figure import Figure
 
-    if not contrasts:
-        return []
     methods = list(dict.fromkeys(one.method for one in contrasts))
-    measures = list(dict.fromkeys(one.measure for one in contrasts))
+    if not methods:
+        return []
     figure = Figure(figsize=(2.5 + 2.6 * len(measures), 1.4 + 0.34 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for panel, measure in zip(panels, measures, strict=True):
@@ -30,17 +29,17 @@ def draw_forest(contrasts: Sequence[Contrast], folder: Path) -> list[Path]:
         panel.locator_params(axis="x", nbins=4)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.supxlabel(f"difference from {contrasts[0].against}, 95 % interval over seeds and rows", fontsize="small")
+    figure.supxlabel(f"difference from {reference}, 95 % interval over seeds and rows", fontsize="small")
     return _saved(figure, folder, "forest")
 
 
 def draw_pareto(points: Sequence[tuple[float, float, str]], folder: Path) -> list[Path]:
-    """Each method's cost, score and name, and the front that no method beats in both."""
+    """The front that no method beats in both; a point is a method's processor seconds, its score and its name."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for cost, score, method in points:
+    for cost, score, method in sorted(points):
         axes.plot(cost, score, "o", color="black", markersize=4)
         axes.annotate(method, (cost, score), xytext=(4, 4), textcoords="offset points", fontsize="small")
     front = pareto_front([(cost, score) for cost, score, _ in points])

@@ -11,7 +11,7 @@ from typing import Any
 from mtbert.comparison.methods import WHOLE, Content, Method
 from mtbert.comparison.splits import Splits, with_splits
 from mtbert.errors import Mistake
-from mtbert.runs.folder import write_whole
+from mtbert.runs.writing import write_whole
 
 PLAN = "plan.json"
 FORMAT = 1

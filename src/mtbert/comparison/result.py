@@ -14,6 +14,7 @@ from mtbert.comparison.baselines import APART, CONSTANT
 from mtbert.comparison.contrasts import OVERALL, Contrast
 from mtbert.comparison.leakage import Leak
 from mtbert.comparison.outcomes import Outcome, overall
+from mtbert.comparison.pictures import draw_forest, draw_pareto
 from mtbert.comparison.statistics.power import expected_best
 from mtbert.comparison.statistics.verdict import Word
 from mtbert.data.tasks import Task
@@ -118,10 +119,9 @@ class Comparison(Report):
 
     def draw(self, folder: Path) -> list[Path]:
         """A forest plot of the differences and a Pareto picture, each as PNG and SVG."""
-        from mtbert.comparison.pictures import draw_forest, draw_pareto
-
         points = [(row.costs["processor_seconds"], row.scores[OVERALL], row.method) for row in self.rows]
-        return [*draw_forest(self.contrasts, folder), *draw_pareto(points, folder)]
+        forest = draw_forest(self.contrasts, self.measures, self.rows[0].method, folder)
+        return [*forest, *draw_pareto(points, folder)]
 
     def scores(self) -> Written:
         """On the reporting rows, beside `overall` on the rows that select checkpoints."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mtbert.data.tables import Rows, read_rows, read_table
 from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
-from mtbert.recipe.reading import Recipe
+from mtbert.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

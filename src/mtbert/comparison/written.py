@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtbert.comparison.result import Comparison
-from mtbert.runs.folder import write_whole
+from mtbert.runs.writing import write_whole
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
-from mtbert.data.tokenizer import Tokenizer, Tokens
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens
 
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
@@ -108,6 +109,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._texts[0])
+
+    @property
+    def tokens(self) -> tuple[Tokens, ...]:
+        """The tokens of each column of texts, none of them cut off."""
+        return self._texts
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """The examples in these B rows as one batch, collated without a loop over examples."""

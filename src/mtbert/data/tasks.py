@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,8 +21,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from mtbert.data.formats.base import Quotes
+from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Positive, Registry, Share
+from mtbert.registry import Count, Named, Positive, Registry, Share
+
+MOST_CLASSES = 1_000_000
+TRUTHS = {"false": "0", "true": "1"}  # in whatever case
 
 
 class Task(BaseModel):
@@ -29,6 +36,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
 
@@ -42,13 +50,14 @@ class Task(BaseModel):
     test: Any = None
     limit: Count | None = None  # training rows at most, chosen once by the seed
     bad_rows: Literal["error", "skip"] = "error"
+    quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
     symmetric: bool = False
     max_length: int = Field(512, ge=8)
-    pooling: str = "mean"
-    features: str = "difference"
-    head: str = "linear"
+    pooling: Named = "mean"
+    features: Named = "difference"
+    head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
 
@@ -143,7 +152,8 @@ class Task(BaseModel):
 
 
 class Classification(Task):
-    """One of two or more classes, by cross-entropy. Labels in files are class names or their index.
+    """One of two or more classes, by cross-entropy. Labels in files are class names, or their index where no class has
+    a number for a name. True and false, in whatever case, and 1 and 0 are the same.
 
     Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0.
     """
@@ -156,16 +166,18 @@ class Classification(Task):
     @classmethod
     def _class_names(cls, classes: Any) -> Any:
         if isinstance(classes, int) and not isinstance(classes, bool):
+            if classes > MOST_CLASSES:
+                raise Mistake(f"takes at most {MOST_CLASSES:,} classes, not {classes:,}")
             classes = range(classes)
         if not isinstance(classes, Sequence) or isinstance(classes, str):
             raise Mistake("give the class names as a list, or how many there are (labels 0, 1, ...)")
-        if any(isinstance(name, bool) or not isinstance(name, (str, int)) for name in classes):
-            raise Mistake("class names are texts or integers; put true, false and fractions in quotes")
-        names = tuple(str(name).strip() for name in classes)
+        if any(not isinstance(name, (str, int)) for name in classes):
+            raise Mistake("class names are texts, integers, or true and false; put everything else in quotes")
+        names = tuple(str(name).lower() if isinstance(name, bool) else str(name).strip() for name in classes)
         if len(names) < 2:
             raise Mistake(f"needs at least two classes, not {len(names)}")
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(names).items():
+            if count > 1:
                 raise Mistake(f"class '{name}' is named twice")
         return names
 
@@ -174,20 +186,31 @@ class Classification(Task):
         return len(self.classes)
 
     def read_label(self, cell: object) -> float:
-        text = str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
-        if text in self.classes:
-            return self.classes.index(text)
-        index = _integer(text)
-        if index is not None and str(index) in self.classes:
-            return self.classes.index(str(index))
-        if index is not None and 0 <= index < len(self.classes) and not self._numbered:
-            return index
-        either = "" if self._numbered else f", nor an index from 0 to {len(self.classes) - 1}"
-        raise Mistake(f"label '{text}' is not one of {', '.join(self.classes)}{either}")
+        text = str(cell).strip()
+        for spelt in (text, text.lower() if text.lower() in TRUTHS else "", _integer(text)):
+            if spelt in self._spellings:
+                return self._spellings[spelt]
+        either = f", nor an index from 0 to {len(self.classes) - 1}" if self._indexed else ""
+        hint = told_apart(text, self.classes)
+        remedy = f"; {hint}: write the same in the file and under `classes`" if hint else ""
+        raise Mistake(f"label '{_cut(text)}' is not one of {_listed(self.classes)}{either}{remedy}")
+
+    @cached_property
+    def _spellings(self) -> dict[str, int]:
+        """Every way in which a file may name a class; a name comes before all others."""
+        names = {name: index for index, name in enumerate(self.classes)}
+        truths = {name.lower(): index for name, index in names.items() if name.lower() in TRUTHS}
+        if truths.keys() == set(TRUTHS):
+            truths |= {TRUTHS[truth]: index for truth, index in truths.items()}
+        elif names.keys() == set(TRUTHS.values()):
+            truths = {truth: names[number] for truth, number in TRUTHS.items()}
+        indices = {str(index): index for index in range(len(names))} if self._indexed else {}
+        return indices | truths | names
 
     @property
-    def _numbered(self) -> bool:
-        return all(_integer(name) is not None for name in self.classes)
+    def _indexed(self) -> bool:
+        """Whether a number in a file can be the index of a class: never where a class has a number for a name."""
+        return not any(re.fullmatch(r"[+-]?[0-9]+(\.0*)?", name) or name.lower() in TRUTHS for name in self.classes)
 
     def targets(self, labels: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(labels.astype(np.int64))
@@ -236,16 +259,18 @@ class Classification(Task):
 
     def describe_labels(self, labels: NDArray[np.float64]) -> str:
         counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes))
-        return ", ".join(f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True))
+        return _listed([f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True)])
 
     def absent(self, labels: NDArray[np.float64]) -> list[str]:
-        return [name for index, name in enumerate(self.classes) if index not in labels]
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes))
+        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
 
 
 class Regression(Task):
     """A score on a range, by mean squared error on the range scaled to [0, 1]."""
 
     main = "pearson"
+    scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
@@ -264,12 +289,13 @@ class Regression(Task):
 
     def read_label(self, cell: object) -> float:
         low, high = self.range
+        text = str(cell)
         try:
-            score = float(str(cell))
+            score = float(text.replace("_", "no digit"))  # Python would read 4_6 as 46
         except ValueError:
-            raise Mistake(f"label '{cell}' is not a number") from None
+            raise Mistake(f"label '{_cut(text)}' is not a number") from None
         if not low <= score <= high:
-            raise Mistake(f"label '{cell}' is outside the range {low:g} to {high:g}")
+            raise Mistake(f"label '{_cut(text)}' is outside the range {low:g} to {high:g}")
         return score
 
     def targets(self, labels: NDArray[np.float64]) -> Tensor:
@@ -327,12 +353,19 @@ def _varies(values: NDArray[np.float64]) -> bool:
     return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
-def _integer(text: str) -> int | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
+def _integer(text: str) -> str:
+    """A whole number as it is counted with: '1' for '1.0' and '+1'; empty for everything else, '01' included."""
+    return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,17})(\.0*)?", text) else ""
+
+
+def _cut(text: str, room: int = 80) -> str:
+    return text if len(text) <= room else f"{text[:room]}..."
+
+
+def _listed(names: Sequence[str], shown: int = 50) -> str:
+    """Names in a line, the first of them where there are many."""
+    more = f", ... ({len(names):,} in all)" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 KINDS: Registry[Task] = Registry("kind of task", {"classification": Classification, "regression": Regression})

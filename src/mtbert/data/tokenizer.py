@@ -1,47 +1,24 @@
-"""WordPiece tokenisation by the `tokenizers` library, and a cache of its results on disk."""
+"""WordPiece tokenisation by the `tokenizers` library."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import tokenizers
 from numpy.typing import NDArray
 
+from mtbert.data.token_cache import cached
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
 
 CHUNK = 10_000  # texts tokenised at a time: few enough for memory, enough to keep every core busy
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of N texts end to end, without [CLS] and [SEP], and where in them each text starts.
-
-    >>> tokens = Tokens(flat=np.array([7, 8, 9], np.int32), starts=np.array([0, 2, 2, 3]))
-    >>> len(tokens), tokens.lengths.tolist()
-    (3, [2, 0, 1])
-    """
-
-    flat: NDArray[np.int32]
-    starts: NDArray[np.int64]  # (N + 1,), the last of which is the end of the last text
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """The number of tokens of each text: (N,)."""
-        return np.diff(self.starts)
 
 
 class Tokenizer:
@@ -58,6 +35,7 @@ class Tokenizer:
         self.first = self._special("[CLS]")
         self.separator = self._special("[SEP]")
         self.padding = self._special("[PAD]")
+        self.unknown = tokenizer.token_to_id("[UNK]")  # what a word becomes of which the vocabulary knows no piece
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -95,19 +73,17 @@ class Tokenizer:
 
     def encode(self, texts: Iterable[str]) -> Tokens:
         """Tokenise N texts, CHUNK of them at a time."""
-        flat, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-        for ids, counts in self._encoded(texts):
-            flat.append(ids)
-            lengths.append(counts)
-        return Tokens(np.concatenate(flat), _starts(lengths))
+        return Tokens.joined(self._encoded(texts))
 
     def encode_once(self, column: pa.ChunkedArray) -> Tokens:
         """Tokenise a column of texts, or map its tokens from the cache if the same texts were tokenised before."""
-        folder = cache_folder() / "tokens" / self._fingerprint(column)
-        if not folder.exists():
-            texts = (text for start in range(0, len(column), CHUNK) for text in column.slice(start, CHUNK).to_pylist())
-            _write(self._encoded(texts), folder)
-        return Tokens(np.load(folder / "flat.npy", mmap_mode="r"), np.load(folder / "starts.npy"))
+
+        def encoded() -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+            return self._encoded(
+                text for start in range(0, len(column), CHUNK) for text in column.slice(start, CHUNK).to_pylist()
+            )
+
+        return cached(self._fingerprint(column), encoded)
 
     @property
     def lowercase(self) -> bool:
@@ -150,13 +126,6 @@ class Tokenizer:
         return digest.hexdigest()[:32]
 
 
-def cache_folder() -> Path:
-    """The folder of files that can be computed again: $MTBERT_CACHE, or mtbert under the user's cache folder."""
-    chosen = os.environ.get("MTBERT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(chosen) if chosen else (Path(base) if base else Path.home() / ".cache") / "mtbert"
-
-
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
     iterator = iter(texts)
     while chunk := list(islice(iterator, CHUNK)):
@@ -171,43 +140,6 @@ def _lengths_and_contents(texts: pa.Array) -> tuple[NDArray[np.int64], memoryvie
         return np.empty(0, np.int64), memoryview(b"")
     starts = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1]
     return np.diff(starts), memoryview(contents)[starts[0] : starts[-1]]
-
-
-def _write(encoded: Iterable[tuple[NDArray[np.int32], NDArray[np.int64]]], folder: Path) -> None:
-    """Write tokens as they are made; the folder appears under its name only once it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
-        lengths = [np.empty(0, np.int64)]
-        with (unfinished / "flat.npy").open("wb") as file:
-            _write_header(file, 0)
-            for ids, counts in encoded:
-                file.write(ids.data)
-                lengths.append(counts)
-            file.seek(0)
-            _write_header(file, sum(int(counts.sum()) for counts in lengths))
-        np.save(unfinished / "starts.npy", _starts(lengths))
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
-    try:
-        unfinished.rename(folder)
-    except OSError:  # another run has written the same tokens in the meantime
-        shutil.rmtree(unfinished)
-        if not folder.exists():
-            raise
-
-
-def _write_header(file: BinaryIO, count: int) -> None:
-    """Write the header of a NumPy file of `count` tokens; numpy reserves room, so it can be rewritten with another."""
-    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": (count,)}
-    np.lib.format.write_array_header_1_0(file, description)
-
-
-def _starts(lengths: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Where each text starts, and where the last one ends: (N + 1,)."""
-    starts: NDArray[np.int64] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
-    return starts
 
 
 def _lowercase(folder: Path) -> bool:

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Task
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
-from mtbert.model.heads import FEATURES, HEADS, POOLINGS, feature_width
+from mtbert.model.heads.head import HEADS
+from mtbert.model.heads.pair_features import FEATURES, PairFeatures, feature_width
+from mtbert.model.heads.pooling import POOLINGS, Pooling
 from mtbert.model.task_modules.assignment import TaskModules
 from mtbert.model.task_modules.base import ModulePlan
 
@@ -24,7 +26,11 @@ class MultiTask(nn.Module):
         self.plans = tuple(modules)
         self.encoder = encoder
         self.modules_by_task = TaskModules(modules, encoder.shape, list(self.tasks))
-        self.heads = nn.ModuleDict({task.name: self._head(task) for task in tasks})
+        self.poolings: dict[str, Pooling] = {}
+        self.pair_features: dict[str, PairFeatures] = {}
+        self.heads = nn.ModuleDict()
+        for task in tasks:
+            self._add(task)
 
     def forward(self, batch: Batch) -> Tensor:
         """Outputs of the batch's task: (B, outputs)."""
@@ -48,14 +54,20 @@ class MultiTask(nn.Module):
     def features(self, x: Tensor, batch: Batch) -> Tensor:
         """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
         task, taps = self.tasks[batch.task], self.modules_by_task.of(batch.task)
-        pooled = POOLINGS[task.pooling](taps.after_encoder(x, batch), batch, self.encoder)
-        joined = pooled if task.sequences == 1 else FEATURES[task.features](*pooled.chunk(2))
+        pooled = self.poolings[batch.task](taps.after_encoder(x, batch), batch, self.encoder)
+        joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*pooled.chunk(2))
         return taps.after_pooling(joined, batch)
 
-    def _head(self, task: Task) -> nn.Module:
+    def _add(self, task: Task) -> None:
+        """What stands between the encoder and a task's outputs."""
         width = self.encoder.shape.width
-        POOLINGS[task.pooling]  # an unknown name is said now, not at the first batch
         if len(task.text) == 2 and task.sequences == 1 and task.segments == "pair" and self.encoder.shape.segments < 2:
             raise Mistake(f"task '{task.name}': this encoder has one segment only; set `segments: zeros`")
-        features = self.modules_by_task.of(task.name).feature_width(feature_width(task, width), task)
-        return HEADS[task.head](task, width, features)
+        with at("tasks", task.name, "pooling"):
+            self.poolings[task.name] = POOLINGS.choose(task.pooling).make()
+        with at("tasks", task.name, "features"):
+            self.pair_features[task.name] = FEATURES.choose(task.features).make()
+            joined = feature_width(task, width)
+        features = self.modules_by_task.of(task.name).feature_width(joined, task)
+        with at("tasks", task.name, "head"):
+            self.heads[task.name] = HEADS.choose(task.head).make(task, width, features)

@@ -3,78 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tasks import KINDS, Classification, Regression
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
-from mtbert.model.heads import FEATURES, HEADS, POOLINGS
 from mtbert.model.multitask import MultiTask
-from mtbert.model.parameters.selection import SELECTORS
 from mtbert.model.shape import Shape
-from mtbert.model.sources import ENCODERS
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.recipe.families import FAMILIES, Family
 from mtbert.recipe.text import as_line
 from mtbert.registry import Registry
-from mtbert.schedules import SCHEDULES
-from mtbert.training.combiners.table import COMBINERS
-from mtbert.training.keeping import KEEP_RULES
-from mtbert.training.observers import OBSERVERS
-from mtbert.training.optimizer import OPTIMIZERS
-from mtbert.training.regularizers.table import REGULARIZERS
-from mtbert.training.weightings.table import WEIGHTINGS
-
-TABLES: dict[str, Registry[Any]] = {
-    "encoders": ENCODERS,
-    "kinds of task": KINDS,
-    "poolings": POOLINGS,
-    "pair features": FEATURES,
-    "heads": HEADS,
-    "task modules": TASK_MODULES,
-    "samplers": SAMPLERS,
-    "schedules": SCHEDULES,
-    "optimizers": OPTIMIZERS,
-    "regularizers": REGULARIZERS,
-    "combiners": COMBINERS,
-    "loss weightings": WEIGHTINGS,
-    "observers": OBSERVERS,
-    "keep rules": KEEP_RULES,
-    "parts to train": SELECTORS,
-}
-
-
-# how docstrings name their sources: report 'Title', or (Devlin et al., 2019; Reimers and Gurevych, 2019)
-REPORT = r"report '[^']+'"
-PAPER = r"[A-Z][^();]*? \d{4}[a-z]?"
-
-# family -> how a recipe names one of it; braces stand for the name, or {name: ..., option: value}
-PLACES = {
-    "encoders": "encoder: {}",
-    "kinds of task": "kind: {}",
-    "poolings": "pooling: {}",
-    "pair features": "features: {}",
-    "heads": "head: {}",
-    "task modules": "modules: [{}]",
-    "samplers": "sampler: {}",
-    "schedules": "schedule: {}",
-    "optimizers": "optimizer: {}",
-    "regularizers": "regularizers: [{}]",
-    "combiners": "combiner: {}",
-    "loss weightings": "weighting: {}",
-    "observers": "observe: [{}]",
-    "keep rules": "keep: {}",
-    "parts to train": "train: [{}]",
-}
 
 # tasks that a module may serve, the plainest first
 SAMPLE_TASKS = (
@@ -109,13 +58,36 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Citation:
+    """Where a method comes from: a line `Source: ...` at the end of its docstring.
+
+    As in `Source: Jiang et al., 2020, equation 6, https://arxiv.org/abs/1911.03437` or `Source: report 'MultiBERT'`:
+    the work, then where in it, then a link, with commas between; all but the work may be left out.
+    """
+
+    work: str  # authors and year, or the title of a report
+    place: str  # the section or equation; empty for the whole
+    link: str  # empty where there is none
+
+    @classmethod
+    def read(cls, line: str) -> Citation:
+        """From what stands behind `Source:`."""
+        *parts, last = (part.strip() for part in line.split(","))
+        link = last if last.startswith("https://") else ""
+        parts += [] if link else [last]
+        years = [number for number, part in enumerate(parts) if part.isdecimal() and len(part) == 4]
+        end = years[0] + 1 if years else 1
+        return cls(", ".join(parts[:end]), ", ".join(parts[end:]), link)
+
+
+@dataclass(frozen=True)
 class Method:
     """An entry of a table, as its docstring and signature tell it."""
 
     family: str
     name: str
-    summary: str  # the docstring's first sentence, without its sources
-    papers: list[str]
+    summary: str  # the docstring's first paragraph
+    sources: list[Citation]
     text: str  # the whole docstring
     options: dict[str, Option]
     example: str  # a line of a recipe
@@ -127,40 +99,41 @@ class Method:
     @property
     def line(self) -> str:
         """Summary, sources, size, options and their defaults in a line."""
-        unsaid = "; ".join(paper for paper in self.papers if paper not in self.summary)
-        papers = f" ({unsaid})" if unsaid else ""
+        unsaid = "; ".join(dict.fromkeys(one.work for one in self.sources if one.work not in self.summary))
+        sources = f" ({unsaid})" if unsaid else ""
         size = f"; {self.size}" if self.size else ""
         options = ", ".join(
             name if option.required else f"{name}={option.default}" for name, option in self.options.items()
         )
-        return f"{self.summary}{papers}{size}" + (f" [{options}]" if options else "")
+        return f"{self.summary}{sources}{size}" + (f" [{options}]" if options else "")
 
 
 def list_methods() -> dict[str, dict[str, Method]]:
     """family -> name -> method, for all there are."""
-    return {family: {name: _method(family, name) for name in table} for family, table in TABLES.items()}
+    return {family.title: {name: _method(family, name) for name in family.table} for family in FAMILIES.values()}
 
 
 def find_methods(name: str) -> list[Method]:
     """The methods of this name, whichever table they stand in; raises Mistake where there is none."""
-    found = [_method(family, name) for family, table in TABLES.items() if name in table]
+    found = [_method(family, name) for family in FAMILIES.values() if name in family.table]
     if not found:
-        raise Mistake(unknown("method", name, dict.fromkeys(one for table in TABLES.values() for one in table)))
+        names = dict.fromkeys(one for family in FAMILIES.values() for one in family.table)
+        raise Mistake(unknown("method", name, names))
     return found
 
 
-def _method(family: str, name: str) -> Method:
-    table = TABLES[family]
+def _method(family: Family, name: str) -> Method:
+    table = family.table
     text = inspect.getdoc(table[name]) or ""
     options = _options(table, name)
     return Method(
-        family,
+        family.title,
         name,
         _summary(text),
-        _papers(text),
+        _sources(text),
         text,
         options,
-        PLACES[family].format(_entry(family, name, options)),
+        family.line(_entry(family, name, options)),
         _size(name) if table is TASK_MODULES else None,
     )
 
@@ -181,31 +154,49 @@ def _option(schema: dict[str, Any], default: Any) -> Option:
 
 
 def _summary(text: str) -> str:
-    """The first sentence, sources taken out."""
-    sentence = re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split("\n\n")[0].split()))[0]
-    return re.sub(rf"\s*\((?:{REPORT}|{PAPER})(?:; (?:{REPORT}|{PAPER}))*\)", "", sentence).removesuffix(".")
+    """The first paragraph in one line."""
+    return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
 
 
-def _papers(text: str) -> list[str]:
-    """The sources it names, each once: reports anywhere, papers in parentheses."""
-    found = re.findall(rf"{REPORT}|(?:(?<=\()|(?<=; )){PAPER}(?=[);])", " ".join(text.split()))
-    return list(dict.fromkeys(found))
+def _sources(text: str) -> list[Citation]:
+    """What the lines `Source: ...` name."""
+    return [Citation.read(line.removeprefix("Source:")) for line in text.splitlines() if line.startswith("Source:")]
 
 
-def _entry(family: str, name: str, options: dict[str, Option]) -> str:
+def _entry(family: Family, name: str, options: dict[str, Option]) -> str:
     """The method as a recipe writes it, with its defaults; the keys of a task stand beside its kind."""
     given = {key: "..." if option.required else option.default for key, option in options.items()}
-    return as_line({"name": name, **given}) if given and TABLES[family] is not KINDS else name
+    return as_line({"name": name, **given}) if given and family.table is not KINDS else name
 
 
+@cache
 def _size(name: str) -> Size | None:
-    """The size of a task module, counted without storage; None where it depends on what a recipe must give."""
+    """The size of a task module, made to be counted; None where it depends on what a recipe must give."""
     for task in SAMPLE_TASKS:
-        with suppress(Mistake), torch.device("meta"):
-            model = MultiTask(Encoder(Shape()), [task], [ModulePlan(name, TASK_MODULES.complete(name, {}))])
+        with suppress(Mistake), torch.random.fork_rng(devices=[]):
+            model = MultiTask(_bert_base(), [task], [ModulePlan(name, TASK_MODULES.complete(name, {}))])
             added, encoder = (_count(part) for part in (model.modules_by_task, model.encoder))
             return Size(added, added / encoder)
     return None
+
+
+@cache
+def _bert_base() -> Encoder:
+    """An encoder to be counted, its memory never touched."""
+    with _Undrawn():
+        return Encoder(Shape())
+
+
+class _Undrawn(TorchFunctionMode):
+    """Nothing is drawn for the parameters of modules, which takes a second for an encoder of this size.
+
+    On the device `meta` nothing is drawn either, but torch takes seconds to import what it feigns drawing with.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs else args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _count(part: nn.Module) -> int:

@@ -1,51 +1,142 @@
-"""A recipe as text: YAML without its traps, the line each part stands on, and key=value overrides."""
+"""A recipe as text: YAML without its traps, what it takes from others, the line each part stands on, overrides."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mtbert.errors import Mistake, Place
+from mtbert.errors import Mistake, Place, shown
+
+LIKE = "like"  # the key that names the file from which a recipe takes what it does not say itself
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file of a recipe, or a dict, as its author wrote it."""
+
+    name: str
+    folder: Path  # that its paths are relative to
+    content: dict[str, Any]
+    node: yaml.Node | None = None  # the same with line numbers
+
+    def say(self, place: Place, message: str) -> str:
+        """A message about a place, with file and line."""
+        return f"{self.at(place)}: {'.'.join(map(str, place))}: {message}"
+
+    def at(self, place: Place) -> str:
+        """'recipe.yaml, line 12' for a place, or for the nearest that the file shows."""
+        *_, line = self.way_to(place)
+        return self.name if self.node is None else f"{self.name}, line {line + 1}"
+
+    def way_to(self, place: Place) -> tuple[int, bool, int]:
+        """How far the way to a place can be followed here: how many steps, whether another recipe may go on, the line.
+
+        Where the way ends at a mapping, a recipe that this one is like may have the missing key.
+        """
+        here: Any = self.content if self.node is None else self.node
+        line = 0
+        for depth, step in enumerate(place):
+            below = _below(here, step)
+            if below is None:
+                return depth, isinstance(here, (Mapping, yaml.MappingNode)), line
+            here, line = below
+        return len(place), False, line
+
+
+def read_written(path: Path) -> Written:
+    """A YAML file of keys and values; raises Mistake with file and line where it is none."""
+    if not path.is_file():
+        raise Mistake(f"there is no recipe {path}")
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        content = loader.construct_document(node) if node else None
+    except UnicodeDecodeError:
+        raise Mistake(f"{path} is not text in UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Mistake(f"{path}{line}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise Mistake(f"{path}: {error}") from None
+    if not isinstance(content, dict):
+        raise Mistake(f"{path} is not a recipe: it holds no `tasks:` and `stages:`")
+    return Written(str(path), path.parent, content, node)
+
+
+def with_those_it_is_like(written: Written) -> list[Written]:
+    """A recipe, the one that it is like, the one that this is like, and so on.
+
+    Raises Mistake, with file and line of the `like`, for one that is no name of a file, names a file that is missing,
+    or goes round in a circle.
+    """
+    chain = [written]
+    while (given := chain[-1].content.get(LIKE)) is not None:
+        last = chain[-1]
+        if not isinstance(given, (str, Path)):
+            raise Mistake(last.say((LIKE,), f"is {shown(given)}, not the name of a recipe's file"))
+        path = last.folder / given
+        if any(one.node is not None and Path(one.name).resolve() == path.resolve() for one in chain):
+            circle = " -> ".join([*(one.name for one in chain), str(path)])
+            raise Mistake(last.say((LIKE,), f"goes round in a circle: {circle}"))
+        if not path.is_file():
+            raise Mistake(last.say((LIKE,), f"there is no recipe {path}"))
+        chain.append(read_written(path))
+    return chain
+
+
+def merged(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a recipe says, and what it leaves to those it is like, which follow it nearest first.
+
+    Mappings are merged key by key, at any depth; everything else is replaced, lists too, and null takes a key away. A
+    text that meets a mapping is its `name`, as `adamw` is short for `{name: adamw}`.
+    """
+    result: dict[str, Any] = {}
+    try:
+        for content in reversed(contents):
+            result = _merge(result, content)
+    except RecursionError:
+        raise Mistake("a mapping holds itself: an alias (`*name`) stands inside of what it names") from None
+    result.pop(LIKE, None)
+    return result
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in own.items():
+        before = {"name": result[key]} if isinstance(result.get(key), str) else result.get(key)
+        if value is None and key in result:
+            del result[key]
+        elif isinstance(value, Mapping):
+            result[key] = _merge(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
 class RecipeText:
-    """A recipe as it came, and the lines its parts stand on."""
+    """A recipe as it came, with what it takes from those it is like, and the lines on which its parts stand."""
 
     def __init__(self, source: str | Path | Mapping[str, Any]) -> None:
-        self.node: yaml.Node | None = None
+        own = Written("recipe", Path(), _copied(source)) if isinstance(source, Mapping) else read_written(Path(source))
+        self.folder = own.folder
+        self._chain = with_those_it_is_like(own)
         self._overridden: dict[str, str] = {}
-        if isinstance(source, Mapping):
-            self.name, self.folder = "recipe", Path()
-            self.content: dict[str, Any] = _copied(source)
-            return
-        path = Path(source)
-        self.name, self.folder = str(path), path.parent
-        if not path.is_file():
-            raise Mistake(f"there is no recipe {path}")
-        try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
-            self.node = loader.get_single_node()
-            content = loader.construct_document(self.node) if self.node else None
-        except UnicodeDecodeError:
-            raise Mistake(f"{path} is not text in UTF-8") from None
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise Mistake(f"{path}{line}: {error.problem}") from None
-        except yaml.YAMLError as error:
-            raise Mistake(f"{path}: {error}") from None
-        if not isinstance(content, dict):
-            raise Mistake(f"{path} is not a recipe: it holds no `tasks:` and `stages:`")
-        self.content = content
+        self.content = {key: value for key, value in own.content.items() if key != LIKE}
+        if len(self._chain) > 1:
+            self.content = merged([own.content, *(one.content | _data_folder(one) for one in self._chain[1:])])
 
     def override(self, assignment: str) -> None:
         """Apply one `stages.0.batch_size=64`."""
         key, equals, value = assignment.partition("=")
         if not equals:
             raise Mistake(f"'{assignment}' is neither an option nor key=value")
+        if key == LIKE:
+            raise Mistake(f"{assignment}: overrides come after what a recipe is like; write `like` into the recipe")
         try:
             parsed = yaml.load(value, _Loader)
         except yaml.YAMLError:
@@ -60,7 +151,7 @@ class RecipeText:
         elif isinstance(place, dict):
             place[last] = parsed
         else:
-            raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {place!r}, which has no '{last}'")
+            raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {shown(place)}, which has no '{last}'")
         self._overridden[key] = assignment
 
     def say(self, place: Place, message: str) -> str:
@@ -69,29 +160,55 @@ class RecipeText:
         return f"{self.at(place)}: {where + ': ' if where else ''}{message}"
 
     def at(self, place: Place) -> str:
-        """'recipe.yaml, line 12' for a place in the recipe, or the nearest that the file shows."""
+        """'recipe.yaml, line 12' for a place in the recipe, or the nearest that its files show."""
         spelt = ".".join(map(str, place))
         for key, assignment in self._overridden.items():
             if spelt == key or spelt.startswith(f"{key}."):
                 return f"command line, {assignment}"
-        if self.node is None:
-            return self.name
-        node, line = self.node, 0
-        for depth, step in enumerate(place, start=1):
-            if isinstance(node, yaml.MappingNode):
-                found = [(key, value) for key, value in node.value if key.value == str(step)]
-                if not found:
-                    added = ".".join(map(str, place[:depth])) + "."
-                    by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
-                    if by:
-                        return f"command line, {by}"
-                    break
-                # the last, as a key of one's own stands behind those it merged in
-                line, node = found[-1][0].start_mark.line, found[-1][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-                node = node.value[step]
-                line = node.start_mark.line
-        return f"{self.name}, line {line + 1}"
+        written, depth = self._saying(place)
+        if depth < len(place):
+            added = ".".join(map(str, place[: depth + 1])) + "."
+            by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
+            if by:
+                return f"command line, {by}"
+        return written.at(place)
+
+    def _saying(self, place: Place) -> tuple[Written, int]:
+        """The file that says what stands at a place, or else shows most of the way there, and how many steps of it."""
+        best, furthest = self._chain[0], -1
+        for written in self._chain:
+            depth, may_go_on, _ = written.way_to(place)
+            if depth > furthest:
+                best, furthest = written, depth
+            if not may_go_on:
+                break  # what it says here replaces what the others say
+        return best, furthest
+
+
+def _data_folder(written: Written) -> dict[str, Any]:
+    """Where the data of a recipe is that another one is like: found from its own folder, which is the default too."""
+    said = written.content.get("data")
+    if said is None and written.content.get(LIKE) is not None:
+        return {}  # left to the one that it is like
+    if not isinstance(said, (str, type(None))):
+        return {"data": said}
+    return {"data": str((written.folder / (said or ".")).resolve())}
+
+
+def _below(here: Any, step: str | int) -> tuple[Any, int] | None:
+    """What stands at a key, or at a number in a list, and on which line; None where there is nothing."""
+    if isinstance(here, yaml.MappingNode):
+        entries = [(value, key.start_mark.line) for key, value in here.value if key.value == str(step)]
+        return entries[-1] if entries else None  # the last, as a key of one's own stands behind those it merged in
+    if isinstance(here, yaml.SequenceNode):
+        found = here.value[step] if isinstance(step, int) and step < len(here.value) else None
+        return None if found is None else (found, found.start_mark.line)
+    if isinstance(here, yaml.ScalarNode):
+        return (here, here.start_mark.line) if step == "name" else None  # `adamw` is short for `{name: adamw}`
+    known = (isinstance(here, Mapping) and step in here) or (
+        isinstance(here, list) and isinstance(step, int) and step < len(here)
+    )
+    return (here[step], 0) if known else None
 
 
 def _entered(place: Any, step: str, assignment: str) -> Any:
@@ -101,7 +218,7 @@ def _entered(place: Any, step: str, assignment: str) -> Any:
             place[index] = {"name": place[index]}
         return place[index]
     if not isinstance(place, dict):
-        raise Mistake(f"{assignment}: {place!r} has no '{step}'")
+        raise Mistake(f"{assignment}: {shown(place)} has no '{step}'")
     if isinstance(place.get(step), str):  # `optimizer: adamw` is short for `optimizer: {name: adamw}`
         place[step] = {"name": place[step]}
     return place.setdefault(step, {})
@@ -121,13 +238,15 @@ def _copied(given: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its traps: a key given twice is an error, `5e-5` is a number, `yes` and `no` are texts."""
+    """YAML without its traps: a key given twice is an error, `5e-5` is a number, `yes`, `no`, `010` and `1:30` are
+    texts.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
             (tag, pattern)
             for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -185,6 +304,8 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_ti
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+# only what is written as it was read: no octal (010) or hexadecimal, no base 60 (1:30), no signs between digits (1_000)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^(?:0|-?[1-9][0-9]*)$"), list("-0123456789"))
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf)|\.(?:nan|NaN))$"
 )

@@ -23,12 +23,15 @@ from mtbert.data.tasks import Task
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
 from mtbert.reports.base import Report, plain
+from mtbert.reports.vocabulary import coverage
 from mtbert.runs.build import Experiment
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.training.observers import Penalties
 from mtbert.training.trainer import Trainer
 
 SHOWN = 3  # parsed examples of each task
+LISTED = 20  # names in a line
+UNKNOWN = 0.01  # the share of unknown tokens that is a problem by itself
 TIMED = 6  # optimiser steps a stage; the first warms up and does not count
 
 
@@ -48,6 +51,9 @@ class SplitReport:
     duplicates: int  # rows whose texts stood in an earlier row of this split
     contradictions: int  # of these, with another label
     overlap: int  # rows of dev whose texts also stand in train
+    unknown: float  # share of the tokens that the vocabulary does not know
+    alike: int  # different texts with the tokens of another
+    blurred: int  # of these, with unknown tokens
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def check(experiment: Experiment) -> CheckReport:
 def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
     rows, examples = experiment.rows[split][task.name], experiment.sets[split][task.name]
     repeated = _repeated(rows, _labels(examples))
+    covered = coverage(rows.texts, examples.tokens, experiment.tokenizer.unknown)
     first = zip(*(column.slice(0, SHOWN).to_pylist() for column in rows.texts), strict=True)
     return SplitReport(
         task=task.name,
@@ -125,6 +132,9 @@ def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
         duplicates=repeated.duplicates,
         contradictions=repeated.contradictions,
         overlap=_overlap(rows, experiment.rows["train"][task.name]) if split != "train" else 0,
+        unknown=covered.unknown,
+        alike=covered.alike,
+        blurred=covered.blurred,
     )
 
 
@@ -254,16 +264,23 @@ def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
         )
     if split.overlap:
         found.append(f"{where}: the texts of {split.overlap:,} rows also stand in train")
+    if split.blurred or split.unknown >= UNKNOWN:
+        found.append(
+            f"{where}: the vocabulary does not know {split.unknown:.2%} of the tokens; "
+            f"{split.blurred:,} different texts with such tokens have the same tokens as another"
+        )
     absent = experiment.recipe.tasks[split.task].absent(_labels(experiment.sets[split.split][split.task]))
     if absent:
-        found.append(f"{where}: no row has the label {', '.join(absent)}")
+        more = f", ... ({len(absent):,} in all)" if len(absent) > LISTED else ""
+        found.append(f"{where}: no row has the label {', '.join(absent[:LISTED])}{more}")
     return found
 
 
 def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
     yield plain(
         f"{split.task} {split.split}: {split.rows:,} rows; {split.mean_length:.0f} tokens a sequence, "
-        f"{split.longest:,} in the longest\n  labels: {split.labels}"
+        f"{split.longest:,} in the longest\n  labels: {split.labels}\n"
+        f"  tokens unknown to the vocabulary: {split.unknown:.2%}; different texts with equal tokens: {split.alike:,}"
     )
     for texts, label in split.examples:
         yield plain(f"  {label} <- " + " | ".join(_short(text) for text in texts))

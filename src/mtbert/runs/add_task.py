@@ -9,8 +9,8 @@ from typing import Any
 from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.grown import plan_for
-from mtbert.recipe.reading import Base, Recipe, read_recipe
-from mtbert.recipe.text import RecipeText
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Base, Recipe
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.train import run_for, train_recipe
@@ -25,6 +25,7 @@ def add_task(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe's tasks, all of them new, on top of a run's kept model into the run folder `out`.
@@ -32,8 +33,8 @@ def add_task(
     Encoder, modules and heads of `run` are frozen, and its data is not read: the new run predicts every earlier task as
     `run` does, bit for bit. Raises Mistake for anything the caller can put right, before anything is written.
     """
-    joined = join(run, recipe, data, overrides)
-    return train_recipe(joined, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
+    joined, new = join(run, recipe, data, overrides), run_for(recipe, out)
+    return train_recipe(joined, new, resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
 def join(
@@ -48,7 +49,7 @@ def join(
     """
     base = Run.open(run)
     before, added = base.recipe(), read_recipe(recipe, overrides, data)
-    _check(base, before, added, recipe, overrides)
+    _check(base, before, added)
     modules = [*(plan_for(plan, before.tasks) for plan in before.modules)]
     modules += [plan_for(plan, added.tasks) for plan in added.modules]
     joined = added.model_copy(
@@ -65,20 +66,18 @@ def join(
     return joined.without_lines()  # its entries stand elsewhere than in the file
 
 
-def _check(base: Run, before: Recipe, added: Recipe, recipe: Any, overrides: Sequence[str]) -> None:
-    text = RecipeText(recipe)
-    for assignment in overrides:
-        text.override(assignment)
+def _check(base: Run, before: Recipe, added: Recipe) -> None:
     problems = []
     if added.base is not None:
-        problems.append(
-            f"{text.at(('base',))}: base: this recipe belongs to a run that added tasks; `mtbert train` repeats it"
-        )
-    elif "encoder" in text.content:
-        problems.append(f"{text.at(('encoder',))}: encoder: it comes from {base.folder} and is frozen; leave this out")
+        said = "this recipe belongs to a run that added tasks; `mtbert train` repeats it"
+        problems.append(added.say(("base",), said))
+    elif "encoder" in added.model_fields_set:
+        problems.append(added.say(("encoder",), f"it comes from {base.folder} and is frozen; leave this out"))
     problems += [
-        f"{text.at(('tasks', name))}: tasks.{name}: {base.folder} already has a task '{name}' "
-        f"(its tasks: {', '.join(before.tasks)}); name new tasks only"
+        added.say(
+            ("tasks", name),
+            f"{base.folder} already has a task '{name}' (its tasks: {', '.join(before.tasks)}); name new tasks only",
+        )
         for name in added.tasks
         if name in before.tasks
     ]

@@ -21,20 +21,16 @@ from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
-from mtbert.model.sources import make_encoder
-from mtbert.recipe.reading import Recipe, Stage
+from mtbert.model.sources import commit_of
+from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.folder import BEST, Run
-from mtbert.schedules import SCHEDULES
 from mtbert.training.combiners.base import Combiner
-from mtbert.training.combiners.table import COMBINERS
-from mtbert.training.keeping import KEEP_RULES, KeepRule, Measures
+from mtbert.training.keeping import KeepRule, Measures
 from mtbert.training.objective import Objective
-from mtbert.training.observers import OBSERVERS, Observer
-from mtbert.training.optimizer import OPTIMIZERS, Optimizer
-from mtbert.training.regularizers.table import REGULARIZERS
+from mtbert.training.observers import Observer
+from mtbert.training.optimizer import Optimizer
 from mtbert.training.trainer import Trainer
 from mtbert.training.weightings.base import Weighting
-from mtbert.training.weightings.table import WEIGHTINGS
 
 
 class PreparedStage(NamedTuple):
@@ -56,6 +52,7 @@ class Experiment:
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
+    commit: str | None = None  # of the hub, where the encoder comes from there
 
     @property
     def precision(self) -> str:
@@ -73,19 +70,19 @@ class Experiment:
             model, sets = self._model_and_sets(stage, learning)
             trainer = self._trainer(stage, model, sets["train"], learning, seed=self.recipe.seed + index)
             with at("observe"):
-                observers = {one.name: OBSERVERS[one.name](trainer, **one.options) for one in stage.observe}
+                observers = {one.name: one.make(trainer) for one in stage.observe}
             return PreparedStage(trainer, sets["dev"], stage.evaluate_every or trainer.epoch, observers)
 
     def keep_rule(
         self, stage: Stage, *, kept: Measures | None, baseline: Measures | None, tasks: Sequence[str]
     ) -> KeepRule:
         """What judges the evaluations of a stage of the recipe."""
-        return KEEP_RULES[stage.keep.name](kept, baseline, tasks, self.recipe.keep, **stage.keep.options)
+        return stage.keep.make(kept, baseline, tasks, self.recipe.keep)
 
     def _select(self, stage: Stage) -> list[str]:
         """Freeze what the stage does not train; the names of the parameters that learn."""
         with at("train"):
-            parts = [SELECTORS[part.name](self.model.encoder.shape, **part.options) for part in stage.train]
+            parts = [part.make(self.model.encoder.shape) for part in stage.train]
             learning = select(self.model, parts, self.frozen)
             self._check_learning(stage)
         return learning
@@ -111,7 +108,7 @@ class Experiment:
         seed: int,
     ) -> Trainer:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
-        sampler = self._sampler(stage, chosen, seed)
+        sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
             task: Stream(own, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
             for number, (task, own) in enumerate(chosen.items())
@@ -119,36 +116,29 @@ class Experiment:
         weighting = self._weighting(stage, list(chosen))
         objective = self._objective(stage, model, weighting)
         optimizer = self._optimizer(stage, learning, weighting)
-        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+        length = stage_length(stage, sampler)
         return Trainer(
             objective,
             optimizer=optimizer,
-            schedule=SCHEDULES[stage.schedule.name](**stage.schedule.options),
+            schedule=stage.schedule.make(),
             sampler=sampler,
             streams=streams,
             combiner=self._combiner(stage, sampler),
-            steps=stage.steps or max(1, round((stage.epochs or 0) * epoch)),
-            epoch=epoch,
+            steps=length.steps,
+            epoch=length.epoch,
             clip=stage.clip,
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
         )
 
-    def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
-        sizes = {task: min(len(own), self.recipe.tasks[task].limit or len(own)) for task, own in chosen.items()}
-        with at("sampler"):
-            return SAMPLERS[stage.sampler.name](sizes, stage.batch_size, seed, **stage.sampler.options)
-
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
         with at("weighting"):
-            return WEIGHTINGS[stage.weighting.name](
-                {task: self.recipe.tasks[task] for task in tasks}, last_shared, **stage.weighting.options
-            )
+            return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
     def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
         with at("regularizers"):
-            regularizers = {one.name: REGULARIZERS[one.name](**one.options) for one in stage.regularizers}
+            regularizers = {one.name: one.make() for one in stage.regularizers}
             divisor = stage.batch_size if stage.reduction == "fixed_batch" else None
             return Objective(model, regularizers, weighting, divisor)
 
@@ -157,7 +147,7 @@ class Experiment:
         learned = {name: parameters[name] for name in learning}
         learned |= {f"weighting.{name}": p for name, p in weighting.parameters().items()}
         with at("optimizer"):
-            return OPTIMIZERS[stage.optimizer.name](learned.items(), **stage.optimizer.options)
+            return stage.optimizer.make(learned.items())
 
     def _check_learning(self, stage: Stage) -> None:
         tasks = stage.tasks or self.recipe.tasks
@@ -177,7 +167,7 @@ class Experiment:
 
     def _combiner(self, stage: Stage, sampler: Sampler) -> Combiner:
         with at("combiner"):
-            combiner = COMBINERS[stage.combiner.name](**stage.combiner.options)
+            combiner = stage.combiner.make()
             if combiner.needs_several and not sampler.several and stage.accumulate == 1:
                 several = [name for name in SAMPLERS if getattr(SAMPLERS[name], "several", False)]
                 raise Mistake(
@@ -188,22 +178,48 @@ class Experiment:
             return combiner
 
 
-def build(recipe: Recipe) -> Experiment:
-    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
+class StageLength(NamedTuple):
+    """How many optimiser steps a stage takes, and how many of them are an epoch."""
+
+    steps: int
+    epoch: int
+
+
+def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
+    """The sampler of a stage whose tasks have so many training rows."""
+    sizes = {task: min(count, recipe.tasks[task].limit or count) for task, count in rows.items()}
+    with at("sampler"):
+        return stage.sampler.make(sizes, stage.batch_size, seed)
+
+
+def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
+    """The length of a stage that draws with this sampler."""
+    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+    return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
+
+
+def build(recipe: Recipe, commit: str | None = None) -> Experiment:
+    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
+
+    An encoder from the hub is read at `commit`, or at the commit that its revision now means.
+    """
     torch.manual_seed(recipe.seed)
     rows = read_splits(recipe, recipe.learned, ["train", "dev"])
     with recipe.lines():
-        model, tokenizer, frozen = _model(recipe)
+        if recipe.base is None:
+            commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
+        model, tokenizer, frozen = _model(recipe, commit)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
-    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
+    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
 
 
-def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
+def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     """The model that training begins with, and the names in it that are frozen for good."""
     tasks = list(recipe.tasks.values())
     if recipe.base is None:
-        encoder, tokenizer = make_encoder(recipe.encoder.name, recipe.encoder.options)
+        pinned = {"revision": commit} if commit is not None and "revision" in recipe.encoder.options else {}
+        encoder, tokenizer = recipe.encoder.maker(**{**recipe.encoder.options, **pinned})
         return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
     base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
     if list(base.tasks) != list(recipe.base.tasks):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import Examples
-from mtbert.data.tables import read_rows, whole_text
+from mtbert.data.formats.base import Quotes, whole_text
+from mtbert.data.tables import read_rows
 from mtbert.data.tasks import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
@@ -60,8 +61,7 @@ class Predictor:
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
         """From a run folder (its kept model), or from a model folder such as RUN/best."""
-        run = Run(folder)
-        model, tokenizer = load_model(run.part(BEST) if run.exists else Path(folder))
+        model, tokenizer = load_model(Run.open(folder).part(BEST) if Run(folder).exists else Path(folder))
         return cls(model.to(best_device()), tokenizer)
 
     @property
@@ -88,14 +88,17 @@ class Predictor:
         columns = self._columns(self._task(task), texts)
         return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
 
-    def predict_table(self, task: str, source: Any) -> Predictions:
-        """Predictions for every row of a file or Arrow table, in its order; labels in it are not looked at."""
-        rows = read_rows(self._task(task), source, labelled=False)
-        columns = [column.to_pylist() for column in rows.texts]
-        outputs = outputs_of(
-            self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions)
-        )
+    def predict_table(self, task: str, source: Any, quotes: Quotes | None = None) -> Predictions:
+        """Predictions for every row of a file, folder or table, in its order; labels in it are not looked at.
+
+        The same texts and ids come out of every format: a missing text is an empty one, a missing id an empty id, and a
+        number is read as it is written, whole ones without a point. `quotes` is the task's own, unless it is given.
+        """
         chosen = self._task(task)
+        reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
+        rows = read_rows(reading, source, labelled=False)
+        columns = [column.to_pylist() for column in rows.texts]
+        outputs = outputs_of(self.model, Examples.from_texts(chosen, columns, self.tokenizer, self._positions))
         return Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs))
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize, nnls
 
 from mtbert.registry import NonNegative
 from mtbert.training.combiners.base import Combiner
@@ -31,7 +30,7 @@ class MGDA(Combiner):
         array([0.8, 0.2])
         """
         # the w >= 0 that minimises |sum_k w_k g_k|^2 + (sum_k w_k - 1)^2 has the direction of the shortest mean
-        found, _ = nnls(np.vstack([_root(gramian), np.ones(len(gramian))]), np.eye(len(gramian) + 1)[-1])
+        found = _nonnegative(np.vstack([_root(gramian), np.ones(len(gramian))]), np.eye(len(gramian) + 1)[-1])
         shares: Vector = found / found.sum()
         return shares
 
@@ -68,7 +67,7 @@ class UPGrad(Combiner):
     def weights(self, gramian: Matrix) -> Vector:
         root, count = _root(gramian), len(gramian)
         # the nearest such step to g_i is g_i + sum_k x_k g_k, with the x >= 0 that make it shortest
-        moves = [nnls(root, -root[:, task])[0] for task in range(count)]
+        moves = [_nonnegative(root, -root[:, task]) for task in range(count)]
         weights: Vector = (1 + np.sum(moves, axis=0)) / count
         return weights
 
@@ -113,8 +112,18 @@ def _root(gramian: Matrix) -> Matrix:
     return root
 
 
+def _nonnegative(matrix: Matrix, target: Vector) -> Vector:
+    """The x >= 0 for which matrix @ x comes nearest to the target: (N, K), (N,) -> (K,)."""
+    from scipy.optimize import nnls  # late: most of a second, before any training
+
+    nearest: Vector = nnls(matrix, target)[0]
+    return nearest
+
+
 def _least_on_simplex(gramian: Matrix, slope: Vector, reach: float) -> Vector:
     """The w >= 0 with sum 1 that minimise slope . w + reach * sqrt(w . gramian w): (K,)."""
+    from scipy.optimize import minimize  # late, as above
+
     count = len(gramian)
 
     def value(w: Vector) -> tuple[float, Vector]:

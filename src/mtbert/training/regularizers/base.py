@@ -1,6 +1,6 @@
 """What every penalty has in common."""
 
-# annotations are not postponed here: a subclass's options are read in its own module, which need not know these types
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass

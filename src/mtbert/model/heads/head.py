@@ -1,72 +1,15 @@
-"""From hidden states to a task's outputs: pooling, pair features, head."""
+"""Heads: from the features of an example to the outputs of its task, (B, F) -> (B, outputs)."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification, Task
+from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
-from mtbert.model.encoder import Encoder
 from mtbert.registry import Registry
-
-# ---- pooling: (S, L, D) -> (S, D)
-
-
-def first_token(states: Tensor, batch: Batch, encoder: Encoder) -> Tensor:
-    """The state of [CLS]."""
-    return states[:, 0]
-
-
-def pooler(states: Tensor, batch: Batch, encoder: Encoder) -> Tensor:
-    """BERT's pooler: a pretrained linear layer and tanh on the state of [CLS] (Devlin et al., 2019)."""
-    return encoder.pool(states[:, 0])
-
-
-def mean(states: Tensor, batch: Batch, encoder: Encoder) -> Tensor:
-    """The mean of all real tokens' states (Reimers and Gurevych, 2019)."""
-    weights = batch.mask.to(states.dtype)
-    return torch.einsum("sld,sl->sd", states, weights) / weights.sum(1, keepdim=True)
-
-
-POOLINGS: Registry[Tensor] = Registry("pooling", {"mean": mean, "cls": first_token, "pooler": pooler})
-
-
-# ---- features of a pair encoded apart: (B, D), (B, D) -> (B, n * D); all begin with [u; v]
-
-
-def concat(u: Tensor, v: Tensor) -> Tensor:
-    """[u; v]."""
-    return torch.cat([u, v], dim=-1)
-
-
-def difference(u: Tensor, v: Tensor) -> Tensor:
-    """[u; v; |u - v|], as Sentence-BERT does (Reimers and Gurevych, 2019)."""
-    return torch.cat([u, v, (u - v).abs()], dim=-1)
-
-
-def product(u: Tensor, v: Tensor) -> Tensor:
-    """[u; v; |u - v|; u * v] (Conneau et al., 2017)."""
-    return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
-
-
-FEATURES: Registry[Tensor] = Registry("pair features", {"concat": concat, "difference": difference, "product": product})
-
-
-def feature_width(task: Task, width: int) -> int:
-    """How wide the features are that a task's head reads, for an encoder of this width."""
-    if task.sequences == 1:
-        return width
-    sample = torch.zeros(1, width)
-    return int(FEATURES[task.features](sample, sample).shape[-1])
-
-
-# ---- heads: (B, F) -> (B, outputs)
 
 
 class Linear(nn.Module):
@@ -124,9 +67,7 @@ HEADS: Registry[nn.Module] = Registry(
     "head", {"linear": Linear, "sigmoid": Sigmoid, "cosine": Cosine, "cosine01": Cosine01}
 )
 
-Pooling = Callable[[Tensor, Batch, Encoder], Tensor]
-
 
 def _needs_a_score(task: Task, head: str) -> None:
-    if isinstance(task, Classification):
+    if not task.scored:
         raise Mistake(f"task '{task.name}': head '{head}' gives a score, not classes; use `head: linear`")

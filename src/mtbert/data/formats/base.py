@@ -1,0 +1,101 @@
+"""What a file format gives: the columns that were asked for, and how to name a row of them in a message."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from mtbert.data.lookalikes import told_apart
+from mtbert.errors import Mistake, unknown
+
+CHECKED = 1 << 24  # bytes of a file that are checked to be UTF-8 at a time
+
+Quotes = Literal["checked", "trusted", "none"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a file: the columns to read (None for all of them), and what its quotes mean."""
+
+    columns: Collection[str] | None = None
+    quotes: Quotes = "checked"
+
+    def among(self, names: Sequence[str]) -> list[str]:
+        """The columns to read of those there are; a name that stands twice is nobody's."""
+        return [name for name in names if (self.columns is None or name in self.columns) and names.count(name) == 1]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A row of a file that may not hold what its author wrote, and why."""
+
+    row: int | None  # of the table; None where the row could not be read at all
+    place: str  # 'line 17'
+    message: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read."""
+
+    name: str
+    columns: pa.Table  # those that were asked for and are there
+    names: Sequence[str]  # of all columns, in order
+    texts: Sequence[str]  # the names of those that hold text
+    where: Callable[[Sequence[int]], list[str]]  # row indices -> 'line 17', ...
+    typed: bool  # False where every cell was read as text
+    doubts: Sequence[Doubt] = field(default=())
+
+    def column(self, name: str, use: str) -> pa.ChunkedArray:
+        """One column by name; raises Mistake listing the columns there are."""
+        if name not in self.names:
+            there = [column for column in self.names if column]
+            hint = told_apart(name, there)
+            said = unknown(f"column for {use}:", name, there)
+            raise Mistake(f"{self.name}: {said}" + (f"; {hint}" if hint else ""))
+        if self.names.count(name) > 1:
+            raise Mistake(f"{self.name}: several columns are named '{name}'; rename all but one")
+        return self.columns.column(name)
+
+
+def row_numbers(rows: Sequence[int]) -> list[str]:
+    """How rows are named where a table has no lines."""
+    return [f"row {row + 1}" for row in rows]
+
+
+def utf8(path: Path) -> bytes:
+    """The bytes of a UTF-8 file with lone surrogates replaced; raises Mistake naming the line that is not UTF-8."""
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if _is_utf8(content):
+        return content
+    try:
+        return whole_text(content.decode(errors="surrogatepass")).encode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Mistake(
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text; "
+            "save the file as UTF-8 (or name it .parquet if it is one)"
+        ) from None
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether bytes are UTF-8, without a copy of them all."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(content)
+    try:
+        for start in range(0, len(view), CHECKED):
+            decoder.decode(view[start : start + CHECKED])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def whole_text(text: str) -> str:
+    """The text with lone surrogates (half-characters) replaced, so that it can be encoded as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", errors="replace")

@@ -1,0 +1,200 @@
+"""TSV and CSV: every cell as text, rows by their line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from mtbert.data.formats.base import Asked, Doubt, Quotes, Table, utf8
+from mtbert.data.formats.quoting import DoubtfulCell, doubtful_cells, end_of_rows
+from mtbert.errors import Mistake
+
+DELIMITERS = ",\t;|"
+PIECE = 1 << 28  # bytes that Arrow parses at a time; it counts a block's bytes in 32 bits
+
+
+def read_delimited(path: Path, asked: Asked) -> Table:
+    """Read TSV or CSV, every cell as text; rows with the wrong number of cells and doubtful quotes are its doubts."""
+    file = _opened(path, asked)
+    header = next((cells for _, cells in file.rows()), None)
+    if header is None:
+        raise Mistake(f"{path} is empty")
+    pieces, ragged = [], 0
+    for start, end in file.pieces():
+        columns, left_out = _parsed(file, header, asked.among(header), start, end)
+        pieces.append(columns)
+        ragged += left_out
+    suspicious = list(doubtful_cells(file.content, file.delimiter)) if file.checked else []
+    doubts = _doubts(file, len(header), suspicious) if ragged or suspicious else ()
+
+    def where(rows: Sequence[int]) -> list[str]:
+        lines = [line for line, cells in file.rows() if len(cells) == len(header)][1:]
+        return [f"line {lines[row]}" for row in rows]
+
+    return Table(str(path), pa.concat_tables(pieces), header, header, where, typed=False, doubts=doubts)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A delimited file: its bytes from the header on, the line on which that stands, and how it is written."""
+
+    path: Path
+    content: bytes
+    first_line: int
+    delimiter: str
+    quotes: Quotes
+
+    @property
+    def quoted(self) -> bool:
+        """Whether quotes mean something in it."""
+        return self.quotes != "none" and b'"' in self.content
+
+    @property
+    def checked(self) -> bool:
+        """Whether its quotes are to be checked."""
+        return self.quotes == "checked" and b'"' in self.content
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """The first line and the cells of every row, header included, by the standard library's reader, which has line
+        numbers.
+        """
+        quoting: Any = csv.QUOTE_NONE if self.quotes == "none" else csv.QUOTE_MINIMAL
+        with _fields_as_long_as(self.content):
+            lines = io.TextIOWrapper(io.BytesIO(self.content), "utf-8", newline="")
+            reader = csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
+            line = self.first_line - 1
+            for cells in reader:
+                if cells:
+                    yield line + 1, cells
+                line = self.first_line - 1 + reader.line_num
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """Stretches of whole rows, of PIECE bytes at most unless a row is longer."""
+        start, end = 0, min(PIECE, len(self.content))
+        while end < len(self.content):
+            cut = end_of_rows(self.content, start, end, self.delimiter, self.quoted)
+            if cut > start:
+                yield start, cut
+                start, end = cut, cut + PIECE
+            else:
+                end += end - start
+        if start == 0 or self.content[start:].strip(b"\r\n"):  # Arrow takes blank lines alone for a mistake
+            yield start, len(self.content)
+
+
+def _opened(path: Path, asked: Asked) -> _File:
+    content = utf8(path)
+    first_line, delimiter = 1, None
+    # Excel's way to name the separator; what it writes there is no row
+    if named := re.match(rb'"?sep=([ -~\t])"?(?:\r\n|\r|\n)', content, re.IGNORECASE):
+        content, first_line, delimiter = content[named.end() :], 2, named[1].decode()
+    if not re.search(rb"[\r\n]", content):
+        content += b"\n"  # Arrow takes a header without a line end for no header
+    return _File(path, content, first_line, delimiter or _delimiter(path, content, asked), asked.quotes)
+
+
+def _delimiter(path: Path, content: bytes, asked: Asked) -> str:
+    """The tab for .tsv; otherwise the one by which most of the columns asked for are in the header, and of these the
+    one that it has most of outside quotes.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    cell = rb'(?<![^,\t;|\r\n])"(?:[^"]|"")*+"(?=[,\t;|\r\n]|\Z)' if asked.quotes != "none" else rb"(?!)"
+    found = re.match(rb"[\r\n]*+((?:%b|[^\r\n])*+)" % cell, content)
+    header = found[1] if found else b""
+    bare = re.sub(cell, b"", header)
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        names = next(_File(path, header, 1, delimiter, asked.quotes).rows(), (1, []))[1]
+        return len({*names}.intersection(asked.columns or ())), bare.count(delimiter.encode())
+
+    return max(DELIMITERS, key=fits)
+
+
+def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int, end: int) -> tuple[pa.Table, int]:
+    """The chosen columns of a stretch of rows, and how many rows were left out for their number of cells."""
+    left_out = 0
+
+    def skip(row: Any) -> str:
+        nonlocal left_out
+        left_out += 1
+        return "skip"
+
+    try:
+        columns = pa.csv.read_csv(
+            pa.BufferReader(pa.py_buffer(memoryview(file.content)[start:end])),
+            read_options=pa.csv.ReadOptions(
+                block_size=max(end - start, 1 << 20),  # one block, so that a text longer than a block is no error
+                column_names=header if start else None,
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=file.delimiter,
+                quote_char='"' if file.quoted else False,
+                newlines_in_values=file.quoted,
+                invalid_row_handler=skip,
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()),
+                include_columns=list(chosen),
+                strings_can_be_null=False,
+            ),
+        )
+    except OverflowError:
+        raise Mistake(f"{file.path} holds a row of more than 2 GiB; is a quote left open?") from None
+    except pa.ArrowInvalid as error:
+        raise Mistake(f"{file.path} cannot be read as a table separated by {file.delimiter!r}: {error}") from None
+    return columns, left_out
+
+
+def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
+    """The rows with a suspicious cell or without `width` cells; raises Mistake where the header is such a row."""
+    lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
+    messages = {
+        row: f"{cells} columns where the header has {width} (is a quote left open?)"
+        for row, cells in enumerate(widths)
+        if cells != width
+    }
+    first_in_row = {
+        bisect_right(lines, line) - 1: cell.message
+        for line, cell in reversed(list(zip(_lines_of(file, suspicious), suspicious, strict=True)))
+    }
+    messages |= first_in_row
+    if 0 in messages:
+        raise Mistake(f"{file.path}, line {lines[0]}: {messages[0]}")
+    place_in_table = list(accumulate(width == cells for cells in widths[1:]))
+    return [
+        Doubt(place_in_table[row - 1] - 1 if widths[row] == width else None, f"line {lines[row]}", messages[row])
+        for row in sorted(messages)
+    ]
+
+
+def _lines_of(file: _File, cells: Sequence[DoubtfulCell]) -> Iterator[int]:
+    """The line on which each cell begins."""
+    line, counted = file.first_line, 0
+    for cell in cells:
+        between = counted, cell.start
+        line += file.content.count(b"\n", *between) + file.content.count(b"\r", *between)
+        line -= file.content.count(b"\r\n", *between)
+        counted = cell.start
+        yield line
+
+
+@contextmanager
+def _fields_as_long_as(content: bytes) -> Iterator[None]:
+    """Raise the standard library's limit on the length of a cell while reading, so that no long text is an error."""
+    usual = csv.field_size_limit(len(content) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)

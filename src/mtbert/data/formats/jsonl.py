@@ -1,0 +1,58 @@
+"""JSONL: one object a line, of which only the keys that were asked for are kept."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mtbert.data.formats.base import Asked, Table, utf8, whole_text
+from mtbert.data.formats.cells import json_column
+from mtbert.errors import Mistake
+
+
+def read_jsonl(path: Path, asked: Asked) -> Table:
+    """Read one JSON object per line; blank lines are skipped and absent keys are empty cells."""
+    cells: dict[str, list[Any]] = {}
+    names: dict[str, None] = {}
+    texts: set[str] = set()
+    lines: list[int] = []
+    for number, line in enumerate(io.BytesIO(utf8(path)), start=1):
+        if not line.strip():
+            continue
+        record = _object(line, path, number)
+        names.update(dict.fromkeys(record))
+        texts.update(name for name, cell in record.items() if isinstance(cell, str))
+        for name in record if asked.columns is None else asked.columns:
+            if name in record and name not in cells:
+                cells[name] = [None] * len(lines)
+        for name, column in cells.items():
+            column.append(record.get(name))
+        lines.append(number)
+
+    columns = {whole_text(name): json_column(column) for name, column in cells.items()}
+    if not columns and lines:  # none of those asked for is there, but the rows are
+        columns = {"": pa.nulls(len(lines))}
+    return Table(
+        str(path),
+        pa.table(columns),
+        [*map(whole_text, names)],
+        [whole_text(name) for name in names if name in texts],
+        lambda rows: [f"line {lines[row]}" for row in rows],
+        typed=True,
+    )
+
+
+def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode())
+    except json.JSONDecodeError as error:
+        raise Mistake(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise Mistake(f"{path}, line {number}: cannot be read ({error})") from None
+    if not isinstance(record, dict):
+        raise Mistake(f"{path}, line {number}: holds {line.decode().strip()[:40]}, not an object with columns")
+    return record

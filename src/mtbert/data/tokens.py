@@ -1,0 +1,46 @@
+"""The tokens of many texts, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of N texts end to end, without [CLS] and [SEP], and where in them each text starts.
+
+    >>> tokens = Tokens(flat=np.array([7, 8, 9], np.int32), starts=np.array([0, 2, 2, 3]))
+    >>> len(tokens), tokens.lengths.tolist()
+    (3, [2, 0, 1])
+    """
+
+    flat: NDArray[np.int32]
+    starts: NDArray[np.int64]  # (N + 1,), the last of which is the end of the last text
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of tokens of each text: (N,)."""
+        return np.diff(self.starts)
+
+    @classmethod
+    def joined(cls, parts: Iterable[tuple[NDArray[np.int32], NDArray[np.int64]]]) -> Self:
+        """Tokens that come in parts: those of some texts end to end, and how many each of these texts has."""
+        flat, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        for ids, counts in parts:
+            flat.append(ids)
+            lengths.append(counts)
+        return cls(np.concatenate(flat), starts_of(lengths))
+
+
+def starts_of(lengths: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Where each text starts, and where the last one ends: (N + 1,)."""
+    starts: NDArray[np.int64] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    return starts

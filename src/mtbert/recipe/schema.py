@@ -1,0 +1,193 @@
+"""What a recipe holds: its sections as checked settings, every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    Strict,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from mtbert.data.samplers.base import Sampler
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake, MistakeAt, Place
+from mtbert.model.parameters.selection import Selector
+from mtbert.model.sources import Source
+from mtbert.model.task_modules.base import ModulePlan
+from mtbert.recipe.families import FAMILIES
+from mtbert.recipe.text import RecipeText, as_text
+from mtbert.registry import Choice, Count, Named, Positive
+from mtbert.schedules import Schedule
+from mtbert.training.combiners.base import Combiner
+from mtbert.training.keeping import KeepRule
+from mtbert.training.observers import Observer
+from mtbert.training.optimizer import Optimizer
+from mtbert.training.regularizers.base import Regularizer
+from mtbert.training.weightings.base import Weighting
+
+
+def _default(word: str) -> Any:
+    """The family's default: a name, completed like one that was written."""
+    return Field(default=FAMILIES[word].default)
+
+
+def _one_or_more(given: Any) -> Any:
+    return (given,) if isinstance(given, (str, Mapping)) else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+Part = Annotated[Choice[Selector], FAMILIES["train"]]
+Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
+
+
+class Stage(BaseModel):
+    """One stretch of training: an entry of `stages:`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    tasks: Annotated[Names, Field(min_length=1)] | None = None
+    sampler: Annotated[Choice[Sampler], FAMILIES["sampler"]] = _default("sampler")
+    epochs: Positive | None = None
+    steps: Count | None = None
+    steps_per_epoch: Count | None = None
+    batch_size: Count = 32
+    train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("train")
+    cache_features: bool = True
+    optimizer: Annotated[Choice[Optimizer], FAMILIES["optimizer"]] = _default("optimizer")
+    schedule: Annotated[Choice[Schedule], FAMILIES["schedule"]] = _default("schedule")
+    clip: Positive | None = 1.0
+    regularizers: tuple[Annotated[Choice[Regularizer], FAMILIES["regularizers"]], ...] = ()
+    combiner: Annotated[Choice[Combiner], FAMILIES["combiner"]] = _default("combiner")
+    weighting: Annotated[Choice[Weighting], FAMILIES["weighting"]] = _default("weighting")
+    reduction: Literal["mean", "fixed_batch"] = "mean"
+    accumulate: Count = 1
+    observe: Annotated[tuple[Watcher, ...], BeforeValidator(_one_or_more)] = ()
+    evaluate_every: Count | None = None
+    patience: Count | None = None
+    keep: Annotated[Choice[KeepRule], FAMILIES["keep"]] = _default("keep")
+    for_each_task: bool = False
+
+    @field_serializer("train")
+    def _short(self, parts: tuple[Choice[Selector], ...]) -> list[Named]:
+        return [part.short for part in parts]
+
+    @field_validator("regularizers", "observe")
+    @classmethod
+    def _each_once(cls, methods: tuple[Choice[Any], ...]) -> tuple[Choice[Any], ...]:
+        names = [one.name for one in methods]
+        for name in names:
+            if names.count(name) > 1:
+                raise Mistake(f"'{name}' is given twice")
+        return methods
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Stage:
+        if (self.epochs is None) == (self.steps is None):
+            given = "neither is" if self.epochs is None else "both are"
+            raise Mistake(f"a stage is `epochs` or `steps` long; {given} given (key=null unsets a value)")
+        return self
+
+
+class Base(BaseModel):
+    """The run whose kept model a recipe goes on from, and the tasks that come from it; `mtbert add-task` writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    tasks: Annotated[Names, Field(min_length=1)]
+
+
+class Recipe(BaseModel):
+    """Everything a run depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    base: Base | None = None
+    encoder: Annotated[Choice[Source], FAMILIES["encoder"]] = _default("encoder")
+    data: str = "."
+    tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
+    modules: tuple[ModulePlan, ...] = ()
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    keep: str = "overall"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    recompute: bool = False
+    save_every: Positive | None = 600.0
+    seed: Annotated[int, Strict()] = Field(11711, ge=0)
+    _text: RecipeText | None = PrivateAttr(None)
+
+    @field_serializer("tasks")
+    def _tasks_by_name(self, tasks: dict[str, Task]) -> dict[str, Any]:
+        return {name: _dumped(task) for name, task in tasks.items()}
+
+    @field_serializer("modules")
+    def _flat_modules(self, plans: tuple[ModulePlan, ...]) -> list[dict[str, Any]]:
+        flat = [asdict(plan) for plan in plans]
+        return [{key: value for key, value in plan.items() if key != "options"} | plan["options"] for plan in flat]
+
+    def as_yaml(self) -> str:
+        """The recipe with every default filled in; reading it gives the same recipe."""
+        return as_text(self.model_dump(mode="json"))
+
+    def unrolled(self) -> list[tuple[int, Stage]]:
+        """The stages as they are run, each with the number of its entry: one a task where it says so."""
+        return [
+            (number, stage if names is None else stage.model_copy(update={"tasks": names}))
+            for number, stage in enumerate(self.stages)
+            for names in ([(task,) for task in stage.tasks or self.tasks] if stage.for_each_task else [None])
+        ]
+
+    @property
+    def learned(self) -> list[str]:
+        """The tasks that this recipe trains: all but those of its base."""
+        return [name for name in self.tasks if self.base is None or name not in self.base.tasks]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__  # wherever the two were read
+
+    def without_lines(self) -> Recipe:
+        """The same recipe without the text that it was read from.
+
+        For one whose parts have moved since: messages about them name no line, where the text's would be wrong.
+        """
+        other = self.model_copy()
+        other._text = None
+        return other
+
+    @contextmanager
+    def lines(self) -> Iterator[None]:
+        """Mistakes at a place in this recipe say file and line, where it was read from one."""
+        try:
+            yield
+        except MistakeAt as mistake:
+            if self._text is None:
+                raise
+            raise Mistake(self.say(mistake.place, mistake.message)) from None
+
+    def say(self, place: Place, message: str) -> str:
+        """A message about a place in this recipe, with file and line where it was read from one."""
+        return str(MistakeAt(place, message)) if self._text is None else self._text.say(place, message)
+
+    def source(self, task: str, split: str) -> Any:
+        """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
+        given = getattr(self.tasks[task], split)
+        return Path(self.data) / given if isinstance(given, (str, Path)) else given
+
+
+def _dumped(task: Task) -> dict[str, Any]:
+    """A task as a recipe writes it, null in the place of a table in memory."""
+    tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
+    dumped = task.model_dump(mode="json", exclude={"name", *tables})
+    return {key: dumped.get(key) for key in type(task).model_fields if key != "name"}
