@@ -585,12 +585,9 @@ def test_predict_writes_a_row_an_input_in_order(command: Command, trained: Path,
 
 
 def test_predict_writes_the_courses_files(command: Command, recipe_file: Path, here: Path) -> None:
-    text = recipe_file.read_text()
-    for ours, theirs in (("mood", "sentiment"), ("same", "paraphrase"), ("near", "similarity")):
-        text = text.replace(f"  {ours}:\n", f"  {theirs}:\n")
-    recipe_file.write_text(text)
     command("train", recipe_file, "stages.0.steps=2", "--out", here / "RUN", "--quiet")
-    said = command("predict", here / "RUN", "--course", here / "course")
+    named = [word for pair in ("sst=mood", "para=same", "sts=near") for word in ("--course-task", pair)]
+    said = command("predict", here / "RUN", "--course", here / "course", *named)
     assert said.code == 0
     assert len(list((here / "course").iterdir())) == 6
     assert (here / "course" / "sst-test-output.csv").read_text().startswith("id \t Predicted_Sentiment \n200 , ")
@@ -614,7 +611,7 @@ def test_predict_writes_the_courses_files(command: Command, recipe_file: Path, h
         ),
         (["--task", "mood", "--input", "data/mood-test.tsv", "--output", "data"], ["data"]),
         (["--task", "mood", "--input", "data/mood-test.tsv", "--output", "recipe.yaml/o.csv"], ["recipe.yaml"]),
-        (["--course", "out"], ["sentiment, paraphrase, similarity"]),
+        (["--course", "out"], ["the course's 'sst'", "--course-task sst=TASK", "mood, same, near"]),
     ],
 )
 def test_a_prediction_that_cannot_be_made_is_refused_and_nothing_is_written(

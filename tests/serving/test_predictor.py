@@ -17,7 +17,7 @@ import torch
 import mtbert
 from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
-from mtbert.serving.course import course_file, write_course_files
+from mtbert.serving.course import course_file, course_tasks, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
 from tests.support.small import recipe_over, write_small_data
 
@@ -237,7 +237,8 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
         task: {split: data / str(entry[split]) for split in ("dev", "test")}
         for task, entry in small_recipe["tasks"].items()
     }
-    written = write_course_files(model, sources, tmp_path / "course")
+    named = ["sst=sentiment", "para=paraphrase", "sts=similarity"]
+    written = write_course_files(model, sources, tmp_path / "course", named)
     assert [path.name for path in written] == [
         *("sst-dev-output.csv", "sst-test-output.csv"),
         *("para-dev-output.csv", "para-test-output.csv"),
@@ -256,7 +257,7 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
 def test_course_files_need_the_courses_tasks_and_nothing_is_written_without(
     predictor: Predictor, tmp_path: Path
 ) -> None:
-    with pytest.raises(Mistake, match=r"sentiment, paraphrase, similarity.*no dev rows of 'sentiment'"):
+    with pytest.raises(Mistake, match=r"which task is the course's 'sst'\?.*--course-task sst=TASK"):
         write_course_files(predictor, {}, tmp_path / "course")
     assert not (tmp_path / "course").exists()
 
@@ -266,10 +267,46 @@ def test_course_files_are_all_written_or_none(small_recipe: dict[str, Any], tmp_
     small_recipe["tasks"] = {"sentiment": tasks["mood"], "paraphrase": tasks["same"], "similarity": tasks["near"]}
     model = trained(small_recipe, tmp_path / "run")
     data = Path(small_recipe["data"])
-    sources = {"sentiment": {"dev": data / "mood-dev.tsv", "test": data / "mood-test.tsv"}}
+    files = {"dev": data / "mood-dev.tsv", "test": data / "mood-test.tsv"}
+    sources: dict[str, dict[str, Any]] = {
+        "sentiment": files,
+        "paraphrase": {"dev": None, "test": None},
+        "similarity": files,
+    }
+    named = ["sst=sentiment", "para=paraphrase", "sts=similarity"]
     with pytest.raises(Mistake, match="no dev rows of 'paraphrase'"):
-        write_course_files(model, sources, tmp_path / "course")
+        write_course_files(model, sources, tmp_path / "course", named)
     assert not (tmp_path / "course").exists()
+
+
+def files(start: str) -> dict[str, Path]:
+    return {split: Path(f"sets/{start}-{split}.csv") for split in ("dev", "test")}
+
+
+def test_the_courses_tasks_are_found_by_their_files_whatever_they_are_called() -> None:
+    sources = {"near": files("sts"), "mood": files("ids-sst"), "same": files("quora"), "film": files("ids-cfimdb")}
+    assert course_tasks(sources) == {"sst": "mood", "para": "same", "sts": "near"}
+
+
+def test_a_task_that_is_named_need_not_be_found() -> None:
+    sources = {"near": files("scores"), "mood": files("ids-sst"), "film": files("ids-sst"), "same": files("quora")}
+    assert course_tasks(sources, ["sts=near", "sst=film"]) == {"sst": "film", "para": "same", "sts": "near"}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ([], r"the course's 'sst'\?.* those of mood, film do; .*\(tasks: near, mood, film, same\)"),
+        (["sst=mood"], "the course's 'sts'.* those of no task do"),
+        (["sst=mod"], "unknown task 'mod'; did you mean 'mood'"),
+        (["stt=mood"], "unknown file of the course 'stt'; did you mean 'sst'"),
+        (["mood"], "--course-task mood: write NAME=TASK, such as sst=near"),
+    ],
+)
+def test_a_task_that_is_not_found_is_asked_for(named: list[str], said: str) -> None:
+    sources = {"near": files("scores"), "mood": files("ids-sst"), "film": files("ids-sst"), "same": files("quora")}
+    with pytest.raises(Mistake, match=said):
+        course_tasks(sources, named)
 
 
 # ---- the same rows and ids from every format

@@ -44,6 +44,14 @@ def predict(
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
+    course_tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--course-task",
+            metavar="NAME=TASK",
+            help="Which task is the course's sst, para or sts, where its files are not named as the course's.",
+        ),
+    ] = None,
     data: DataFolder = None,
     quotes: Annotated[
         Literal["checked", "trusted", "none"] | None,
@@ -56,7 +64,7 @@ def predict(
     from mtbert.serving.predictor import Predictor
 
     if course is not None:
-        for path in write_course_files(Predictor.load(run), course_sources(run, data), course):
+        for path in write_course_files(Predictor.load(run), course_sources(run, data), course, course_tasks or []):
             typer.echo(path)
         return
     if task is None or source is None or output is None:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.tables import Rows, read_rows
+from mtbert.data.tasks import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -110,11 +112,13 @@ class Experiment:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
         sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
-            task: Stream(own, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
+            task: Stream(
+                own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
+            )
             for number, (task, own) in enumerate(chosen.items())
         }
         weighting = self._weighting(stage, list(chosen))
-        objective = self._objective(stage, model, weighting)
+        objective = self._objective(stage, model, weighting, stage.divisors(chosen))
         optimizer = self._optimizer(stage, learning, weighting)
         length = stage_length(stage, sampler)
         return Trainer(
@@ -136,11 +140,10 @@ class Experiment:
         with at("weighting"):
             return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
-    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
+    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting, divisors: Mapping[str, int]) -> Objective:
         with at("regularizers"):
             regularizers = {one.name: one.make() for one in stage.regularizers}
-            divisor = stage.batch_size if stage.reduction == "fixed_batch" else None
-            return Objective(model, regularizers, weighting, divisor)
+            return Objective(model, regularizers, weighting, divisors)
 
     def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
@@ -187,7 +190,7 @@ class StageLength(NamedTuple):
 
 def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
     """The sampler of a stage whose tasks have so many training rows."""
-    sizes = {task: min(count, recipe.tasks[task].limit or count) for task, count in rows.items()}
+    sizes = {task: min(count, recipe.tasks[task].at_most("train") or count) for task, count in rows.items()}
     with at("sampler"):
         return stage.sampler.make(sizes, stage.batch_size, seed)
 
@@ -235,8 +238,19 @@ def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> 
             source = recipe.source(name, split)
             if source is None:
                 raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = read_rows(recipe.tasks[name], source)
+            rows[split][name] = _limited(read_rows(recipe.tasks[name], source), recipe.tasks[name], split)
     return rows
+
+
+def _limited(rows: Rows, task: Task, split: str) -> Rows:
+    """The rows of `dev` that are used: the same for every seed, so that runs are judged alike.
+
+    Those of `train` are chosen later, by the seed of a stage.
+    """
+    limit = task.at_most(split)
+    if split == "train" or limit is None or limit >= len(rows):
+        return rows
+    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
 
 
 def examples_of(
