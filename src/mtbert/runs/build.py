@@ -110,7 +110,7 @@ class Experiment:
         seed: int,
     ) -> Trainer:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
-        sampler = self._sampler(stage, chosen, seed)
+        sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
             task: Stream(
                 own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
@@ -120,7 +120,7 @@ class Experiment:
         weighting = self._weighting(stage, list(chosen))
         objective = self._objective(stage, model, weighting, stage.divisors(chosen))
         optimizer = self._optimizer(stage, learning, weighting)
-        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+        length = stage_length(stage, sampler)
         return Trainer(
             objective,
             optimizer=optimizer,
@@ -128,19 +128,12 @@ class Experiment:
             sampler=sampler,
             streams=streams,
             combiner=self._combiner(stage, sampler),
-            steps=stage.steps or max(1, round((stage.epochs or 0) * epoch)),
-            epoch=epoch,
+            steps=length.steps,
+            epoch=length.epoch,
             clip=stage.clip,
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
         )
-
-    def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
-        sizes = {
-            task: min(len(own), self.recipe.tasks[task].at_most("train") or len(own)) for task, own in chosen.items()
-        }
-        with at("sampler"):
-            return stage.sampler.make(sizes, stage.batch_size, seed)
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
@@ -186,6 +179,26 @@ class Experiment:
                     "or let `accumulate` batches feed a step"
                 )
             return combiner
+
+
+class StageLength(NamedTuple):
+    """How many optimiser steps a stage takes, and how many of them are an epoch."""
+
+    steps: int
+    epoch: int
+
+
+def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
+    """The sampler of a stage whose tasks have so many training rows."""
+    sizes = {task: min(count, recipe.tasks[task].at_most("train") or count) for task, count in rows.items()}
+    with at("sampler"):
+        return stage.sampler.make(sizes, stage.batch_size, seed)
+
+
+def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
+    """The length of a stage that draws with this sampler."""
+    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+    return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
 
 
 def build(recipe: Recipe, commit: str | None = None) -> Experiment:
