@@ -17,18 +17,22 @@ import pytest
 import yaml
 
 import mtbert
+import mtbert.runs.train
 from mtbert.app.cli import main
 from mtbert.errors import Mistake
+from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.lock import LOCK, holder, locked
-from tests.support.cut_off import assert_same_run
+from tests.support.cut_off import Kill, assert_same_run
 from tests.support.small import recipe_over, write_small_data
 
 # reads lines "folder option", trains into the folder, and says whether it began; one that began waits to be let go on
 WORKER = """
 import sys, torch
 import mtbert
+import mtbert.runs.train
 from mtbert.errors import Mistake
+from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 torch.set_num_threads(1)
 
@@ -191,3 +195,28 @@ def test_who_is_beaten_by_the_removal_of_the_file_tries_again(tmp_path: Path, mo
         with pytest.raises(Mistake, match="under way"), locked(tmp_path):
             pass
     assert taken
+
+
+def test_who_prepares_while_another_begins_and_ends_finds_a_run_there(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was there when the second one looked, and a whole run when it had prepared its own."""
+    prepare = mtbert.runs.train.prepare
+    for option in ("resume", "none"):
+        folder = tmp_path / option
+        first: list[Run] = []
+
+        def after_another(*arguments: Any, folder: Path = folder, first: list[Run] = first, **options: Any) -> Any:
+            if not first:
+                first.append(Run(folder))
+                mtbert.train(small_recipe, out=folder)
+            return prepare(*arguments, **options)
+
+        monkeypatch.setattr(mtbert.runs.train, "prepare", after_another)
+        if option == "resume":
+            mtbert.train(small_recipe, out=folder, resume=True, listener=Kill(steps=1))  # which takes no step
+        else:
+            with pytest.raises(Mistake, match="already holds a run"):
+                mtbert.train(small_recipe, out=folder)
+        monkeypatch.setattr(mtbert.runs.train, "prepare", prepare)
+        assert Run(folder).scores["step"] > 0

@@ -268,7 +268,11 @@ def test_course_files_are_all_written_or_none(small_recipe: dict[str, Any], tmp_
     model = trained(small_recipe, tmp_path / "run")
     data = Path(small_recipe["data"])
     files = {"dev": data / "mood-dev.tsv", "test": data / "mood-test.tsv"}
-    sources = {"sentiment": files, "paraphrase": {"dev": None, "test": None}, "similarity": files}
+    sources: dict[str, dict[str, Any]] = {
+        "sentiment": files,
+        "paraphrase": {"dev": None, "test": None},
+        "similarity": files,
+    }
     named = ["sst=sentiment", "para=paraphrase", "sts=similarity"]
     with pytest.raises(Mistake, match="no dev rows of 'paraphrase'"):
         write_course_files(model, sources, tmp_path / "course", named)

@@ -93,7 +93,7 @@ def _summed(content: Content) -> Content:
     With the length, the rates and the schedule of the recipe's first stage; no modules, no penalties.
     """
     tasks, stage = content["tasks"], content["stages"][0]
-    plain = {
+    plain: dict[str, Any] = {
         "tasks": None,
         "for_each_task": False,
         "train": "all",
