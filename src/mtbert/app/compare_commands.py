@@ -87,7 +87,7 @@ def compare(
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
-            reason = run(declared, out, command, Listeners([*progress, signals]), lambda one: _tell(one, quiet))
+            reason = run(declared, out, command, Listeners([*progress, signals]), lambda one: tell(one, quiet))
     finally:
         for shown in progress:
             shown.close()
@@ -112,7 +112,8 @@ def _rates(given: str) -> list[float]:
         raise Mistake(f"--rates {given}: give learning rates with commas between them, such as 5e-5,1e-4") from None
 
 
-def _tell(measured: Measured, quiet: bool) -> None:
+def tell(measured: Measured, quiet: bool) -> None:
+    """Say what a run came to, in a line."""
     if quiet:
         return
     scores = measured.reported or measured.selected
