@@ -11,7 +11,7 @@ import torch
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tables import Rows, read_rows
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -22,6 +22,7 @@ from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule, Measures
@@ -181,10 +182,14 @@ class Experiment:
             return combiner
 
 
-def build(recipe: Recipe) -> Experiment:
-    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
+def build(recipe: Recipe, looked_at: Sequence[str] = ()) -> Experiment:
+    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
+
+    The experiment's recipe has the classes and ranges that the given one leaves to the data. Splits that are only to be
+    `looked_at` are read for mistakes in them.
+    """
     torch.manual_seed(recipe.seed)
-    rows = read_splits(recipe, recipe.learned, ["train", "dev"])
+    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
     with recipe.lines():
         model, tokenizer, frozen = _model(recipe)
     model.encoder.run = compute_again if recipe.recompute else compute
@@ -203,17 +208,6 @@ def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
         said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
         raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
-
-
-def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
-    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
-    for name in tasks:
-        for split in splits:
-            source = recipe.source(name, split)
-            if source is None:
-                raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = read_rows(recipe.tasks[name], source)
-    return rows
 
 
 def examples_of(

@@ -15,6 +15,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import Checkpoint
+from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, RECIPE, Run
 from mtbert.runs.listener import Listener
@@ -37,7 +38,8 @@ def train(
     would have had, bit for bit. Where a listener ends training early, `stopped` of the returned run says why.
     Raises Mistake for anything the caller can put right, before anything is written.
     """
-    read = read_recipe(recipe, overrides, data)
+    with mistakes_of_data_too():
+        read = read_recipe(recipe, overrides, data)
     return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
 
 
@@ -53,6 +55,9 @@ def train_recipe(
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     _check_folder(run, recipe, resume, overwrite)
     experiment = build(recipe)
+    recipe = experiment.recipe
+    if resume and run.exists:
+        _check_same(run, recipe)
     for index in range(len(recipe.unrolled())):
         experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
 
@@ -70,21 +75,24 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
         raise Mistake(f"{run.folder} is the run that tasks are added to; name another folder with --out")
     if run.exists and not overwrite:
         run.check_format()
-    if run.exists and resume:
-        before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
-        changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
-        if changes:
-            said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changes[:2])
-            raise Mistake(f"{run.folder} was begun with another recipe ({said}); --overwrite begins anew")
-    elif run.exists and not overwrite:
+    if run.exists and not (resume or overwrite):
         raise Mistake(
             f"{run.folder} already holds a run; --resume goes on with it, --overwrite begins anew, --out names another"
         )
-    elif not run.exists and run.strangers:
+    if not run.exists and run.strangers:
         raise Mistake(
             f"{run.folder} is not empty and holds no run (it holds {', '.join(run.strangers[:3])}); "
             "name another folder with --out"
         )
+
+
+def _check_same(run: Run, recipe: Recipe) -> None:
+    """Raise Mistake where a run was begun with another recipe than the one that is to go on."""
+    before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
+    changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
+    if changes:
+        said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changes[:2])
+        raise Mistake(f"{run.folder} was begun with another recipe ({said}); --overwrite begins anew")
 
 
 def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
