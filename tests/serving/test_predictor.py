@@ -270,3 +270,33 @@ def test_course_files_are_all_written_or_none(small_recipe: dict[str, Any], tmp_
     with pytest.raises(Mistake, match="no dev rows of 'paraphrase'"):
         write_course_files(model, sources, tmp_path / "course")
     assert not (tmp_path / "course").exists()
+
+
+# ---- the same rows and ids from every format
+
+
+def test_ids_and_texts_are_the_same_whatever_the_format(predictor: Predictor, tmp_path: Path) -> None:
+    table = pa.table({"id": [1.0, None, 3.0], "text": pa.array([2020.0, None, 7.5])})
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "in.csv").write_text("id,text\n1,2020\n,\n3,7.5\n")
+    (tmp_path / "in.jsonl").write_text('{"id": 1.0, "text": 2020}\n{"text": null}\n{"id": 3, "text": 7.5}\n')
+    written = {predictor.predict_table("mood", path).as_csv() for path in sorted(tmp_path.glob("in.*"))}
+    written.add(predictor.predict_table("mood", table).as_csv())
+    assert len(written) == 1
+    assert [line.split(",")[0] for line in written.pop().splitlines()] == ["id", "1", "", "3"]
+
+
+def test_texts_that_are_all_missing_are_answered_like_some(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_text('{"text": null}\n{"text": null}\n')
+    none = predictor.predict_table("mood", tmp_path / "none.jsonl")
+    some = predictor.predict_table("mood", pa.table({"text": [None, "tea"]}))
+    assert none.values.tolist() == [some.values[0]] * 2
+
+
+def test_quotes_mean_what_the_caller_says(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    path.write_text('text\n"Never again, she said\nwarm tea\n"Lovely" is no word\n')
+    with pytest.raises(Mistake, match=r"in\.tsv, line 2: .*`quotes: none`"):
+        predictor.predict_table("mood", path)
+    assert len(predictor.predict_table("mood", path, quotes="none").ids) == 3
+    assert len(predictor.predict_table("mood", path, quotes="trusted").ids) == 1

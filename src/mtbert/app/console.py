@@ -70,6 +70,13 @@ class TrainingProgress(Listener):
             self._bar = None
 
 
+class Notes(Listener):
+    """Says on standard error what a person should know, also where no progress is shown."""
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(f"note: {text}\n")
+
+
 def show_scores(scores: Mapping[str, Any], constant: Mapping[str, Any] | None = None) -> None:
     """Each task's metrics, beside those of a predictor that ignores the text."""
     table = Table(box=None, pad_edge=False)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtbert.app.options import AsJson, DataFolder, OutFolder, Overrides, Overwrite, Quiet, RecipeFile, Resume, RunFolder
+from mtbert.app.options import (
+    AsJson,
+    DataFolder,
+    Force,
+    OutFolder,
+    Overrides,
+    Overwrite,
+    Quiet,
+    RecipeFile,
+    Resume,
+    RunFolder,
+)
 from mtbert.app.output import print_json
 
 if TYPE_CHECKING:
@@ -44,6 +55,7 @@ def train(
     data: DataFolder = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +64,7 @@ def train(
 
     _follow(
         lambda told: mtbert.train(
-            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, listener=told
+            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, force=force, listener=told
         ),
         quiet,
         as_json,
@@ -67,6 +79,7 @@ def add_task(
     data: DataFolder = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +88,9 @@ def add_task(
 
     given = overrides or []
     _follow(
-        lambda told: mtbert.add_task(run, recipe, data, out, given, resume=resume, overwrite=overwrite, listener=told),
+        lambda told: mtbert.add_task(
+            run, recipe, data, out, given, resume=resume, overwrite=overwrite, force=force, listener=told
+        ),
         quiet,
         as_json,
     )
@@ -129,7 +144,7 @@ def affinity(
 
 def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
-    from mtbert.app.console import TrainingProgress, show_scores
+    from mtbert.app.console import Notes, TrainingProgress, show_scores
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listeners
@@ -138,7 +153,7 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
-            run = train(Listeners([*progress, signals]))
+            run = train(Listeners([Notes(), *progress, signals]))
     finally:
         for shown in progress:
             shown.close()

@@ -38,7 +38,9 @@ def predict(
     run: RunFolder,
     task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
     source: Annotated[Path | None, typer.Option("--input", help="A file with the task's text columns.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="The CSV file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The CSV file to write; - for standard output.")
+    ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
@@ -49,7 +51,7 @@ def predict(
     ] = None,
 ) -> None:
     """Predict every row of a file: id, prediction, and one probability a class."""
-    from mtbert.runs.folder import write_whole
+    from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
     from mtbert.serving.predictor import Predictor
 
@@ -59,9 +61,10 @@ def predict(
         return
     if task is None or source is None or output is None:
         raise Mistake("predict needs --task, --input and --output (or --course)")
+    place = Output(output, inputs=[source])
     predictions = Predictor.load(run).predict_table(task, source, quotes)
-    write_whole(output, predictions.as_csv())
-    typer.echo(f"{len(predictions.ids):,} predictions in {output}")
+    place.write(predictions.as_csv())
+    typer.echo(f"{len(predictions.ids):,} predictions in {output}", err=place.streams)
 
 
 def export(
@@ -71,8 +74,11 @@ def export(
 ) -> None:
     """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
     from mtbert.model.checkpoints import load_model, merged, save_encoder
-    from mtbert.runs.folder import BEST, Run, write_folder
+    from mtbert.runs.folder import BEST, Run
+    from mtbert.runs.output import refuse_run
+    from mtbert.runs.writing import write_folder
 
+    refuse_run(out)
     model, tokenizer = load_model(Run.open(run).part(BEST))
     encoder = merged(model, task)
     write_folder(out, lambda folder: save_encoder(encoder, tokenizer, folder))

@@ -163,7 +163,7 @@ def read_table(source: Any, asked: Asked = EVERYTHING) -> Table:
             raise Mistake(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
         return _read_file(path, asked)
     except OSError as error:
-        raise Mistake(f"{path} cannot be read: {error.strerror or error}") from None
+        raise Mistake(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 
 
 def _read_file(path: Path, asked: Asked) -> Table:

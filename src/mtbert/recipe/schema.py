@@ -128,6 +128,7 @@ class Recipe(BaseModel):
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
+    save_every: Positive | None = 600.0
     seed: Annotated[int, Strict()] = Field(11711, ge=0)
     _text: RecipeText | None = PrivateAttr(None)
 
@@ -196,7 +197,8 @@ class Recipe(BaseModel):
 
 
 def _dumped(task: Task) -> dict[str, Any]:
+    """A task as a recipe writes it, null in the place of a table in memory."""
     tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
     unsaid = {key for key in ("classes", "range") if not task.complete} | ({"where"} if not task.where else set())
-    dumped = task.model_dump(mode="json", exclude={"name", *tables, *unsaid})
-    return dumped | dict.fromkeys(sorted(tables), None)
+    dumped = task.model_dump(mode="json", exclude={"name", *tables})
+    return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

@@ -21,6 +21,7 @@ from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
+from mtbert.model.sources import commit_of
 from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
@@ -52,6 +53,7 @@ class Experiment:
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
+    commit: str | None = None  # of the hub, where the encoder comes from there
 
     @property
     def precision(self) -> str:
@@ -182,26 +184,30 @@ class Experiment:
             return combiner
 
 
-def build(recipe: Recipe, looked_at: Sequence[str] = ()) -> Experiment:
+def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    The experiment's recipe has the classes and ranges that the given one leaves to the data. Splits that are only to be
-    `looked_at` are read for mistakes in them.
+    The experiment's recipe has the classes and ranges that the given one leaves to the data. An encoder from the hub is
+    read at `commit`, or at the commit that its revision now means. Splits that are only `looked_at` are read for the
+    mistakes in them.
     """
     torch.manual_seed(recipe.seed)
     recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
     with recipe.lines():
-        model, tokenizer, frozen = _model(recipe)
+        if recipe.base is None:
+            commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
+        model, tokenizer, frozen = _model(recipe, commit)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
-    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
+    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
 
 
-def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
+def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     """The model that training begins with, and the names in it that are frozen for good."""
     tasks = list(recipe.tasks.values())
     if recipe.base is None:
-        encoder, tokenizer = recipe.encoder.make()
+        pinned = {"revision": commit} if commit is not None and "revision" in recipe.encoder.options else {}
+        encoder, tokenizer = recipe.encoder.maker(**{**recipe.encoder.options, **pinned})
         return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
     base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
     if list(base.tasks) != list(recipe.base.tasks):

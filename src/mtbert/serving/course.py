@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.errors import Mistake
-from mtbert.runs.folder import Run, write_whole
+from mtbert.runs.folder import Run
+from mtbert.runs.output import Output
 from mtbert.serving.predictor import Predictions, Predictor
 
 COURSE_FILES = {
@@ -26,9 +27,10 @@ def course_sources(folder: str | Path, data: str | Path | None = None) -> dict[s
 def write_course_files(predictor: Predictor, sources: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
     """Write the six prediction files, for dev and test of the course's three tasks; their paths.
 
-    `sources` is task -> split -> where its rows are; raises Mistake where one of the six is missing.
+    `sources` is task -> split -> where its rows are; raises Mistake where one of the six is missing, or a file is not
+    to be written over.
     """
-    contents = {}
+    contents: dict[Output, str] = {}
     for task, (short, title) in COURSE_FILES.items():
         for split in ("dev", "test"):
             source = sources.get(task, {}).get(split)
@@ -37,11 +39,11 @@ def write_course_files(predictor: Predictor, sources: Mapping[str, Mapping[str, 
                     f"the course's files need tasks {', '.join(COURSE_FILES)} with `dev` and `test`; "
                     f"this run has no {split} rows of '{task}'"
                 )
-            predictions = predictor.predict_table(task, source)
-            contents[folder / f"{short}-{split}-output.csv"] = course_file(predictions, title)
-    for path, content in contents.items():
-        write_whole(path, content)
-    return list(contents)
+            place = Output(folder / f"{short}-{split}-output.csv", inputs=[source])
+            contents[place] = course_file(predictor.predict_table(task, source), title)
+    for place, content in contents.items():
+        place.write(content)
+    return [place.path for place in contents]
 
 
 def course_file(predictions: Predictions, title: str) -> str:
