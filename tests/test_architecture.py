@@ -30,10 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "comparison": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports"},
     "serving": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs"},
     "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
+    "start": FOUNDATIONS | {"data", "recipe"},
     "demo": set(),
     "__init__": {"runs", "serving"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "demo", "__init__"},
+    | {"comparison", "start", "demo", "__init__"},
 }  # fmt: skip
 
 

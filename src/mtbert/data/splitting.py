@@ -1,12 +1,12 @@
 """Splits a file into training, dev and test rows by its texts, the same way on every machine.
 
 A text stands on one side only, for all the tasks that read the file: rows that share a text, be it one of a pair, form
-a group and stay together. Where a group goes is said by the smallest hash of its texts. Neither the order of the rows
-nor the other groups matter, so that new rows with new texts move no other. (A new row that shares a text with earlier
-ones joins their group, or makes one of two; it may then take them to another side.)
+a group and stay together. Where a group goes is said by the hash of its first text in the alphabet. Neither the order of
+the rows nor the other groups matter, so that new rows with new texts move no other. (A new row that shares a text with
+earlier ones joins their group, or makes one of two; it may then take them to another side.)
 
-A share is a share of the texts' hashes, so that each class gets its share as chance has it. A class that chance left
-without a row on a side gives it the group of its own that comes next, as long as one is left to learn from.
+A share is one of the hashes, so that each class gives its share as chance has it. A class that chance left without a
+row on a side gives it the group that comes next, as long as one is left to learn from.
 """
 
 from __future__ import annotations
@@ -82,8 +82,11 @@ def _groups(tables: Sequence[Sequence[pa.ChunkedArray]]) -> _Groups:
     pairs = np.concatenate([np.stack([table[0], table[-1]]) for table in columns], axis=1)
     edges = coo_array((np.ones(pairs.shape[1], dtype=np.int8), tuple(pairs)), shape=(len(numbers), len(numbers)))
     count, of_texts = connected_components(edges, directed=False)
-    places = np.ones(count)
-    np.minimum.at(places, of_texts, np.array([place_of(text) for text in numbers]))
+    ranked = sorted(numbers, key=numbers.__getitem__)
+    firsts: dict[int, str] = {}
+    for text, group in zip(ranked, of_texts.tolist(), strict=True):
+        firsts[group] = min(text, firsts.get(group, text))
+    places = np.array([place_of(firsts[group]) for group in range(count)])
     return _Groups(places, [of_texts[table[0]].astype(np.int64) for table in columns])
 
 

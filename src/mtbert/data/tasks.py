@@ -493,6 +493,9 @@ def rounded_outward(low: float, high: float) -> tuple[float, float]:
     >>> rounded_outward(12, 97)
     (10.0, 100.0)
     """
+    whole = float(math.floor(low)), float(math.ceil(high))
+    if whole[1] - whole[0] <= 2 * (high - low) < 2:
+        return whole  # 0.05 to 0.9 are shares
     step = 10.0 ** math.floor(math.log10(high - low))
     # in whole steps, and then divided where the step is a fraction, so that 0.3 is not 0.30000000000000004
     ends = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
