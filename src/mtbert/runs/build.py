@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import Task
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -25,6 +23,7 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
 from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule, Measures
@@ -201,13 +200,15 @@ def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
     return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
 
 
-def build(recipe: Recipe, commit: str | None = None) -> Experiment:
+def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    An encoder from the hub is read at `commit`, or at the commit that its revision now means.
+    The experiment's recipe has the classes and ranges that the given one leaves to the data. An encoder from the hub is
+    read at `commit`, or at the commit that its revision now means. Splits that are only `looked_at` are read for the
+    mistakes in them.
     """
     torch.manual_seed(recipe.seed)
-    rows = read_splits(recipe, recipe.learned, ["train", "dev"])
+    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
     with recipe.lines():
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
@@ -229,28 +230,6 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
         said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
         raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
-
-
-def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
-    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
-    for name in tasks:
-        for split in splits:
-            source = recipe.source(name, split)
-            if source is None:
-                raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = _limited(read_rows(recipe.tasks[name], source), recipe.tasks[name], split)
-    return rows
-
-
-def _limited(rows: Rows, task: Task, split: str) -> Rows:
-    """The rows of `dev` that are used: the same for every seed, so that runs are judged alike.
-
-    Those of `train` are chosen later, by the seed of a stage.
-    """
-    limit = task.at_most(split)
-    if split == "train" or limit is None or limit >= len(rows):
-        return rows
-    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
 
 
 def examples_of(

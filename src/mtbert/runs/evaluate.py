@@ -9,7 +9,8 @@ from mtbert.data.perturbation import perturbed
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.runs.build import examples_of, read_splits
+from mtbert.runs.build import examples_of
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
 
