@@ -139,6 +139,10 @@ class Task(BaseModel):
         """The best prediction that ignores the text, learned from training labels."""
 
     @abstractmethod
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
+
+    @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
 
@@ -254,6 +258,11 @@ class Classification(Task):
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """Logarithms of the classes' shares, each class counted once more, so that one without labels is no infinity."""
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
+
     def normalised(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]
 
@@ -339,6 +348,11 @@ class Regression(Task):
 
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(labels.mean())
+
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The mean, on the range scaled to [0, 1]."""
+        low, high = self.range
+        return torch.tensor([(labels.mean() - low) / (high - low)], dtype=torch.float32)
 
     def normalised(self, metrics: dict[str, float]) -> float:
         return (metrics["pearson"] + 1) / 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
@@ -19,6 +21,7 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
+from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.recipe.schema import Recipe, Stage
@@ -130,7 +133,7 @@ class Experiment:
         )
 
     def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
-        sizes = {task: min(len(own), self.recipe.tasks[task].limit or len(own)) for task, own in chosen.items()}
+        sizes = {task: len(own) for task, own in chosen.items()}
         with at("sampler"):
             return stage.sampler.make(sizes, stage.batch_size, seed)
 
@@ -182,11 +185,16 @@ class Experiment:
 
 
 def build(recipe: Recipe) -> Experiment:
-    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack."""
+    """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
+
+    The head of every task that is to be learned begins where its training labels are.
+    """
     torch.manual_seed(recipe.seed)
     rows = read_splits(recipe, recipe.learned, ["train", "dev"])
     with recipe.lines():
         model, tokenizer, frozen = _model(recipe)
+    for task, read in rows["train"].items():
+        _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
@@ -205,15 +213,37 @@ def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
 
 
+def _begin(model: MultiTask, task: str, rows: Rows) -> None:
+    head = model.heads[task]
+    if isinstance(head, BeginsAt) and rows.labels is not None:
+        head.begin_at(model.tasks[task].constant_outputs(rows.labels))
+
+
 def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
+    """Split -> task -> its rows; of a task's training rows as many as its `limit` allows."""
     rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
     for name in tasks:
         for split in splits:
             source = recipe.source(name, split)
             if source is None:
                 raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = read_rows(recipe.tasks[name], source)
+            read, limit = read_rows(recipe.tasks[name], source), recipe.tasks[name].limit
+            rows[split][name] = _limited(read, limit, recipe.seed) if split == "train" and limit else read
     return rows
+
+
+def _limited(rows: Rows, limit: int, seed: int) -> Rows:
+    """So many rows, chosen by the seed, in the order in which they stand; all where there are no more."""
+    if limit >= len(rows):
+        return rows
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
+    kept = pa.array(chosen)
+    return replace(
+        rows,
+        id_cells=rows.id_cells.take(kept),
+        texts=tuple(column.take(kept) for column in rows.texts),
+        labels=None if rows.labels is None else rows.labels[chosen],
+    )
 
 
 def examples_of(

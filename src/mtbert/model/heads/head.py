@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,14 @@ from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
 from mtbert.registry import Registry
+
+
+@runtime_checkable
+class BeginsAt(Protocol):
+    """A head whose outputs can be shifted as a whole."""
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
 
 
 class Linear(nn.Module):
@@ -24,6 +34,11 @@ class Linear(nn.Module):
         outputs: Tensor = self.output(self.dropout(features))
         return outputs
 
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
+        with torch.no_grad():
+            self.output.bias.copy_(outputs)
+
 
 class Sigmoid(Linear):
     """A linear head whose score is squashed into the range."""
@@ -34,6 +49,10 @@ class Sigmoid(Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.sigmoid(super().forward(features))
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (1,) for features of 0; the ends of the range as nearly as a thousandth of it."""
+        super().begin_at(outputs.clamp(0.001, 0.999).logit())
 
 
 class Cosine(nn.Module):
