@@ -129,7 +129,8 @@ def affinity(
 
 def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
-    from mtbert.app.console import TrainingProgress, show_scores
+    from mtbert.app.console import show_scores
+    from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listeners

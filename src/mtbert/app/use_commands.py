@@ -18,20 +18,28 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="A task to score, once for each; all the run trained by default.")
     ] = None,
     data: DataFolder = None,
+    split: Annotated[Literal["dev", "test", "train"], typer.Option("--split", help="The rows to score.")] = "dev",
+    source: Annotated[
+        Path | None, typer.Option("--input", help="Score this labelled file instead, for the one --task named.")
+    ] = None,
     perturbed_by: Annotated[
         int | None, typer.Option("--perturbed", metavar="SEED", help="Put typos and changed case into the texts.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's kept model on its dev sets, as they are or with typos."""
-    from mtbert.app.console import show_scores
-    from mtbert.runs.evaluate import evaluate_run
+    """Score a run's kept model, class by class, beside a constant predictor and the untrained encoder."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.app.progress import RowsProgress
+    from mtbert.reports.evaluation import evaluation
 
-    scores = evaluate_run(run, data, tasks, perturbed_by).as_dict()
+    with RowsProgress() as progress:
+        report = evaluation(
+            run, data, tasks, split=split, source=source, perturbed_by=perturbed_by, told=progress.reached
+        )
     if as_json:
-        print_json(scores)
+        print_json(report.as_dict())
     else:
-        show_scores(scores)
+        OUTPUT.print(report)
 
 
 def predict(

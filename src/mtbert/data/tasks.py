@@ -259,7 +259,7 @@ class Classification(Task):
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
     def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
-        """Logarithms of the classes' shares, each class counted once more, so that one without labels is no infinity."""
+        """Logarithms of the classes' shares, each class counted once more: one without labels is no infinity."""
         counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
         return torch.from_numpy(np.log(counts / counts.sum())).float()
 
@@ -333,7 +333,7 @@ class Regression(Task):
         return {}
 
     def say(self, prediction: float) -> str | float:
-        return prediction
+        return float(prediction)
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
         from scipy.stats import pearsonr, spearmanr  # late, as above

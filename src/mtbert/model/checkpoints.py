@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mtbert.data.tasks import KINDS, Task
@@ -24,6 +24,7 @@ from mtbert.model.encoder import Encoder
 from mtbert.model.multitask import MultiTask
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import ModulePlan
+from mtbert.model.tensors import save_tensors
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
 
@@ -97,8 +98,8 @@ def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
     for ours, parameter in encoder.state_dict().items():
         theirs = _published_names(ours)
         for name, part in zip(theirs, parameter.chunk(len(theirs)), strict=True):
-            tensors[name] = part.detach().cpu().contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+            tensors[name] = part
+    save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
     sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}
     config = {
@@ -145,12 +146,8 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a whole model to a folder, from which load_model restores it bit for bit."""
     save_encoder(model.encoder, tokenizer, folder / "encoder")
-    own = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("encoder.")
-    }
-    save_file(own, folder / TASKS)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
+    save_tensors(own, folder / TASKS)
     files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {
         "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],

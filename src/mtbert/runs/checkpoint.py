@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from mtbert.model.tensors import save_tensors
 from mtbert.runs.folder import LAST, Run
 
 STATE, FACTS = "state.safetensors", "state.json"
@@ -48,8 +49,7 @@ class Checkpoint:
         """Put it in the place of the run's last one; a kill leaves either the old or the new one."""
 
         def write(folder: Path) -> None:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-            save_file(tensors, folder / STATE)
+            save_tensors(self.tensors, folder / STATE)
             (folder / FACTS).write_text(json.dumps(asdict(self.facts), indent=2) + "\n", encoding="utf-8")
 
         run.replace(LAST, write)
