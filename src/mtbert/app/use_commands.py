@@ -44,9 +44,20 @@ def evaluate(
 
 def predict(
     run: RunFolder,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Answer these; two are one pair for a pair task.")
+    ] = None,
     task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
-    source: Annotated[Path | None, typer.Option("--input", help="A file with the task's text columns.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="The CSV file to write.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="A file with the task's text columns; - for standard input.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="The file to write: .csv, .tsv, .jsonl, .parquet; - for standard output, CSV."),
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="COLUMN,...", help="Columns of --input to carry through.")
+    ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
@@ -56,20 +67,30 @@ def predict(
         typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
     ] = None,
 ) -> None:
-    """Predict every row of a file: id, prediction, and one probability a class."""
-    from mtbert.runs.folder import write_whole
+    """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
+    from mtbert.app.progress import RowsProgress
+    from mtbert.reports.base import count
     from mtbert.serving.course import course_sources, write_course_files
+    from mtbert.serving.given import file_of
     from mtbert.serving.predictor import Predictor
+    from mtbert.serving.results import STANDARD_OUTPUT, write_predictions, writer_for
 
     if course is not None:
         for path in write_course_files(Predictor.load(run), course_sources(run, data), course):
             typer.echo(path)
         return
-    if task is None or source is None or output is None:
-        raise Mistake("predict needs --task, --input and --output (or --course)")
-    predictions = Predictor.load(run).predict_table(task, source, quotes)
-    write_whole(output, predictions.as_csv())
-    typer.echo(f"{len(predictions.ids):,} predictions in {output}")
+    if texts and task is not None and source is None and output is None:
+        for line in Predictor.load(run).answers(task, texts):
+            typer.echo(line)
+        return
+    if task is None or source is None or output is None or texts:
+        raise Mistake("predict needs --task, --input and --output, or --task and texts to answer (or --course)")
+    writer_for(output)  # what cannot be written is said before anything is predicted
+    names = [name.strip() for name in keep.split(",") if name.strip()] if keep else []
+    with file_of(source) as file, RowsProgress() as progress:
+        parts = Predictor.load(run).predict_slices(task, file, quotes, names, progress.reached)
+        written = write_predictions(output, parts)
+    typer.echo(f"{count(written, 'prediction')} in {output}", err=output == STANDARD_OUTPUT)
 
 
 def export(

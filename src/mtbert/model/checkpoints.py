@@ -94,11 +94,11 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
 def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Write an encoder and its tokenizer in the published format, which transformers opens."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
-    for ours, parameter in encoder.state_dict().items():
-        theirs = _published_names(ours)
-        for name, part in zip(theirs, parameter.chunk(len(theirs)), strict=True):
-            tensors[name] = part
+    tensors = {
+        name: part
+        for ours, parameter in encoder.state_dict().items()
+        for name, part in zip(_published_names(ours), parameter.chunk(len(_published_names(ours))), strict=True)
+    }
     save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
     sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}

@@ -59,6 +59,7 @@ class Grid:
         self.corner, self.columns, self.rows, self.cells = corner, columns, rows, cells
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        words = [not any(sign.isdigit() for row in self.cells for sign in row[at]) for at in range(len(self.columns))]
         numbers = [max((len(row[place]) for row in self.cells), default=0) for place in range(len(self.columns))]
         room = options.max_width - len(GAP) - max(numbers, default=0)
         first = min(max(map(len, [self.corner, *self.rows])), NAME, max(LEAST, room))
@@ -70,7 +71,8 @@ class Grid:
             widths = [max(width, len(title)) for width, title in zip(numbers, titles, strict=True)]
         for page in _pages(widths, options.max_width - first):
             for name, values in zip([self.corner, *self.rows], [titles, *self.cells], strict=True):
-                line = [f"{cut(name, first):<{first}}", *(f"{values[place]:>{widths[place]}}" for place in page)]
+                cells = [f"{values[at]:{'<' if words[at] else '>'}{widths[at]}}" for at in page]
+                line = [f"{cut(name, first):<{first}}", *cells]
                 yield Text(GAP.join(line).rstrip())
 
 

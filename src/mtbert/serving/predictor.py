@@ -88,6 +88,25 @@ class Predictor:
         columns = columns_of(self._task(task), texts)
         return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
 
+    def answers(self, task: str, texts: Sequence[str]) -> list[str]:
+        """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
+
+        Raises Mistake where a pair task is given one text, or three.
+        """
+        chosen = self._task(task)
+        if len(chosen.text) == 2 and len(texts) != 2:
+            raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
+        outputs = self.outputs(task, [tuple(texts)] if len(chosen.text) == 2 else texts)
+        columns = list(chosen.probabilities(outputs).values())
+        lines = []
+        for row, (text, value) in enumerate(
+            zip([" | ".join(texts)] if len(chosen.text) == 2 else texts, chosen.decode(outputs), strict=True)
+        ):
+            said = chosen.say(value)
+            sure = f" ({columns[int(value)][row]:.0%})" if columns else ""
+            lines.append(f"{text} -> {said if isinstance(said, str) else f'{said:.2f}'}{sure}")
+        return lines
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the shared encoder makes of each text, without any task's modules or head: (N, D), not normalised.
 
