@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test format clean
+.PHONY: demo test test-long format clean
 
 demo: .venv/installed
 	$(BIN)/mtbert demo
@@ -13,6 +13,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
+# what takes too long for every change: kills at random instants, faults at every write, mutated files
+test-long: .venv/installed-dev
+	$(BIN)/pytest -m long
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

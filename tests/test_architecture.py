@@ -27,12 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": FOUNDATIONS | {"data", "model", "training", "scoring"},
     "runs": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe"},
     "reports": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs"},
+    "comparison": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports"},
     "serving": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs"},
     "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
     "demo": set(),
     "__init__": {"runs", "serving"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"demo", "__init__"},
+    | {"comparison", "demo", "__init__"},
 }  # fmt: skip
 
 

@@ -89,7 +89,12 @@ def readme_recipe() -> str:
 
 
 def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
-    """The recipes that come of a part of one: keys of a recipe, keys of a stage, or lists of modules by name."""
+    """The recipes that come of a part of one: keys of a recipe, keys of a stage, or lists of modules by name.
+
+    One that is like another stands beside those in recipes/.
+    """
+    if "like" in part:
+        return [part | {"like": str(ROOT / "recipes" / part["like"])}]
     whole = recipe_over(Path("data"))
     tasks = whole["tasks"]
     whole["tasks"] = {"sentiment": tasks["mood"], "paraphrase": tasks["same"], "similarity": tasks["near"]}

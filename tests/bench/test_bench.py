@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from mtbert.bench.accuracy import bench_plain
 from mtbert.bench.feature_cache import bench_frozen
@@ -42,8 +43,6 @@ def test_padding_waste_is_the_share_of_positions_without_a_token() -> None:
 
 @pytest.mark.parametrize("against", PEERS)
 def test_both_sides_of_the_training_benchmark_take_their_steps(small_recipe: dict[str, Any], against: str) -> None:
-    pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
     small_recipe["tasks"]["near"]["pairs"] = "joint"
     result = bench_train(build(read_recipe(small_recipe)), against, 12)
     assert result.ours > 0
@@ -53,7 +52,6 @@ def test_both_sides_of_the_training_benchmark_take_their_steps(small_recipe: dic
 
 
 def test_the_peers_model_computes_our_loss(small_recipe: dict[str, Any]) -> None:
-    transformers = pytest.importorskip("transformers")
     small_recipe["tasks"]["near"]["pairs"] = "joint"
     experiment = build(read_recipe(small_recipe, ["encoder.dropout=0"]))
     shape = experiment.model.encoder.shape

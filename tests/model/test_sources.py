@@ -7,8 +7,11 @@ import inspect
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import huggingface_hub
+import huggingface_hub.errors
 import pytest
 import torch
 
@@ -16,8 +19,9 @@ from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
 from mtbert.model import sources
 from mtbert.model.checkpoints import save_encoder
+from mtbert.model.files import checksum
 from mtbert.model.multitask import MultiTask
-from mtbert.model.sources import ENCODERS, Source, minilm
+from mtbert.model.sources import ENCODERS, Source, commit_of, minilm
 from tests.support.tiny_models import (
     MINILM,
     MOOD,
@@ -104,18 +108,18 @@ def test_the_installed_minilm_is_refused_where_its_hash_is_wrong(monkeypatch: py
         minilm()
 
 
-def test_without_its_package_minilm_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def hub(place: str) -> Path:
-        asked.append(place)
-        return publish(tiny_bert(), tmp_path)
-
+def test_without_its_package_minilm_comes_from_the_hub_and_is_held_to_the_same_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, monkeypatch)
     monkeypatch.setattr(sources, "MINILM_PACKAGE", "no_such_package_at_all")
-    monkeypatch.setattr(sources, "_folder", hub)
+    with pytest.raises(Mistake, match=r"is not the published file \(sha256 [0-9a-f]{64}\); remove that folder"):
+        make_encoder("minilm", {})
+    monkeypatch.setattr(sources, "MINILM_SHA256", checksum(hub.published / "model.safetensors"))
     encoder, _ = make_encoder("minilm", {"dropout": 0.3})
-    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
+    assert {asked for asked, _ in hub.asked} == {"sentence-transformers/all-MiniLM-L6-v2"}
     assert encoder.shape.dropout == 0.3
+    assert commit_of("minilm", {}) == Hub.COMMITS["main"]
 
 
 # ---- from a folder
@@ -170,7 +174,6 @@ def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(tmp_path: Path)
 
 
 def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
-    pytest.importorskip("huggingface_hub")
     with pytest.raises(Mistake, match=f"'{UNSEEN}' is not on this machine and the hub cannot be reached"):
         make_encoder(UNSEEN, {})
 
@@ -190,23 +193,76 @@ def test_a_hub_id_without_the_extra_does_not_stop_a_folder(tmp_path: Path, monke
     assert make_encoder("an-owner/a-model", {})[0].shape.width == 16
 
 
-def test_the_hub_is_asked_for_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    published, asked = publish(tiny_bert(), tmp_path / "published"), []
+class Hub:
+    """Stands for huggingface_hub: one encoder, whose branch `main` and tag `v1` are two commits."""
 
-    def snapshot_download(repo_id: str, *, allow_patterns: list[str]) -> str:
-        asked.append((repo_id, allow_patterns))
-        snapshot = tmp_path / "snapshot"
-        snapshot.mkdir()
-        for name in set(allow_patterns) & {path.name for path in published.iterdir()}:
-            shutil.copy(published / name, snapshot)
+    COMMITS: ClassVar = {"main": "a" * 40, "v1": "b" * 40}
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.errors = huggingface_hub.errors
+        self.published = publish(tiny_bert(), folder / "published")
+        self.cache = folder / "snapshots"
+        self.asked: list[tuple[str, str | None]] = []
+        self.patterns: list[str] = []
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+
+    def snapshot_download(self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str]) -> str:
+        self.asked.append((repo_id, revision))
+        self.patterns = allow_patterns
+        commit = self.COMMITS.get(revision or "main", revision)
+        if commit not in self.COMMITS.values():
+            answer: Any = SimpleNamespace(headers={}, request=None)
+            raise self.errors.RevisionNotFoundError("404", response=answer)
+        snapshot = self.cache / str(commit)
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for name in set(allow_patterns) & {path.name for path in self.published.iterdir()}:
+            shutil.copy(self.published / name, snapshot)
         return str(snapshot)
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    return Hub(tmp_path, monkeypatch)
+
+
+def test_the_hub_is_asked_for_no_pickle(hub: Hub) -> None:
     assert make_encoder(UNSEEN, {})[0].shape.width == 16
-    ((repo_id, patterns),) = asked
-    assert repo_id == UNSEEN
-    assert not [name for name in patterns if not name.endswith((".safetensors", ".json", ".txt"))]
+    assert hub.asked == [(UNSEEN, None)]
+    assert not [name for name in hub.patterns if not name.endswith((".safetensors", ".json", ".txt"))]
+
+
+def test_a_revision_is_what_the_hub_is_asked_for_and_its_commit_is_known(hub: Hub) -> None:
+    for revision, commit in {None: "a" * 40, "main": "a" * 40, "v1": "b" * 40, "b" * 40: "b" * 40}.items():
+        make_encoder(UNSEEN, {"revision": revision})
+        assert hub.asked[-1] == (UNSEEN, revision)
+        assert commit_of(UNSEEN, {"revision": revision}) == commit
+
+
+def test_a_revision_that_is_not_there_is_said(hub: Hub) -> None:
+    with pytest.raises(Mistake, match=f"'{UNSEEN}' has no revision 'v9'"):
+        make_encoder(UNSEEN, {"revision": "v9"})
+
+
+def test_what_is_not_from_the_hub_has_no_commit_and_takes_no_revision(tmp_path: Path) -> None:
+    publish(tiny_bert(), tmp_path)
+    assert commit_of("random", {}) is None
+    assert commit_of(str(tmp_path), {}) is None
+    with pytest.raises(Mistake, match="is a local folder, which has no revision 'v1'"):
+        make_encoder(str(tmp_path), {"revision": "v1"})
+    with pytest.raises(Mistake, match="unknown option of encoder 'random': 'revision'"):
+        ENCODERS.complete("random", {"revision": "v1"})
+    assert ENCODERS.complete(str(tmp_path), {"dropout": 0}) == {
+        "revision": None,
+        "dropout": 0.0,
+        "attention_dropout": None,
+    }
+
+
+@pytest.mark.parametrize("kept_in", ["best/encoder", "encoder"])
+def test_a_run_is_not_an_encoder_but_the_message_says_where_its_encoder_is(kept_in: str, tmp_path: Path) -> None:
+    publish(tiny_bert(), tmp_path / kept_in)
+    with pytest.raises(Mistake, match=f"is not an encoder's folder, but holds one: name .*{kept_in}"):
+        make_encoder(str(tmp_path), {})
 
 
 # ---- neither

@@ -503,7 +503,8 @@ THEIRS = {"q": "query", "k": "key", "v": "value"}
 
 def peft_twin(bert: Any, module: LoRA, matrices: Sequence[str], alpha: float) -> Any:
     """The model in peft with the weights of our module."""
-    peft = pytest.importorskip("peft")
+    import peft  # takes a second or two
+
     config = peft.LoraConfig(r=2, lora_alpha=alpha, lora_dropout=0.0, target_modules=[THEIRS[m] for m in matrices])
     model = peft.get_peft_model(bert, config).eval()
     with torch.no_grad():

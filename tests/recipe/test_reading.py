@@ -16,6 +16,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
+from mtbert.recipe.text import RecipeText, as_text
 from mtbert.registry import Choice, Positive
 from mtbert.runs.build import build
 from mtbert.training.regularizers.noise import Gaussian
@@ -664,3 +665,14 @@ def test_a_module_that_does_not_fit_is_said_with_its_line(small_recipe: dict[str
     with pytest.raises(Mistake) as caught:
         build(read_recipe(path))
     assert str(caught.value).startswith(f"{path}, line {len(head.splitlines()) + 3}: modules.1: ")
+
+
+def test_names_are_read_as_they_are_written(tmp_path: Path) -> None:
+    names = ["010", "02", "0x1F", "1:30", "0b11", "1_000", "+5", "-0", "00", "yes", "007"]
+    numbers = {"0": 0, "-7": -7, "12": 12}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"names: [{', '.join(names)}]\nnumbers: [{', '.join(numbers)}]\n")
+    content = RecipeText(path).content
+    assert content == {"names": names, "numbers": list(numbers.values())}
+    path.write_text(as_text(content))
+    assert RecipeText(path).content == content

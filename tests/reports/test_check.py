@@ -204,3 +204,34 @@ def test_a_penalty_that_warms_up_shows_its_share(small_recipe: dict[str, Any]) -
     warming = {"name": "l2_to_pretrained", "weight": {"name": "linear", "value": 1.0}}
     small_recipe["stages"][0] |= {"tasks": ["mood"], "regularizers": [warming], "steps": 10}
     assert check(build(read_recipe(small_recipe))).stages[0].gradient_shares["mood"]["l2_to_pretrained"] > 0
+
+
+# ---- what the vocabulary does not know
+
+
+def test_texts_that_the_vocabulary_cannot_tell_apart_are_counted(clean: dict[str, Any]) -> None:
+    signs = ["\U0001f600", "\U0001f601", "\U0001f602", "\U0001f603"]
+    rewrite(clean, "train", [f"{sign}\t{['good', 'bad'][i % 2]}" for i, sign in enumerate(signs)])
+    report = looked(clean)
+    train = split(report, "clean", "train")
+    assert (train.unknown, train.alike, train.blurred) == (1.0, 4, 4)
+    (problem,) = report.problems
+    assert problem == (
+        "clean train: the vocabulary does not know 100.00% of the tokens; "
+        "4 different texts with such tokens have the same tokens as another"
+    )
+
+
+def test_texts_that_differ_in_case_alone_are_counted_and_no_problem(clean: dict[str, Any]) -> None:
+    rewrite(clean, "train", ["Warm\tgood", "warm\tgood", "warm \tgood", "cold\tbad"])
+    report = looked(clean)
+    train = split(report, "clean", "train")
+    assert (train.unknown, train.alike, train.blurred) == (0.0, 3, 0)
+    assert report.problems == []
+
+
+def test_a_long_list_of_absent_classes_is_cut(clean: dict[str, Any]) -> None:
+    clean["tasks"]["clean"]["classes"] = ["good", "bad", *(f"class {i}" for i in range(500))]
+    absent = [problem for problem in looked(clean).problems if "no row has the label" in problem]
+    assert len(absent) == 2
+    assert all(problem.endswith("class 19, ... (500 in all)") for problem in absent)

@@ -14,8 +14,9 @@ import pytest
 from safetensors import SafetensorError
 
 from mtbert.errors import Mistake
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, LOG, MARK, RECIPE, SCORES, Run, write_whole
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, LOG, MARK, RECIPE, SCORES, Run
 from mtbert.runs.log import Note
+from mtbert.runs.writing import write_whole
 
 
 def writer(content: str) -> Callable[[Path], None]:
@@ -232,7 +233,9 @@ def test_a_folder_without_a_recipe_is_no_run(run: Run) -> None:
     with pytest.raises(Mistake, match=r"holds no run: there is no recipe\.yaml"):
         Run.open(run.folder)
     run.write_json(SCORES, {"ä": 1})
-    assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == run.scores == {"ä": 1}
+    assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == {"ä": 1}
+    with pytest.raises(Mistake, match=r"scores\.json: stage is .*: field required"):
+        _ = run.scores
     assert not run.exists
 
 
@@ -255,12 +258,15 @@ def test_a_damaged_mark_is_said(run: Run, content: str) -> None:
 
 
 def test_a_run_of_format_1_has_no_mark_and_opens(run: Run) -> None:
-    run.write_json(ENVIRONMENT, {})
+    run.write_json(ENVIRONMENT, {"versions": {"mtbert": "0.1.0"}})
     run.write(RECIPE, "tasks: {}")
     assert Run.open(run.folder).exists
 
 
-def test_a_folder_that_holds_somebodys_recipe_is_no_run(run: Run) -> None:
+@pytest.mark.parametrize("beside", [{}, {ENVIRONMENT: {}}, {ENVIRONMENT: {"versions": {"cooker": "2.0"}}}])
+def test_a_folder_that_holds_somebodys_recipe_is_no_run(run: Run, beside: dict[str, Any]) -> None:
     run.write(RECIPE, "tasks: {}")
+    for name, content in beside.items():
+        run.write_json(name, content)
     assert not run.exists
     assert run.strangers == [RECIPE]

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+import transformers
 import yaml
 
 import mtbert
@@ -285,7 +286,6 @@ def test_a_model_kept_by_a_stage_on_cached_features_scores_what_its_run_says(
 def test_a_kept_encoder_opens_in_transformers_with_the_same_hidden_states(
     small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    transformers = pytest.importorskip("transformers")
     mtbert.train(small_recipe, out=tmp_path / "run")
     ours = mtbert.load(tmp_path / "run").model
     theirs = transformers.BertModel.from_pretrained(tmp_path / "run" / "best" / "encoder").eval()

@@ -17,7 +17,7 @@ import torch
 import mtbert
 from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
-from mtbert.serving.course import course_file, write_course_files
+from mtbert.serving.course import course_file, course_tasks, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
 from mtbert.serving.results import WRITERS
 from tests.support.small import recipe_over, write_small_data
@@ -245,7 +245,8 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
         task: {split: data / str(entry[split]) for split in ("dev", "test")}
         for task, entry in small_recipe["tasks"].items()
     }
-    written = write_course_files(model, sources, tmp_path / "course")
+    named = ["sst=sentiment", "para=paraphrase", "sts=similarity"]
+    written = write_course_files(model, sources, tmp_path / "course", named)
     assert [path.name for path in written] == [
         *("sst-dev-output.csv", "sst-test-output.csv"),
         *("para-dev-output.csv", "para-test-output.csv"),
@@ -264,7 +265,7 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
 def test_course_files_need_the_courses_tasks_and_nothing_is_written_without(
     predictor: Predictor, tmp_path: Path
 ) -> None:
-    with pytest.raises(Mistake, match=r"sentiment, paraphrase, similarity.*no dev rows of 'sentiment'"):
+    with pytest.raises(Mistake, match=r"which task is the course's 'sst'\?.*--course-task sst=TASK"):
         write_course_files(predictor, {}, tmp_path / "course")
     assert not (tmp_path / "course").exists()
 
@@ -274,7 +275,73 @@ def test_course_files_are_all_written_or_none(small_recipe: dict[str, Any], tmp_
     small_recipe["tasks"] = {"sentiment": tasks["mood"], "paraphrase": tasks["same"], "similarity": tasks["near"]}
     model = trained(small_recipe, tmp_path / "run")
     data = Path(small_recipe["data"])
-    sources = {"sentiment": {"dev": data / "mood-dev.tsv", "test": data / "mood-test.tsv"}}
+    files = {"dev": data / "mood-dev.tsv", "test": data / "mood-test.tsv"}
+    sources: dict[str, dict[str, Any]] = {
+        "sentiment": files,
+        "paraphrase": {"dev": None, "test": None},
+        "similarity": files,
+    }
+    named = ["sst=sentiment", "para=paraphrase", "sts=similarity"]
     with pytest.raises(Mistake, match="no dev rows of 'paraphrase'"):
-        write_course_files(model, sources, tmp_path / "course")
+        write_course_files(model, sources, tmp_path / "course", named)
     assert not (tmp_path / "course").exists()
+
+
+def files(start: str) -> dict[str, Path]:
+    return {split: Path(f"sets/{start}-{split}.csv") for split in ("dev", "test")}
+
+
+def test_the_courses_tasks_are_found_by_their_files_whatever_they_are_called() -> None:
+    sources = {"near": files("sts"), "mood": files("ids-sst"), "same": files("quora"), "film": files("ids-cfimdb")}
+    assert course_tasks(sources) == {"sst": "mood", "para": "same", "sts": "near"}
+
+
+def test_a_task_that_is_named_need_not_be_found() -> None:
+    sources = {"near": files("scores"), "mood": files("ids-sst"), "film": files("ids-sst"), "same": files("quora")}
+    assert course_tasks(sources, ["sts=near", "sst=film"]) == {"sst": "film", "para": "same", "sts": "near"}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ([], r"the course's 'sst'\?.* those of mood, film do; .*\(tasks: near, mood, film, same\)"),
+        (["sst=mood"], "the course's 'sts'.* those of no task do"),
+        (["sst=mod"], "unknown task 'mod'; did you mean 'mood'"),
+        (["stt=mood"], "unknown file of the course 'stt'; did you mean 'sst'"),
+        (["mood"], "--course-task mood: write NAME=TASK, such as sst=near"),
+    ],
+)
+def test_a_task_that_is_not_found_is_asked_for(named: list[str], said: str) -> None:
+    sources = {"near": files("scores"), "mood": files("ids-sst"), "film": files("ids-sst"), "same": files("quora")}
+    with pytest.raises(Mistake, match=said):
+        course_tasks(sources, named)
+
+
+# ---- the same rows and ids from every format
+
+
+def test_ids_and_texts_are_the_same_whatever_the_format(predictor: Predictor, tmp_path: Path) -> None:
+    table = pa.table({"id": [1.0, None, 3.0], "text": pa.array([2020.0, None, 7.5])})
+    pq.write_table(table, tmp_path / "in.parquet")
+    (tmp_path / "in.csv").write_text("id,text\n1,2020\n,\n3,7.5\n")
+    (tmp_path / "in.jsonl").write_text('{"id": 1.0, "text": 2020}\n{"text": null}\n{"id": 3, "text": 7.5}\n')
+    written = {as_csv(predictor.predict_table("mood", path)) for path in sorted(tmp_path.glob("in.*"))}
+    written.add(as_csv(predictor.predict_table("mood", table)))
+    assert len(written) == 1
+    assert [line.split(",")[0] for line in written.pop().splitlines()] == ["id", "1", "", "3"]
+
+
+def test_texts_that_are_all_missing_are_answered_like_some(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_text('{"text": null}\n{"text": null}\n')
+    none = predictor.predict_table("mood", tmp_path / "none.jsonl")
+    some = predictor.predict_table("mood", pa.table({"text": [None, "tea"]}))
+    assert none.values.tolist() == [some.values[0]] * 2
+
+
+def test_quotes_mean_what_the_caller_says(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    path.write_text('text\n"Never again, she said\nwarm tea\n"Lovely" is no word\n')
+    with pytest.raises(Mistake, match=r"in\.tsv, line 2: .*`quotes: none`"):
+        predictor.predict_table("mood", path)
+    assert len(predictor.predict_table("mood", path, quotes="none").ids) == 3
+    assert len(predictor.predict_table("mood", path, quotes="trusted").ids) == 1

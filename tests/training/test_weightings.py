@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchjd import scalarization as peers
 
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
@@ -181,7 +182,6 @@ def test_uncertainty_learns_with_the_stages_optimizer_at_a_rate_of_its_own(small
 
 
 def test_uncertainty_equals_torchjd_on_squared_errors() -> None:
-    peers = pytest.importorskip("torchjd.scalarization")
     three = {name: tasks()["near"].model_copy(update={"name": name}) for name in "abc"}
     ours, theirs = make("uncertainty", three), peers.UW(3)
     s, values = torch.tensor([0.3, -0.2, 1.0]), torch.tensor([0.5, 2.0, 1.0])
@@ -235,7 +235,6 @@ def test_dwa_keeps_the_means_of_a_task_that_an_epoch_left_out() -> None:
 
 
 def test_dwa_equals_torchjd_over_epochs() -> None:
-    peers = pytest.importorskip("torchjd.scalarization")
     generator = torch.Generator().manual_seed(1)
     ours, theirs = make("dwa"), peers.DWA()
     for _ in range(5):
@@ -378,7 +377,6 @@ def test_famo_counts_as_published_once_losses_hold_still() -> None:
 
 
 def test_famo_logits_equal_torchjd() -> None:
-    peers = pytest.importorskip("torchjd.scalarization")
     generator = torch.Generator().manual_seed(3)
     layer, ours, theirs = shared(), make("famo"), peers.FAMO(3)
     for _ in range(20):

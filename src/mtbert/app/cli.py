@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from mtbert.app import bench_commands, look_commands, train_commands, use_commands
+from mtbert.app import bench_commands, compare_commands, look_commands, train_commands, use_commands
 from mtbert.app.notes import notes_shown
 from mtbert.errors import Mistake
 from mtbert.reports.table import REPORTS
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
     "export": use_commands.export,
+    "compare": compare_commands.compare,
+    "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,
     "cache": look_commands.cache,

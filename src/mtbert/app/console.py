@@ -11,8 +11,16 @@ from rich.console import Console
 from mtbert.recipe.catalogue import Method
 from mtbert.recipe.text import as_line
 from mtbert.reports.base import grid
+from mtbert.runs.listener import Listener
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
+
+
+class Notes(Listener):
+    """Says on standard error what a person should know, also where no progress is shown."""
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(f"note: {text}\n")
 
 
 def show_scores(scores: Mapping[str, Any], constant: Mapping[str, Any] | None = None) -> None:

@@ -39,6 +39,25 @@ def methods(
         show_methods(families)
 
 
+def verify(
+    run: RunFolder,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="How many of the first steps to replay.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a run's first steps and score its kept model: equal, or where it first differs (exit code 1)."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.reports.verify import verify as replay
+    from mtbert.runs.folder import Run
+
+    report = replay(Run.open(run), steps)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        OUTPUT.print(report)
+    if not report.equal:
+        raise typer.Exit(1)
+
+
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all tokens; they can be computed again.")] = False,
     as_json: AsJson = False,

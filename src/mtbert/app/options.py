@@ -13,6 +13,9 @@ DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the d
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe's name> by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="With --resume: go on although the data has changed; both are recorded.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as stages.0.batch_size=64.")
 ]

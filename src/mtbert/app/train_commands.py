@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtbert.app.options import AsJson, DataFolder, OutFolder, Overrides, Overwrite, Quiet, RecipeFile, Resume, RunFolder
+from mtbert.app.options import (
+    AsJson,
+    DataFolder,
+    Force,
+    OutFolder,
+    Overrides,
+    Overwrite,
+    Quiet,
+    RecipeFile,
+    Resume,
+    RunFolder,
+)
 from mtbert.app.output import print_json
 
 if TYPE_CHECKING:
@@ -46,6 +57,7 @@ def train(
     data: DataFolder = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +66,7 @@ def train(
 
     _follow(
         lambda told: mtbert.train(
-            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, listener=told
+            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, force=force, listener=told
         ),
         quiet,
         as_json,
@@ -69,6 +81,7 @@ def add_task(
     data: DataFolder = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +90,9 @@ def add_task(
 
     given = overrides or []
     _follow(
-        lambda told: mtbert.add_task(run, recipe, data, out, given, resume=resume, overwrite=overwrite, listener=told),
+        lambda told: mtbert.add_task(
+            run, recipe, data, out, given, resume=resume, overwrite=overwrite, force=force, listener=told
+        ),
         quiet,
         as_json,
     )
@@ -131,7 +146,7 @@ def affinity(
 
 def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
-    from mtbert.app.console import show_scores
+    from mtbert.app.console import Notes, show_scores
     from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
@@ -144,7 +159,7 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
-            run = train(Listeners([*progress, signals]))
+            run = train(Listeners([Notes(), *progress, signals]))
     finally:
         for shown in progress:
             shown.close()

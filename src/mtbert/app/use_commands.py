@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,6 +62,14 @@ def predict(
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
     ] = None,
+    course_tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--course-task",
+            metavar="NAME=TASK",
+            help="Which task is the course's sst, para or sts, where its files are not named as the course's.",
+        ),
+    ] = None,
     data: DataFolder = None,
     quotes: Annotated[
         Literal["checked", "trusted", "none"] | None,
@@ -70,13 +79,14 @@ def predict(
     """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
     from mtbert.app.progress import RowsProgress
     from mtbert.reports.base import count
+    from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
     from mtbert.serving.given import file_of
     from mtbert.serving.predictor import Predictor
-    from mtbert.serving.results import STANDARD_OUTPUT, write_predictions, writer_for
+    from mtbert.serving.results import writer_for
 
     if course is not None:
-        for path in write_course_files(Predictor.load(run), course_sources(run, data), course):
+        for path in write_course_files(Predictor.load(run), course_sources(run, data), course, course_tasks or []):
             typer.echo(path)
         return
     if texts and task is not None and source is None and output is None:
@@ -85,12 +95,15 @@ def predict(
         return
     if task is None or source is None or output is None or texts:
         raise Mistake("predict needs --task, --input and --output, or --task and texts to answer (or --course)")
-    writer_for(output)  # what cannot be written is said before anything is predicted
+    place = Output(output, inputs=[source])
+    write = writer_for(place)
     names = [name.strip() for name in keep.split(",") if name.strip()] if keep else []
     with file_of(source) as file, RowsProgress() as progress:
         parts = Predictor.load(run).predict_slices(task, file, quotes, names, progress.reached)
-        written = write_predictions(output, parts)
-    typer.echo(f"{count(written, 'prediction')} in {output}", err=output == STANDARD_OUTPUT)
+        first = next(parts)  # what is wrong with the input is said before anything is written
+        with place.opened() as written:
+            number = write(written, chain([first], parts))
+    typer.echo(f"{count(number, 'prediction')} in {output}", err=place.streams)
 
 
 def export(
@@ -100,8 +113,11 @@ def export(
 ) -> None:
     """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
     from mtbert.model.checkpoints import load_model, merged, save_encoder
-    from mtbert.runs.folder import BEST, Run, write_folder
+    from mtbert.runs.folder import BEST, Run
+    from mtbert.runs.output import refuse_run
+    from mtbert.runs.writing import write_folder
 
+    refuse_run(out)
     model, tokenizer = load_model(Run.open(run).part(BEST))
     encoder = merged(model, task)
     write_folder(out, lambda folder: save_encoder(encoder, tokenizer, folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ class Rows:
     def ids(self) -> list[str]:
         """The ids as text, empty where a row has none; the rows' numbers, counted from 0, if the table has no ids."""
         return as_texts(self.id_cells).fill_null("").to_pylist()  # type: ignore[no-any-return]
+
+    def take(self, rows: NDArray[np.int64]) -> Rows:
+        """These rows alone, in this order: (M,)."""
+        texts = tuple(column.take(pa.array(rows)) for column in self.texts)
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, id_cells=self.id_cells.take(pa.array(rows)), texts=texts, labels=labels)
 
 
 def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
@@ -107,7 +113,7 @@ def read_table(source: Any, asked: Asked = EVERYTHING) -> Table:
             raise Mistake(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
         return _read_file(path, asked)
     except OSError as error:
-        raise Mistake(f"{path} cannot be read: {error.strerror or error}") from None
+        raise Mistake(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 
 
 def _read_file(path: Path, asked: Asked) -> Table:

@@ -48,7 +48,7 @@ class Task(BaseModel):
     train: Any = None
     dev: Any = None
     test: Any = None
-    limit: Count | None = None  # training rows at most, chosen once by the seed
+    limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
@@ -60,6 +60,7 @@ class Task(BaseModel):
     head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
+    counts: bool = True  # in `overall` and `mean`
 
     @field_validator("text", mode="before")
     @classmethod
@@ -84,6 +85,17 @@ class Task(BaseModel):
     def sequences(self) -> int:
         """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
         return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
+
+    def at_most(self, split: str) -> int | None:
+        """How many rows of a split are used, where there are more; None for all."""
+        if self.limit is None or isinstance(self.limit, int):
+            return self.limit if split == "train" else None
+        return next((limit for name, limit in self.limit.items() if name == split), None)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest score as the head gives it, where the task is `scored`."""
+        return 0.0, 1.0
 
     @property
     @abstractmethod
@@ -159,7 +171,8 @@ class Classification(Task):
     """One of two or more classes, by cross-entropy. Labels in files are class names, or their index where no class has
     a number for a name. True and false, in whatever case, and 1 and 0 are the same.
 
-    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0.
+    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0. A head with one logit
+    (`one_logit`) gives it beside a second that is 0.
     """
 
     main = "accuracy"
@@ -276,13 +289,14 @@ class Classification(Task):
 
 
 class Regression(Task):
-    """A score on a range, by mean squared error on the range scaled to [0, 1]."""
+    """A score on a range, by mean squared error on the range scaled to [0, 1], or as it is with `scaled: false`."""
 
     main = "pearson"
     scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float]
+    scaled: bool = True
 
     @field_validator("range")
     @classmethod
@@ -291,6 +305,10 @@ class Regression(Task):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise Mistake(f"range is {low:g} to {high:g}: the lower end must come first")
         return ends
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.scaled else self.range
 
     @property
     def outputs(self) -> int:
@@ -309,7 +327,7 @@ class Regression(Task):
 
     def targets(self, labels: NDArray[np.float64]) -> Tensor:
         low, high = self.range
-        return torch.from_numpy((labels - low) / (high - low)).float()
+        return torch.from_numpy((labels - low) / (high - low) if self.scaled else labels).float()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.float().squeeze(-1) - targets).square()
@@ -324,7 +342,8 @@ class Regression(Task):
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         low, high = self.range
-        return low + (high - low) * outputs.double().squeeze(-1).clamp(0, 1).cpu().numpy()
+        scores: NDArray[np.float64] = outputs.double().squeeze(-1).clamp(*self.ends).cpu().numpy()
+        return low + (high - low) * scores if self.scaled else scores
 
     def log_probabilities(self, outputs: Tensor) -> None:
         return None
@@ -350,9 +369,8 @@ class Regression(Task):
         return float(labels.mean())
 
     def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
-        """The mean, on the range scaled to [0, 1]."""
-        low, high = self.range
-        return torch.tensor([(labels.mean() - low) / (high - low)], dtype=torch.float32)
+        """The mean, in the units of the targets."""
+        return self.targets(labels).double().mean()[None].float()
 
     def normalised(self, metrics: dict[str, float]) -> float:
         return (metrics["pearson"] + 1) / 2

@@ -1,7 +1,8 @@
 """Reading and writing BERT's published format and whole models; pickles, which can run any code, are refused.
 
 A model folder holds `encoder/` (in the published format, so that transformers and sentence-transformers open it),
-`tasks.safetensors` (the weights of heads and task modules) and `model.json` (the tasks, and the recipe's modules).
+`tasks.safetensors` (the weights of heads and task modules) and `model.json` (the tasks, and the recipe's modules). Each
+folder holds a manifest, by which a byte that has changed since is found on loading.
 """
 
 from __future__ import annotations
@@ -11,20 +12,34 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+from pydantic import Field, Strict
 from torch import Tensor
 
 from mtbert.data.tasks import KINDS, Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
+from mtbert.model.files import (
+    check_finite,
+    check_fit,
+    checked,
+    naming,
+    read_json,
+    read_tensors,
+    seal,
+    validated,
+    verify,
+    write_json,
+)
 from mtbert.model.multitask import MultiTask
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import ModulePlan
+from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.model.tensors import save_tensors
+from mtbert.registry import NonNegative, Share
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
 
@@ -59,40 +74,28 @@ LAYER_NAMES: dict[str, tuple[str, ...]] = {
 }
 POOLER_NAMES: dict[str, tuple[str, ...]] = {"pooler": ("pooler.dense",)}
 
+# what config.json may say; far above every published model, so that a damaged number takes neither time nor memory
+Size = Annotated[int, Strict(), Field(ge=1, le=1 << 24)]
+SIZES: dict[str, Any] = {
+    "layers": Annotated[int, Strict(), Field(ge=1, le=1000)],
+    "epsilon": NonNegative,
+    "dropout": Share,
+    "attention_dropout": Share,
+}
+
 
 def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: float | None = None) -> Encoder:
     """An encoder in float32 from a folder in the published format; rates of dropout default to the published ones.
 
-    Raises Mistake for another architecture than BERT, for missing or unexpected weights, and for weights in a pickle.
+    Raises Mistake for another architecture than BERT, for missing, unexpected or damaged weights, and for weights in a
+    pickle.
     """
-    shape = _read_shape(folder, dropout, attention_dropout)
-    tensors = _read_weights(folder)
-    encoder = Encoder(shape)
-    has_pooler = any(name.startswith("pooler.") for name in tensors)  # language models are published without
-    used = set()
-    for ours, parameter in encoder.state_dict().items():
-        theirs = _published_names(ours)
-        if ours.startswith("pooler.") and not has_pooler:
-            continue
-        parts = parameter.chunk(len(theirs))
-        for name, part in zip(theirs, parts, strict=True):
-            if name not in tensors:
-                raise Mistake(f"{folder / WEIGHTS} has no tensor '{name}': it does not hold a whole BERT encoder")
-            if tensors[name].shape != part.shape:
-                raise Mistake(
-                    f"{folder / WEIGHTS} does not fit {folder / CONFIG}: '{name}' is {tuple(tensors[name].shape)}, "
-                    f"not {tuple(part.shape)}"
-                )
-            part.copy_(tensors[name])
-            used.add(name)
-    surplus = [name for name in tensors if name.startswith("encoder.layer.") and name not in used]
-    if surplus:
-        raise Mistake(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: it also holds '{surplus[0]}'")
-    return encoder
+    verify(folder)
+    return _read_encoder(folder, dropout, attention_dropout)
 
 
 def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write an encoder and its tokenizer in the published format, which transformers opens."""
+    """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: part
@@ -110,9 +113,9 @@ def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
         "pad_token_id": tokenizer.padding,
         **sizes,
     }
-    _write_json(config, folder / CONFIG)
+    write_json(config, folder / CONFIG)
     (folder / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
-    _write_json(
+    write_json(
         {
             "tokenizer_class": "BertTokenizer",
             "model_max_length": encoder.shape.positions,
@@ -126,34 +129,37 @@ def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
         folder / "tokenizer_config.json",
     )
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in tokenizer.pieces()), encoding="utf-8")
+    seal(folder)
 
 
 def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     """A whole model and its tokenizer from their folder, in evaluation mode; raises Mistake if files do not fit."""
-    description = _read_json(folder / MODEL)
-    tasks = [_read_task(task) for task in description["tasks"]]
-    plans = [ModulePlan(**plan) for plan in description["modules"]]
-    model = MultiTask(load_encoder(folder / "encoder"), tasks, plans)
-    own = _read_tensors(folder / TASKS)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
-    wrong = [name for name in sorted({*own, *expected}) if name not in own or own[name].shape != expected.get(name)]
-    if wrong:
-        raise Mistake(f"{folder / TASKS} does not fit {folder / MODEL}: {wrong[0]}")
+    verify(folder)
+    tasks, plans = _read_description(folder / MODEL)
+    encoder, own = _read_encoder(folder / "encoder"), read_tensors(folder / TASKS)
+    with naming(folder / MODEL), torch.device("meta"):  # sizes alone, so that a wrong one takes no memory
+        expected = MultiTask(Encoder(encoder.shape), tasks, plans)
+    check_fit(own, _own(expected), folder / TASKS, beside=str(folder / MODEL))
+    check_finite(own, folder / TASKS)
+    model = MultiTask(encoder, tasks, plans)
     model.load_state_dict(own, strict=False)
-    return model.eval(), Tokenizer.from_folder(folder / "encoder")
+    return model.eval(), read_tokenizer(folder / "encoder", encoder)
 
 
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a whole model to a folder, from which load_model restores it bit for bit."""
+    """Write a whole model to a folder, from which load_model restores it bit for bit.
+
+    The folder is sealed with all that it holds, such as the scores that were written there before.
+    """
     save_encoder(model.encoder, tokenizer, folder / "encoder")
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
-    save_tensors(own, folder / TASKS)
+    save_tensors(_own(model), folder / TASKS)
     files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {
         "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],
         "modules": [asdict(plan) for plan in model.plans],
     }
-    _write_json(description, folder / MODEL)
+    write_json(description, folder / MODEL)
+    seal(folder)
 
 
 def merged(model: MultiTask, task: str) -> Encoder:
@@ -173,20 +179,82 @@ def merged(model: MultiTask, task: str) -> Encoder:
     return encoder
 
 
+def read_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
+    """The tokenizer beside an encoder; raises Mistake if it is damaged or has tokens that the encoder has not."""
+    try:
+        tokenizer = Tokenizer.from_folder(folder)
+    except Mistake:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise Mistake(f"{folder}: the tokenizer's files cannot be read: {error}") from None
+    definition = json.loads(tokenizer.definition)
+    ids = [*definition["model"]["vocab"].values(), *(token["id"] for token in definition["added_tokens"])]
+    if max(ids) >= encoder.shape.vocabulary:
+        raise Mistake(
+            f"{folder}: the tokenizer's vocabulary has ids up to {max(ids)}, the encoder's "
+            f"{encoder.shape.vocabulary} words"
+        )
+    return tokenizer
+
+
+def _read_encoder(folder: Path, dropout: float | None = None, attention_dropout: float | None = None) -> Encoder:
+    shape = _read_shape(folder, dropout, attention_dropout)
+    tensors = _read_weights(folder)
+    with torch.device("meta"):  # sizes alone, so that a wrong one takes no memory
+        expected = Encoder(shape).state_dict()
+    has_pooler = any(name.startswith("pooler.") for name in tensors)  # language models are published without
+    expected = {name: one for name, one in expected.items() if has_pooler or not name.startswith("pooler.")}
+    used = _check_published(folder, tensors, expected)
+    check_finite({name: tensors[name] for name in used}, folder / WEIGHTS)
+    encoder = Encoder(shape)
+    state = encoder.state_dict()
+    for ours in expected:
+        theirs = _published_names(ours)
+        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            part.copy_(tensors[name])
+    return encoder
+
+
+def _check_published(folder: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """The published names that make up an encoder's tensors; raises Mistake unless all are there and fit."""
+    used = []
+    for ours, whole in expected.items():
+        theirs = _published_names(ours)
+        for name, part in zip(theirs, whole.chunk(len(theirs)), strict=True):
+            if name not in tensors:
+                raise Mistake(f"{folder / WEIGHTS} has no tensor '{name}': it does not hold a whole BERT encoder")
+            if tensors[name].shape != part.shape:
+                raise Mistake(
+                    f"{folder / WEIGHTS} does not fit {folder / CONFIG}: '{name}' is {tuple(tensors[name].shape)}, "
+                    f"not {tuple(part.shape)}"
+                )
+            if not tensors[name].is_floating_point():
+                raise Mistake(f"{folder / WEIGHTS}: '{name}' holds {tensors[name].dtype}, not floating-point numbers")
+            used.append(name)
+    surplus = [name for name in tensors if name.startswith("encoder.layer.") and name not in used]
+    if surplus:
+        raise Mistake(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: it also holds '{surplus[0]}'")
+    return used
+
+
 def _read_shape(folder: Path, dropout: float | None, attention_dropout: float | None) -> Shape:
     """The shape that config.json describes; raises Mistake if it describes anything but BERT."""
-    if not (folder / CONFIG).exists():
+    path = folder / CONFIG
+    if not path.exists():
         raise Mistake(f"{folder} has no {CONFIG}: it is not an encoder in the published format")
-    config = _read_json(folder / CONFIG)
+    config = read_json(path)
     for key, ours in {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}.items():
         if config.get(key, ours) != ours:
-            raise Mistake(f"{folder / CONFIG}: {key} is '{config[key]}'; only BERT encoders ({key} '{ours}') are read")
+            raise Mistake(f"{path}: {key} is '{config[key]}'; only BERT encoders ({key} '{ours}') are read")
     missing = [key for name, key in SHAPE_KEYS.items() if key not in config and name in ("layers", "width", "heads")]
     if missing:
-        raise Mistake(f"{folder / CONFIG} does not say {', '.join(missing)}")
-    sizes = {name: config[key] for name, key in SHAPE_KEYS.items() if key in config}
-    chosen = {"dropout": dropout, "attention_dropout": attention_dropout}
-    return Shape(**sizes | {name: value for name, value in chosen.items() if value is not None})
+        raise Mistake(f"{path} does not say {', '.join(missing)}")
+    with naming(path):
+        sizes = {
+            name: checked(SIZES.get(name, Size), config[key], key) for name, key in SHAPE_KEYS.items() if key in config
+        }
+        chosen = {"dropout": dropout, "attention_dropout": attention_dropout}
+        return Shape(**sizes | {name: value for name, value in chosen.items() if value is not None})
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -200,18 +268,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
                 "where you trust it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
             )
         raise Mistake(f"{folder} has no {WEIGHTS}")
-    return {_modern(name): tensor.float() for name, tensor in _read_tensors(path).items()}
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises Mistake if it is missing or damaged."""
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError:
-        raise Mistake(f"there is no {path}") from None
-    except SafetensorError as error:
-        raise Mistake(f"{path} cannot be read: {error}") from None
-    return tensors
+    return {_modern(name): tensor for name, tensor in read_tensors(path).items()}
 
 
 def _modern(name: str) -> str:
@@ -231,21 +288,39 @@ def _published_names(ours: str) -> list[str]:
     return [f"encoder.layer.{index}.{name}.{leaf}" for name in LAYER_NAMES[stem]]
 
 
-def _read_task(description: Mapping[str, Any]) -> Task:
+def _own(model: MultiTask) -> dict[str, Tensor]:
+    """A model's weights outside its encoder."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
+
+
+def _read_description(path: Path) -> tuple[list[Task], list[ModulePlan]]:
+    """The tasks and module plans in model.json, checked as those of a recipe are."""
+    description = read_json(path)
+    with naming(path):
+        tasks = [_read_task(entry, f"tasks.{number}") for number, entry in enumerate(_listed(description, "tasks"))]
+        names = [task.name for task in tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise Mistake(f"task '{name}' is named twice")
+        plans = [_read_plan(entry, f"modules.{number}") for number, entry in enumerate(_listed(description, "modules"))]
+    return tasks, plans
+
+
+def _listed(description: Mapping[str, Any], key: str) -> list[Any]:
+    if not isinstance(description.get(key), list):
+        raise Mistake(f"needs a list `{key}`")
+    entries: list[Any] = description[key]
+    return entries
+
+
+def _read_task(description: Any, place: str) -> Task:
+    if not isinstance(description, Mapping) or "kind" not in description:
+        raise Mistake(f"{place} needs a `kind`: {' or '.join(KINDS)}")
     kind: Any = KINDS[description["kind"]]
-    task: Task = kind.model_validate(description)
+    task: Task = validated(lambda: kind.model_validate(description), place)
     return task
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Mistake(f"there is no {path}") from None
-    except ValueError as error:
-        raise Mistake(f"{path} is not JSON: {error}") from None
-    return content
-
-
-def _write_json(content: Any, path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _read_plan(description: Any, place: str) -> ModulePlan:
+    plan = checked(ModulePlan, description, place)
+    return ModulePlan(plan.name, TASK_MODULES.complete(plan.name, plan.options), plan.tasks, plan.shared)

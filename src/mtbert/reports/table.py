@@ -29,6 +29,7 @@ class Reader:
 
 
 REPORTS = {
+    "info": Reader("mtbert.reports.info", "A run at a glance: tasks, progress, scores, sizes, versions."),
     "conflict": Reader(
         "mtbert.reports.conflict",
         "Which tasks of a run pulled against each other, and where: printed and drawn (needs `observe: conflict`).",

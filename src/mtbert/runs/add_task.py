@@ -25,6 +25,7 @@ def add_task(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe's tasks, all of them new, on top of a run's kept model into the run folder `out`.
@@ -32,8 +33,8 @@ def add_task(
     Encoder, modules and heads of `run` are frozen, and its data is not read: the new run predicts every earlier task as
     `run` does, bit for bit. Raises Mistake for anything the caller can put right, before anything is written.
     """
-    joined = join(run, recipe, data, overrides)
-    return train_recipe(joined, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
+    joined, new = join(run, recipe, data, overrides), run_for(recipe, out)
+    return train_recipe(joined, new, resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
 def join(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
@@ -24,6 +23,7 @@ from mtbert.model.grown import grown
 from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
+from mtbert.model.sources import commit_of
 from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
@@ -54,6 +54,7 @@ class Experiment:
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
+    commit: str | None = None  # of the hub, where the encoder comes from there
 
     @property
     def precision(self) -> str:
@@ -111,11 +112,13 @@ class Experiment:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
         sampler = self._sampler(stage, chosen, seed)
         streams = {
-            task: Stream(own, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
+            task: Stream(
+                own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
+            )
             for number, (task, own) in enumerate(chosen.items())
         }
         weighting = self._weighting(stage, list(chosen))
-        objective = self._objective(stage, model, weighting)
+        objective = self._objective(stage, model, weighting, stage.divisors(chosen))
         optimizer = self._optimizer(stage, learning, weighting)
         epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
         return Trainer(
@@ -142,11 +145,10 @@ class Experiment:
         with at("weighting"):
             return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
-    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
+    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting, divisors: Mapping[str, int]) -> Objective:
         with at("regularizers"):
             regularizers = {one.name: one.make() for one in stage.regularizers}
-            divisor = stage.batch_size if stage.reduction == "fixed_batch" else None
-            return Objective(model, regularizers, weighting, divisor)
+            return Objective(model, regularizers, weighting, divisors)
 
     def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
@@ -184,27 +186,31 @@ class Experiment:
             return combiner
 
 
-def build(recipe: Recipe) -> Experiment:
+def build(recipe: Recipe, commit: str | None = None) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    The head of every task that is to be learned begins where its training labels are.
+    The head of every task that is to be learned begins where its training labels are. An encoder from the hub is read
+    at `commit`, or at the commit that its revision now means.
     """
     torch.manual_seed(recipe.seed)
     rows = read_splits(recipe, recipe.learned, ["train", "dev"])
     with recipe.lines():
-        model, tokenizer, frozen = _model(recipe)
+        if recipe.base is None:
+            commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
+        model, tokenizer, frozen = _model(recipe, commit)
     for task, read in rows["train"].items():
         _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
-    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen)
+    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
 
 
-def _model(recipe: Recipe) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
+def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, frozenset[str]]:
     """The model that training begins with, and the names in it that are frozen for good."""
     tasks = list(recipe.tasks.values())
     if recipe.base is None:
-        encoder, tokenizer = recipe.encoder.make()
+        pinned = {"revision": commit} if commit is not None and "revision" in recipe.encoder.options else {}
+        encoder, tokenizer = recipe.encoder.maker(**{**recipe.encoder.options, **pinned})
         return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
     base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
     if list(base.tasks) != list(recipe.base.tasks):
@@ -227,23 +233,21 @@ def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> 
             source = recipe.source(name, split)
             if source is None:
                 raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            read, limit = read_rows(recipe.tasks[name], source), recipe.tasks[name].limit
-            rows[split][name] = _limited(read, limit, recipe.seed) if split == "train" and limit else read
+            rows[split][name] = _limited(read_rows(recipe.tasks[name], source), recipe, name, split)
     return rows
 
 
-def _limited(rows: Rows, limit: int, seed: int) -> Rows:
-    """So many rows, chosen by the seed, in the order in which they stand; all where there are no more."""
-    if limit >= len(rows):
+def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
+    """The rows that are used, in the order in which they stand.
+
+    Those of `train` are chosen by the recipe's seed, those of other splits are the same for every seed, so that runs
+    are judged alike.
+    """
+    limit = recipe.tasks[task].at_most(split)
+    if limit is None or limit >= len(rows):
         return rows
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
-    kept = pa.array(chosen)
-    return replace(
-        rows,
-        id_cells=rows.id_cells.take(kept),
-        texts=tuple(column.take(kept) for column in rows.texts),
-        labels=None if rows.labels is None else rows.labels[chosen],
-    )
+    seed = recipe.seed if split == "train" else 0
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
 
 
 def examples_of(

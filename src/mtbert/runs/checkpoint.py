@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from safetensors.torch import load_file
+from pydantic import Field, Strict
 from torch import Tensor
 
+from mtbert.model.files import checked, naming, read_json, read_tensors, seal, verify, write_json
 from mtbert.model.tensors import save_tensors
 from mtbert.runs.folder import LAST, Run
 
 STATE, FACTS = "state.safetensors", "state.json"
 
 
+Number = Annotated[int, Strict(), Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a stage's keeper remembers of the model kept last: its measures, and evaluations without a better one."""
+
+    kept: dict[str, float]
+    waited: Number
+
+
 @dataclass(frozen=True)
 class Facts:
     """The numbers of a checkpoint."""
 
-    stage: int  # of the recipe's stages as they are run, counted from 0
-    step: int  # optimiser steps that the stage has taken
-    positions: dict[str, int]  # task -> batches that its stream has drawn
+    stage: Number  # of the recipe's stages as they are run, counted from 0
+    step: Number  # optimiser steps that the stage has taken
+    positions: dict[str, Number]  # task -> batches that its stream has drawn
     keeper: dict[str, Any]  # what the stage's keep rule remembers
     baseline: dict[str, float] | None  # the measures that the stage's entry in the recipe began with
-    log_size: int  # bytes of the log that belong to it
+    log_size: Number  # bytes of the log that belong to it
+    steps: Number | None = None  # that the stage will have taken at its end; format 1 does not say
 
 
 @dataclass(frozen=True)
@@ -38,19 +50,20 @@ class Checkpoint:
 
     @classmethod
     def read(cls, run: Run) -> Checkpoint | None:
-        """The last one that the run saved, or None."""
+        """The last one that the run saved, or None; raises Mistake where it is damaged."""
         if not run.has(LAST):
             return None
         folder = run.part(LAST)
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        return cls(Facts(**facts), load_file(folder / STATE))
+        verify(folder)
+        return cls(read_facts(folder), read_tensors(folder / STATE))
 
     def write(self, run: Run) -> None:
         """Put it in the place of the run's last one; a kill leaves either the old or the new one."""
 
         def write(folder: Path) -> None:
             save_tensors(self.tensors, folder / STATE)
-            (folder / FACTS).write_text(json.dumps(asdict(self.facts), indent=2) + "\n", encoding="utf-8")
+            write_json(asdict(self.facts), folder / FACTS)
+            seal(folder)
 
         run.replace(LAST, write)
 
@@ -58,6 +71,16 @@ class Checkpoint:
         """The tensors that were saved under 'name.', without it; none where the checkpoint has no such part."""
         prefix = f"{name}."
         return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+
+
+def read_facts(folder: Path) -> Facts:
+    """The numbers of the checkpoint in a folder; raises Mistake where they are damaged."""
+    path = folder / FACTS
+    content = read_json(path)
+    with naming(path):
+        facts: Facts = checked(Facts, content, "")
+        checked(Kept, facts.keeper, "keeper")
+    return facts
 
 
 def named(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

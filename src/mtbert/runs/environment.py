@@ -7,20 +7,62 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtbert.data.tables import Rows
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.model.files import checksum
 from mtbert.model.multitask import MultiTask
 
 LIBRARIES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "pyarrow")
 
 
-def environment(model: MultiTask, rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, Any]:
-    """Versions, git revision, hardware and hashes; `rows` is split -> task -> rows as read."""
+# what the last bits of a result depend on, besides the recipe and the data
+BITS = ("python", "versions", "system", "processor", "capability", "threads", "device")
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What a run remembers of the rows that it read for a task's split."""
+
+    rows: int
+    skipped: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """Where a run's encoder came from."""
+
+    commit: str | None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The types of what others read in environment.json; earlier versions wrote less."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, DataRecord] = field(default_factory=dict)
+    encoder: EncoderRecord | None = None
+    tokenizer: str | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def environment(
+    model: MultiTask,
+    rows: Mapping[str, Mapping[str, Rows]],
+    tokenizer: Tokenizer,
+    encoder_commit: str | None = None,
+) -> dict[str, Any]:
+    """Versions, git revision, hardware and hashes; `rows` is split -> task -> rows as read.
+
+    `encoder_commit` is the hub's commit that the encoder came from, where it came from there.
+    """
     device = next(model.parameters()).device
     return {
         "python": platform.python_version(),
@@ -28,22 +70,66 @@ def environment(model: MultiTask, rows: Mapping[str, Mapping[str, Rows]]) -> dic
         "git": _git_revision(),
         "system": platform.platform(),
         "processor": _processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),  # the instructions that torch has chosen
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder": {"commit": encoder_commit},
+        "tokenizer": hashlib.sha256(tokenizer.definition.encode()).hexdigest(),
         "data": {
-            f"{task}.{split}": {"rows": len(read), "skipped": len(read.skipped), "sha256": _hash(read.name)}
+            f"{task}.{split}": {"rows": len(read), "skipped": len(read.skipped), "sha256": _hash(read)}
             for split, by_task in rows.items()
             for task, read in by_task.items()
         },
     }
 
 
-def _hash(name: str) -> str | None:
-    if not os.path.isfile(name):
-        return None
-    with open(name, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def changes(then: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What the environments of a run's beginning and of now say differently: name -> as it is now."""
+    return {name: now[name] for name in names if name in then and then[name] != now[name]}
+
+
+def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, how the data of now differs from what an environment holds."""
+    said = []
+    for name in sorted({*then, *now}):
+        before, after = then.get(name), now.get(name)
+        if before is None or after is None:
+            said.append(f"{name} is {'new' if before is None else 'gone'}")
+        elif before["rows"] != after["rows"]:
+            said.append(f"{name} had {before['rows']:,} rows and now has {after['rows']:,}")
+        elif before["sha256"] not in (None, after["sha256"]):  # early versions took no hash of tables in memory
+            said.append(f"{name} has {after['rows']:,} rows as before, but not the same")
+    return said
+
+
+def bits_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, how what the last bits depend on differs from what an environment holds."""
+    said = []
+    for name, value in changes(then, now, BITS).items():
+        before = then[name]
+        if name == "versions":
+            said += [
+                f"{one} {before.get(one)} -> {version}" for one, version in value.items() if before.get(one) != version
+            ]
+        else:
+            said.append(f"{name} {before} -> {value}")
+    return said
+
+
+def _hash(rows: Rows) -> str:
+    """The SHA-256 of the file that rows were read from or, for a table in memory, of its texts and labels."""
+    if os.path.isfile(rows.name):
+        return checksum(Path(rows.name))
+    digest = hashlib.sha256()
+    for column in rows.texts:
+        for text in column:
+            content = text.as_buffer()
+            digest.update(len(content).to_bytes(8, "little"))
+            digest.update(content)
+    if rows.labels is not None:
+        digest.update(rows.labels.tobytes())
+    return digest.hexdigest()
 
 
 def _git_revision() -> str | None:

@@ -1,24 +1,25 @@
-"""The run folder: what is in it, and writes that a kill or a full disk cannot tear."""
+"""The run folder: what is in it, whose it is, and replacements that a kill cannot tear."""
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from mtbert.errors import Mistake
+from mtbert.model.files import MANIFEST, checked, naming, read_json, sealed
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
+from mtbert.runs.environment import Environment
+from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note
 from mtbert.runs.notebook import html_table
+from mtbert.runs.writing import disk, flush, write_beside, write_whole
 
 RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "recipe.yaml",
@@ -29,15 +30,36 @@ RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "best",
     "last",
 )
+DRAWN = ("conflict.png", "conflict.svg")  # what a report leaves here
+WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, *DRAWN)
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """The types of the scores on one split."""
+
+    overall: float
+    tasks: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """The types of what others read in scores.json."""
+
+    stage: int
+    step: int
+    dev: SetScores
+    constant: SetScores
 
 
 class Run:
     """A run folder: what was asked for, how training went, and the models that came of it.
 
     recipe.yaml as it was run, run.json (the mark: format and version of mtbert), environment.json, log.jsonl,
-    scores.json, best/ (the kept model and its scores) and last/ (the checkpoint that --resume goes on from).
+    scores.json, best/ (the kept model and its scores) and last/ (the checkpoint that --resume goes on from). While a
+    process works in it, .lock says which.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -48,7 +70,7 @@ class Run:
         """A run that is there; raises Mistake where the folder holds none, or one of a newer format."""
         run = cls(folder)
         if not run.exists:
-            raise Mistake(f"{folder} holds no run: there is no {RECIPE} with {MARK} or {ENVIRONMENT} in it")
+            raise Mistake(f"{folder} holds no run: there is no {RECIPE} with {MARK} or {ENVIRONMENT} of mtbert in it")
         run.check_format()
         return run
 
@@ -76,25 +98,34 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here; a recipe alone does not make a folder a run's."""
-        return (self.folder / RECIPE).exists() and any((self.folder / name).exists() for name in (MARK, ENVIRONMENT))
+        """Whether a run was begun here: a recipe beside a run's mark or, in format 1, beside an environment of ours."""
+        if not (self.folder / RECIPE).exists():
+            return False
+        return (self.folder / MARK).exists() or self._is_of_format_1
 
     def check_format(self) -> None:
-        """Raises Mistake where a newer version of mtbert wrote the folder, or its mark is damaged."""
+        """Raises Mistake where a newer version of mtbert wrote the folder, or its mark is damaged or not ours."""
         mark = self.folder / MARK
         if not mark.exists():
             return  # format 1
         try:
-            content = json.loads(mark.read_text(encoding="utf-8"))
+            content = read_json(mark)
             number, version = content["format"], content["mtbert"]
             newer = number > FORMAT
-        except (ValueError, TypeError, KeyError):
+        except (Mistake, TypeError, KeyError):
             raise Mistake(f"{mark} is damaged: it holds no format and version of mtbert") from None
         if newer:
             raise Mistake(
                 f"{self.folder} was written by mtbert {version} in format {number}; this is mtbert {_version()}, which "
                 f"reads formats up to {FORMAT}: install mtbert {version} or newer"
             )
+
+    @property
+    def _is_of_format_1(self) -> bool:
+        try:
+            return "mtbert" in self.environment["versions"]
+        except (Mistake, TypeError, KeyError):
+            return False
 
     def begin(self, recipe: str) -> None:
         """Mark the folder as a run's and write its recipe, by which a run is known to have begun."""
@@ -103,17 +134,38 @@ class Run:
 
     @property
     def strangers(self) -> list[str]:
-        """What is in the folder that a run does not leave before its recipe is written."""
+        """What is in the folder that no run wrote; before its recipe is written, a run leaves little."""
         if not self.folder.exists():
             return []
         if not self.folder.is_dir():
             raise Mistake(f"{self.folder} is a file, not a folder")
-        ours = {name for begun in (ENVIRONMENT, MARK) for name in (begun, f".{begun}.new")} | {f".{RECIPE}.new"}
-        return sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
+        written = WRITTEN if self.exists else (MARK, ENVIRONMENT)
+        ours = {LOCK, *written, f".{RECIPE}.new", *(f".{name}{end}" for name in written for end in (".new", ".old"))}
+        found = [path.name for path in self.folder.iterdir() if path.name not in ours]
+        return sorted([*found, *(f"{name}/{file}" for name in (BEST, LAST) for file in self._strangers_in(name))])
+
+    def _strangers_in(self, name: str) -> list[str]:
+        """The files in `best` or `last` that its manifest does not name; none where it has no manifest."""
+        folder = self.folder / name
+        if not (self.exists and (folder / MANIFEST).exists()):
+            return []
+        with suppress(Mistake):  # a damaged manifest names nothing
+            ours = {MANIFEST, *sealed(folder)}
+            files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+            return sorted(files - ours)
+        return []
 
     def recipe(self, data: str | Path | None = None) -> Recipe:
         """The recipe as it was run; `data` is a folder to read its files from instead of the one it names."""
         return read_recipe(self.folder / RECIPE, data=data)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run depended on besides its recipe; raises Mistake where that cannot be read."""
+        content = read_json(self.folder / ENVIRONMENT)
+        with naming(self.folder / ENVIRONMENT):
+            checked(Environment, content, "")
+        return content
 
     @property
     def log(self) -> Log:
@@ -122,8 +174,19 @@ class Run:
 
     def log_line(self, line: Line) -> None:
         """Add a line to the log; raises Mistake where the disk refuses it."""
-        with _disk(self.folder, GO_ON):
+        with disk(self.folder, GO_ON):
             self.log.write(line)
+
+    def cut_log(self, size: int) -> None:
+        """Drop what was logged behind the first `size` bytes, which no checkpoint counts on."""
+        with disk(self.folder):
+            self.log.cut(size)
+
+    def flush_log(self) -> None:
+        """Wait until the log is on the disk, before a checkpoint is written that counts on it."""
+        if self.log.path.exists():
+            with disk(self.folder, GO_ON):
+                flush(self.log.path)
 
     @property
     def stopped(self) -> str | None:
@@ -135,12 +198,14 @@ class Run:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The kept model's dev scores, beside those of a constant predictor."""
+        """The kept model's dev scores, beside those of a constant predictor; raises Mistake where they are damaged."""
         # a kill may come after a new model was kept and before the scores at the top of the folder were written anew
         kept = self.part(BEST) / SCORES if self.has(BEST) else None
         path = kept if kept is not None and kept.exists() else self.folder / SCORES
-        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return scores
+        content = read_json(path)
+        with naming(path):
+            checked(KeptScores, content, "")
+        return content
 
     def has(self, name: str) -> bool:
         """Whether `best` or `last` has been written."""
@@ -148,12 +213,12 @@ class Run:
         return folder.exists() or old.exists()
 
     def clear(self) -> None:
-        """Remove what an earlier run left; its recipe last, by which the folder is known as a run's."""
-        with _disk(self.folder):
+        """Remove what an earlier run left; last of all what the folder is known by as a run's."""
+        with disk(self.folder):
             for name in (BEST, LAST):
                 for folder in self._generations(name):
                     shutil.rmtree(folder, ignore_errors=True)
-            for name in (LOG, SCORES, ENVIRONMENT, MARK, RECIPE):
+            for name in (*DRAWN, LOG, SCORES, RECIPE, ENVIRONMENT, MARK):
                 (self.folder / name).unlink(missing_ok=True)
 
     def part(self, name: str) -> Path:
@@ -169,13 +234,14 @@ class Run:
         _, new, old = self._generations(name)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-        with _disk(self.folder, GO_ON):
-            _write_beside(new, write)
+        with disk(self.folder, GO_ON):
+            write_beside(new, write)
             if folder.exists():
                 folder.rename(old)
                 self._finish(name)
             else:
                 new.rename(folder)
+            flush(self.folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def write(self, name: str, content: str) -> None:
@@ -199,60 +265,3 @@ class Run:
 
 def _version() -> str:
     return importlib.metadata.version("mtbert")
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a text file so that no one ever sees half of it; raises Mistake where it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.new")
-    with _disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(content, encoding="utf-8", newline="")
-            _flush(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder that is absent or empty, whole or not at all; raises Mistake where it holds something."""
-    with _disk(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise Mistake(f"{folder} is not an empty folder; name another with --out")
-        new = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        _write_beside(new, write)
-        new.replace(folder)
-
-
-def _write_beside(new: Path, write: Callable[[Path], None]) -> None:
-    new.mkdir(parents=True)
-    try:
-        write(new)
-        for path in new.rglob("*"):
-            _flush(path)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-
-
-def _flush(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-@contextmanager
-def _disk(place: Path, remedy: str = "") -> Iterator[None]:
-    """What the disk refuses is said in one line."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else error.strerror or str(error)
-        raise Mistake(f"{place} could not be written: {why}{remedy}") from error
-    except SafetensorError as error:
-        # the library wraps the system's error in its own
-        full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
-        why = "the disk is full" if full else str(error)
-        raise Mistake(f"{place} could not be written: {why}{remedy}") from error

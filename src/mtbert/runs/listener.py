@@ -11,6 +11,9 @@ from mtbert.training.trainer import Record
 class Listener:
     """Is told how training goes. A listener overrides what it wants to hear; here every method does nothing."""
 
+    def note(self, text: str) -> None:
+        """Something that a person should know, in a line."""
+
     def begin(self, stage: int, steps: int, done: int) -> None:
         """A stage of so many steps begins, or goes on after `done` of them."""
 
@@ -30,6 +33,10 @@ class Listeners(Listener):
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners
+
+    def note(self, text: str) -> None:
+        for listener in self._listeners:
+            listener.note(text)
 
     def begin(self, stage: int, steps: int, done: int) -> None:
         for listener in self._listeners:

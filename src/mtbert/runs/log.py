@@ -107,7 +107,7 @@ class Log:
         try:
             record = json.loads(text)
             return _LINE.validate_python(record if "type" in record else _typed(record))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             why = _first(error) if isinstance(error, ValidationError) else "it is no whole JSON object"
             raise Mistake(
                 f"{self.path}, line {number}: this is not a line of a run's log ({why}); where training was cut off, "

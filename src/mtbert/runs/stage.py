@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,11 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtbert.errors import Mistake
 from mtbert.model.checkpoints import save_model
+from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.multitask import MultiTask
 from mtbert.runs.build import Experiment, read_splits
-from mtbert.runs.checkpoint import Checkpoint, Facts, named
-from mtbert.runs.folder import BEST, SCORES, Run
+from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
+from mtbert.runs.folder import BEST, LAST, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Step
 from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
@@ -52,6 +54,7 @@ class StageUnderWay:
         self.keeper = Keeper(rule, stage.patience)
         # the state that training goes back to after a model that is not kept, where the rule wants that
         self._accepted = Snapshot.of(experiment.model, self.prepared.trainer) if rule.reverts else None
+        self._saved_at = self._looked_at = time.monotonic()
 
     def go(self, listener: Listener) -> str | None:
         """Train to the end of the stage; the listener's reason where it asked to stop earlier."""
@@ -65,6 +68,8 @@ class StageUnderWay:
             self._look(record.step)
             if record.step % self.prepared.evaluate_every == 0 or trainer.finished:
                 self._evaluate(listener)
+            elif self._due():
+                self.save()
             if trainer.finished or self.keeper.satisfied:
                 return None
             reason = listener.reason_to_stop()
@@ -76,6 +81,7 @@ class StageUnderWay:
 
     def save(self) -> None:
         """Write everything that training needs to go on, together."""
+        self.run.flush_log()
         trainer = self.prepared.trainer
         tensors = named("model", self.experiment.model.state_dict()) | named("trainer", trainer.state())
         if self._accepted is not None:
@@ -90,25 +96,66 @@ class StageUnderWay:
             keeper=self.keeper.facts(),
             baseline=None if self.baseline is None else dict(self.baseline),
             log_size=self.run.log.size,
+            steps=trainer.steps,
         )
         Checkpoint(facts, tensors).write(self.run)
+        self._saved_at = self._looked_at = time.monotonic()
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint of this stage."""
-        trainer = self.prepared.trainer
-        self.experiment.model.load_state_dict(saved.part("model"))
-        trainer.load(saved.part("trainer"))
+        """Go on from a checkpoint of this stage; raises Mistake where it does not fit what the recipe trains."""
+        trainer, folder = self.prepared.trainer, self.run.folder / LAST
+        with naming(folder / FACTS):
+            self._check_facts(saved.facts)
+        with _fitting(folder / STATE):
+            # checkpoints of format 1 were written at evaluations only, where the two are the same
+            if self._accepted is not None and saved.part("accepted_model"):
+                self._accepted = Snapshot(self._model_in(saved, "accepted_model"), saved.part("accepted_trainer"))
+                self._load_trainer(self._accepted.trainer)
+            self.experiment.model.load_state_dict(self._model_in(saved, "model"))
+            self._load_trainer(saved.part("trainer"))
+            if self._accepted is not None and not saved.part("accepted_model"):
+                self._accepted = Snapshot.of(self.experiment.model, trainer)
+            torch.set_rng_state(saved.tensors["random"])
+            if torch.cuda.is_available() and "random_cuda" in saved.tensors:
+                torch.cuda.set_rng_state(saved.tensors["random_cuda"])
+        with _fitting(folder / FACTS):
+            self.keeper.load(saved.facts.keeper)
         trainer.step = saved.facts.step
         for task, position in saved.facts.positions.items():
             trainer.streams[task].position = position
-        self.keeper.load(saved.facts.keeper)
-        if self._accepted is not None:
-            accepted = Snapshot(saved.part("accepted_model"), saved.part("accepted_trainer"))
-            # checkpoints of format 1 were written at evaluations only, where the two are the same
-            self._accepted = accepted if accepted.model else Snapshot.of(self.experiment.model, trainer)
-        torch.set_rng_state(saved.tensors["random"])
-        if torch.cuda.is_available() and "random_cuda" in saved.tensors:
-            torch.cuda.set_rng_state(saved.tensors["random_cuda"])
+
+    def _due(self) -> bool:
+        """Whether another step as long as the last one would bring a kill to cost more than the recipe allows."""
+        now, every = time.monotonic(), self.experiment.recipe.save_every
+        took, self._looked_at = now - self._looked_at, now
+        return every is not None and now - self._saved_at + took > every
+
+    def _check_facts(self, facts: Facts) -> None:
+        trainer = self.prepared.trainer
+        if facts.step > trainer.steps:
+            raise Mistake(f"step is {facts.step}, and the stage has {trainer.steps}; {REMEDY}")
+        if facts.positions.keys() != trainer.streams.keys():
+            said, due = ", ".join(facts.positions), ", ".join(trainer.streams)
+            raise Mistake(f"positions are those of {said or 'no task'}, not of {due}; {REMEDY}")
+
+    def _load_trainer(self, state: Mapping[str, Tensor]) -> None:
+        """Give the trainer a state; raises Mistake where it does not come back as it went in."""
+        trainer, path = self.prepared.trainer, self.run.folder / LAST / STATE
+        beside = "what the recipe trains"
+        parameters = dict(self.experiment.model.named_parameters())
+        for kind in ("optimizer.means.", "optimizer.squares."):
+            moments = {key.removeprefix(kind): one for key, one in state.items() if key.startswith(kind)}
+            known = {name: one for name, one in moments.items() if name in parameters}
+            check_fit(known, {name: parameters[name] for name in known}, path, beside)
+            check_finite(moments, path)
+        trainer.load(_copied(state))
+        check_fit(state, trainer.state(), path, beside)
+
+    def _model_in(self, saved: Checkpoint, part: str) -> dict[str, Tensor]:
+        tensors, path = saved.part(part), self.run.folder / LAST / STATE
+        check_fit(tensors, self.experiment.model.state_dict(), path, beside="the model that the recipe describes")
+        check_finite(tensors, path)
+        return tensors
 
     def _steps(self) -> Iterator[Record]:
         with self._naming_rows():
@@ -167,8 +214,8 @@ class StageUnderWay:
         }
 
         def write(folder: Path) -> None:
-            save_model(model, self.experiment.tokenizer, folder)
-            (folder / SCORES).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(content, folder / SCORES)
+            save_model(model, self.experiment.tokenizer, folder)  # which seals the folder, scores included
 
         self.run.replace(BEST, write)
         self.run.write_json(SCORES, content)
@@ -190,6 +237,17 @@ class Snapshot(NamedTuple):
         model.load_state_dict(self.model)
         trainer.load(_copied(self.trainer))
         return self
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Whatever a part of training cannot take over is said as damage to the file that it comes from."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+        raise Mistake(f"{path} does not fit what the recipe trains ({error}); {REMEDY}") from error
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from mtbert.data.tables import forget
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device, settled
+from mtbert.model.files import REMEDY
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
-from mtbert.runs.checkpoint import Checkpoint
+from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.environment import environment
-from mtbert.runs.folder import BEST, ENVIRONMENT, RECIPE, Run
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
+from mtbert.runs.lock import locked
+from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
 
@@ -29,16 +32,18 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe (a file or a dict) into the run folder `out`, and keep the best model by its rule.
 
     With `resume` a run that was cut off goes on from its last checkpoint to the weights that the uninterrupted run
-    would have had, bit for bit. Where a listener ends training early, `stopped` of the returned run says why.
+    would have had, bit for bit; where its data has changed since, it does so only with `force`. With `overwrite` a run
+    that is there is removed. Where a listener ends training early, `stopped` of the returned run says why.
     Raises Mistake for anything the caller can put right, before anything is written.
     """
-    read = read_recipe(recipe, overrides, data)
-    return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, listener=listener)
+    read, run = read_recipe(recipe, overrides, data), run_for(recipe, out)
+    return train_recipe(read, run, resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
 def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Run:
@@ -47,52 +52,86 @@ def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> R
 
 
 def train_recipe(
-    recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = False, listener: Listener | None = None
+    recipe: Recipe,
+    run: Run,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
+    listener: Listener | None = None,
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
+    listener = listener or Listener()
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
-    _check_folder(run, recipe, resume, overwrite)
-    experiment = build(recipe)
-    for index in range(len(recipe.unrolled())):
-        experiment.stage(index)  # what is wrong with a later stage is said before the first one runs
-
-    if not (resume and run.exists):
-        run.clear()
-        run.write_json(ENVIRONMENT, environment(experiment.model, experiment.rows))
-        run.begin(recipe.as_yaml())
-    forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
-    _train_stages(run, experiment, listener or Listener())
+    with ExitStack() as until_the_end:
+        there = run.exists
+        if there:  # two that begin at once find nothing here, and are told apart below
+            until_the_end.enter_context(locked(run.folder))
+        _check_folder(run, recipe, resume, overwrite)
+        experiment = prepare(recipe, commit=commit_then(run) if there and resume else None)
+        if not there:
+            until_the_end.enter_context(locked(run.folder))
+            _check_folder(run, recipe, resume, overwrite)
+        _enter(run, experiment, resume, force, listener)
+        _train_stages(run, experiment, listener)
     return run
+
+
+def prepare(recipe: Recipe, commit: str | None = None) -> Experiment:
+    """What a recipe trains, whatever is wrong with a later stage said before the first one runs.
+
+    An encoder from the hub is read at `commit`, where that is given.
+    """
+    experiment = build(recipe, commit)
+    for index in range(len(recipe.unrolled())):
+        experiment.stage(index)
+    return experiment
+
+
+def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener: Listener) -> None:
+    """Go on with the run in the folder, or begin one."""
+    now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
+    if resume and run.exists:
+        check_environment(run, now, force, listener)
+    else:
+        run.clear()
+        run.write_json(ENVIRONMENT, now)
+        run.begin(experiment.recipe.as_yaml())
+    forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if recipe.base is not None and run.folder.resolve() == Path(recipe.base.run).resolve():
         raise Mistake(f"{run.folder} is the run that tasks are added to; name another folder with --out")
-    if run.exists and not overwrite:
-        run.check_format()
-    if run.exists and resume:
-        before, now = (run.folder / RECIPE).read_text(encoding="utf-8"), recipe.as_yaml()
-        changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
-        if changes:
-            said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changes[:2])
-            raise Mistake(f"{run.folder} was begun with another recipe ({said}); --overwrite begins anew")
-    elif run.exists and not overwrite:
+    if not run.exists:
+        if run.strangers:
+            raise Mistake(
+                f"{run.folder} is not empty and holds no run (it holds {', '.join(run.strangers[:3])}); "
+                "name another folder with --out"
+            )
+        return
+    run.check_format()
+    if resume:
+        check_recipe(run, recipe)
+    elif not overwrite:
         raise Mistake(
             f"{run.folder} already holds a run; --resume goes on with it, --overwrite begins anew, --out names another"
         )
-    elif not run.exists and run.strangers:
+    elif run.strangers:
         raise Mistake(
-            f"{run.folder} is not empty and holds no run (it holds {', '.join(run.strangers[:3])}); "
-            "name another folder with --out"
+            f"{run.folder} holds something that no run wrote ({', '.join(run.strangers[:3])}); move it away, "
+            "so that --overwrite cannot destroy it, or name another folder with --out"
         )
 
 
 def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
     saved = Checkpoint.read(run)
-    run.log.cut(saved.facts.log_size if saved else 0)
+    entries = [entry for entry, _ in experiment.recipe.unrolled()]
+    if saved is not None:
+        _check_saved(run, saved.facts, len(entries))
+    run.cut_log(saved.facts.log_size if saved else 0)
     kept = (saved.facts.keeper["kept"] or None) if saved else None
     baseline = saved.facts.baseline if saved else None
-    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     for index in range(saved.facts.stage if saved else 0, len(entries)):
         going_on = saved if saved and index == saved.facts.stage else None
         if going_on is None and (index == 0 or entries[index] != entries[index - 1]):
@@ -108,3 +147,13 @@ def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
         if index + 1 < len(entries):
             model, _ = load_model(run.part(BEST))
             experiment.model.load_state_dict(model.state_dict())
+
+
+def _check_saved(run: Run, facts: Facts, stages: int) -> None:
+    if facts.stage >= stages:
+        raise Mistake(f"{run.folder / LAST / FACTS}: stage is {facts.stage}, and the recipe has {stages}; {REMEDY}")
+    if run.log.size < facts.log_size:
+        raise Mistake(
+            f"{run.log.path} has lost lines: it holds {run.log.size:,} bytes of the {facts.log_size:,} that the "
+            f"checkpoint in {LAST}/ counts on; {REMEDY}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -27,7 +28,14 @@ class Scores:
     """
 
     tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
-    normalised: dict[str, float]  # task -> its main metric on a scale where 1 is perfect
+    # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
+    normalised: dict[str, float]
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
+        """The scores of tasks with these metrics."""
+        counted = counting({name: tasks[name] for name in metrics})
+        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted})
 
     @property
     def overall(self) -> float:
@@ -38,11 +46,17 @@ class Scores:
     def measures(self) -> dict[str, float]:
         """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
-        return main | {"overall": self.overall, "mean": sum(main.values()) / len(main)}
+        counted = [main[task] for task in self.normalised]
+        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)}
 
     def as_dict(self) -> dict[str, object]:
         """The scores as a file of a run holds them."""
         return {"overall": self.overall, "tasks": self.tasks}
+
+
+def counting(tasks: Mapping[str, Task]) -> list[str]:
+    """The tasks that `overall` and `mean` are over: those that count, or all of them where none does."""
+    return [name for name, task in tasks.items() if task.counts] or list(tasks)
 
 
 class NotNumbers(Mistake):
@@ -54,14 +68,13 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
-    tasks, normalised = {}, {}
+    metrics = {}
     for name, examples in sets.items():
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        tasks[name] = task.metrics(predictions_of(model, examples), examples.labels)
-        normalised[name] = task.normalised(tasks[name])
-    return Scores(tasks, normalised)
+        metrics[name] = task.metrics(predictions_of(model, examples), examples.labels)
+    return Scores.of(model.tasks, metrics)
 
 
 def predictions_of(
@@ -81,14 +94,13 @@ def constant_scores(
     tasks: Mapping[str, Task], train: Mapping[str, ExampleSet], dev: Mapping[str, ExampleSet]
 ) -> Scores:
     """The scores of the best prediction that ignores the text, learned from `train`: a useful model must beat them."""
-    metrics, normalised = {}, {}
+    metrics = {}
     for name, examples in dev.items():
         labels, learned = examples.labels, train[name].labels
         if labels is None or learned is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
         metrics[name] = tasks[name].metrics(np.full_like(labels, tasks[name].constant(learned)), labels)
-        normalised[name] = tasks[name].normalised(metrics[name])
-    return Scores(metrics, normalised)
+    return Scores.of(tasks, metrics)
 
 
 def outputs_of(

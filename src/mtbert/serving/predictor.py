@@ -58,8 +58,7 @@ class Predictor:
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
         """From a run folder (its kept model), or from a model folder such as RUN/best."""
-        run = Run(folder)
-        model, tokenizer = load_model(run.part(BEST) if run.exists else Path(folder))
+        model, tokenizer = load_model(Run.open(folder).part(BEST) if Run(folder).exists else Path(folder))
         return cls(model.to(best_device()), tokenizer)
 
     @property

@@ -5,11 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,30 +14,19 @@ import pyarrow.parquet
 
 from mtbert.data.formats.cells import as_texts, is_value, plain
 from mtbert.errors import Mistake, unknown
+from mtbert.runs.output import Output
 from mtbert.serving.predictor import Predictions
 
-STANDARD_OUTPUT = Path("-")
+Writer = Callable[[BinaryIO, Iterable[Predictions]], int]  # writes all parts, and says how many predictions they are
 
 
-def write_predictions(path: Path, parts: Iterable[Predictions]) -> int:
-    """Write predictions to a file, whole or not at all, or to standard output (`-`) as CSV; how many there are.
-
-    Raises Mistake for an ending that is no format's, before the first part is asked for, and where the disk refuses.
-    """
-    write = writer_for(path)
-    with _opened(path) as file:
-        return write(file, parts)
-
-
-def writer_for(path: Path) -> Callable[[BinaryIO, Iterable[Predictions]], int]:
-    """What writes a file of this name; raises Mistake naming the endings there are."""
-    if path == STANDARD_OUTPUT or str(path).startswith("/dev/"):
+def writer_for(place: Output) -> Writer:
+    """What writes a file of this name, and CSV to a stream; raises Mistake naming the endings there are."""
+    if place.streams:
         return WRITERS[".csv"]
-    ending = path.suffix.lower()
+    ending = place.path.suffix.lower()
     if ending not in WRITERS:
-        raise Mistake(f"{path}: {unknown('ending of an output file', path.suffix, WRITERS)}")
-    if path.is_dir():
-        raise Mistake(f"{path} is a folder; name a file in it")
+        raise Mistake(f"{place.path}: {unknown('ending of an output file', place.path.suffix, WRITERS)}")
     return WRITERS[ending]
 
 
@@ -90,7 +75,7 @@ def _write_parquet(file: BinaryIO, parts: Iterable[Predictions]) -> int:
     return written
 
 
-WRITERS: Mapping[str, Callable[[BinaryIO, Iterable[Predictions]], int]] = {
+WRITERS: Mapping[str, Writer] = {
     ".csv": _write_csv,
     ".tsv": _write_tsv,
     ".jsonl": _write_jsonl,
@@ -115,30 +100,3 @@ def _values(column: Any) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, np.floating) else value
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name once it is whole; standard output and devices are written to as they are."""
-    if path == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-        return
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        with path.open("wb") as stream:
-            yield stream
-        return
-    unfinished = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise Mistake(f"{path} could not be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)

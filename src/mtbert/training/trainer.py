@@ -35,17 +35,21 @@ class Record:
     seconds: float
 
 
-class Diverged(Mistake):
+class Unstable(Mistake):
+    """Training went where there are no numbers: a finding about the recipe, unlike other mistakes."""
+
+
+class Diverged(Unstable):
     """A loss, gradient or weight became nan or inf; `batches` holds the task and the row numbers of each batch."""
 
     def __init__(self, step: int, values: str, batches: Sequence[tuple[str, Sequence[int]]]) -> None:
         super().__init__(_unstable(step, values, batches, "rows"))
         self.step, self.values, self.batches = step, values, batches
 
-    def said(self, ids: Mapping[str, Sequence[str]]) -> Mistake:
+    def said(self, ids: Mapping[str, Sequence[str]]) -> Unstable:
         """The same with ids in place of row numbers; `ids` holds those of each task, in the order of its rows."""
         named = [(task, [ids[task][row] for row in rows]) for task, rows in self.batches]
-        return Mistake(_unstable(self.step, self.values, named, "ids"))
+        return Unstable(_unstable(self.step, self.values, named, "ids"))
 
 
 class Trainer:

@@ -23,7 +23,7 @@ class DoubtfulCell(NamedTuple):
 
 class _Patterns(NamedTuple):
     sound: re.Pattern[bytes]  # as much as holds no doubtful cell
-    closed: re.Pattern[bytes]  # as much as leaves no quote open
+    rows: re.Pattern[bytes]  # whole rows
     quoted: re.Pattern[bytes]  # one quoted cell: what is inside, and the closing quote if there is one
 
 
@@ -41,7 +41,7 @@ def doubtful_cells(content: bytes, delimiter: str) -> Iterator[DoubtfulCell]:
 def end_of_rows(content: bytes, start: int, end: int, delimiter: str, quoted: bool) -> int:
     """Where the last row ends that is whole between `start`, where a row begins, and `end`; `start` if none is."""
     if quoted:
-        end = _matched(_patterns(delimiter).closed, content, start, end)
+        return _matched(_patterns(delimiter).rows, content, start, end)
     return max(content.rfind(b"\n", start, end), content.rfind(b"\r", start, end), start - 1) + 1
 
 
@@ -71,14 +71,14 @@ def _patterns(delimiter: str) -> _Patterns:
     """Possessive throughout (`++`, `*+`): nothing is tried twice, and a file of any size takes no stack."""
     d = re.escape(delimiter.encode())
     opening, closing = rb'(?<![^%b\r\n])"' % d, rb'"(?=[%b\r\n]|\Z)' % d
-    elsewhere = rb'[^"]++|(?<=[^%b\r\n])"' % d  # not quotes, and quotes that do not begin a cell
+    sign = rb'(?<=[^%b\r\n])"' % d  # a quote that does not begin a cell
     without_breaks, without_delimiters = rb'(?:[^"\r\n]++|"")*+', rb'(?:[^"%b]++|"")*+' % d
     anything = rb'(?:[^"]++|"")*+'
     return _Patterns(
         sound=re.compile(
-            rb"(?:%b|%b%b%b|%b%b%b)*+"
-            % (elsewhere, opening, without_breaks, closing, opening, without_delimiters, closing)
+            rb'(?:[^"]++|%b|%b%b%b|%b%b%b)*+'
+            % (sign, opening, without_breaks, closing, opening, without_delimiters, closing)
         ),
-        closed=re.compile(rb'(?:%b|%b%b")*+' % (elsewhere, opening, anything)),
+        rows=re.compile(rb'(?:(?:[^"\r\n]++|%b|%b%b")*+[\r\n]++)*+' % (sign, opening, anything)),
         quoted=re.compile(rb'"%b(?P<close>"?)' % anything),
     )

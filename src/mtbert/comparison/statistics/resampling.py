@@ -1,0 +1,64 @@
+"""A task's main metric on rows that are drawn anew: what a bootstrap over rows needs, for many models at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtbert.data.tasks import Task
+
+Floats = NDArray[np.float64]
+CELLS = 4_000_000  # of a table of draws that are held at a time
+
+
+def resampled(task: Task, predictions: Floats, labels: Floats, draws: int, generator: np.random.Generator) -> Floats:
+    """The main metric of R models on `draws` samples of the rows, the same for all: (R, N), (N,) -> (draws, R)."""
+    rows = len(labels)
+    measure = MEASURES.get(task.main, _one_by_one(task))
+    chunk = max(1, CELLS // rows)
+    even = np.full(rows, 1 / rows)
+    return np.concatenate(
+        [
+            measure(predictions, labels, generator.multinomial(rows, even, min(chunk, draws - start)))
+            for start in range(0, draws, chunk)
+        ]
+    )
+
+
+def accuracies(predictions: Floats, labels: Floats, counts: NDArray[np.int64]) -> Floats:
+    """The share of rows that are right, each row as often as it was drawn: (R, N), (N,), (B, N) -> (B, R)."""
+    right = (predictions == labels).astype(np.float64)
+    shares: Floats = counts.astype(np.float64) @ right.T / len(labels)
+    return shares
+
+
+def correlations(predictions: Floats, labels: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Pearson's r, each row as often as it was drawn, 0 where it is undefined: (R, N), (N,), (B, N) -> (B, R)."""
+    weights = counts / len(labels)
+    x, y = predictions - predictions.mean(1, keepdims=True), labels - labels.mean()
+    mean_x, mean_y = weights @ x.T, weights @ y  # (B, R), (B,)
+    covariance = weights @ (x * y).T - mean_x * mean_y[:, None]
+    varied = (weights @ (x * x).T - mean_x**2) * (weights @ (y * y) - mean_y**2)[:, None]
+    defined = varied > 1e-24
+    found: Floats = np.where(defined, covariance / np.sqrt(np.where(defined, varied, 1.0)), 0.0)
+    return found
+
+
+MEASURES: dict[str, Callable[[Floats, Floats, NDArray[np.int64]], Floats]] = {
+    "accuracy": accuracies,
+    "pearson": correlations,
+}
+
+
+def _one_by_one(task: Task) -> Callable[[Floats, Floats, NDArray[np.int64]], Floats]:
+    """Any other metric, by asking the task anew for every sample and model."""
+
+    def measure(predictions: Floats, labels: Floats, counts: NDArray[np.int64]) -> Floats:
+        rows = [np.repeat(np.arange(len(labels)), some) for some in counts]
+        return np.array(
+            [[task.metrics(one[chosen], labels[chosen])[task.main] for one in predictions] for chosen in rows]
+        )
+
+    return measure
