@@ -707,7 +707,7 @@ def test_check_shows_what_add_task_would_train_and_what_is_frozen(
     assert everything(here) == before
     assert re.search(
         r"trains: head mood_again \(51\); frozen: head mood \(51\), head same .*, head near .*, encoder \([\d,]+\)",
-        said.out,
+        " ".join(said.out.split()),
     )
     assert "mood_again train: 40 rows" in said.out
     assert "near train" not in said.out

@@ -118,9 +118,11 @@ def check(
     report = look(build(read))
     if as_json:
         print_json(report.as_dict())
+    elif quiet:
+        for problem in report.problems:
+            typer.echo(f"problem: {problem}")  # one a line, however long, for programs that look for lines
     else:
-        for shown in report.problems_shown() if quiet else [report]:
-            OUTPUT.print(shown)
+        OUTPUT.print(report)
 
 
 def affinity(

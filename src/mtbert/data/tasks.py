@@ -42,12 +42,12 @@ class Task(BaseModel):
 
     name: str
     kind: str
-    text: tuple[str, ...] = Field(min_length=1, max_length=2)
-    label: str
+    text: tuple[str, ...] = Field(min_length=1, max_length=2, description="a column, or two")
+    label: str = Field(description="a column")
     id: str | None = None
-    train: Any = None
-    dev: Any = None
-    test: Any = None
+    train: Any = Field(None, description="a file, a folder or a table")
+    dev: Any = Field(None, description="a file, a folder or a table")
+    test: Any = Field(None, description="a file, a folder or a table")
     limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"

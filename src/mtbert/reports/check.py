@@ -93,13 +93,9 @@ class CheckReport(Report):
             yield from _stage_shown(stage)
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
-        yield from self.problems_shown()
+        yield from (plain(f"problem: {problem}") for problem in self.problems)
         if not self.problems:
             yield plain("no problems found")
-
-    def problems_shown(self) -> Iterable[RenderableType]:
-        """The problems alone."""
-        return (plain(f"problem: {problem}") for problem in self.problems)
 
 
 def check(experiment: Experiment) -> CheckReport:
