@@ -69,13 +69,13 @@ class Task(BaseModel):
 
     name: str
     kind: str
-    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2)
-    label: str
+    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
+    label: str = Field(description="a column")
     id: str | None = None
     where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
-    train: Any = None
-    dev: Any = None
-    test: Any = None
+    train: Any = Field(None, description="a file, a folder or a table")
+    dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
@@ -219,6 +219,10 @@ class Task(BaseModel):
     @abstractmethod
     def constant(self, labels: NDArray[np.float64]) -> float:
         """The best prediction that ignores the text, learned from training labels."""
+
+    @abstractmethod
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
 
     @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
@@ -377,6 +381,11 @@ class Classification(Task):
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """Logarithms of the classes' shares, each class counted once more: one without labels is no infinity."""
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
+
     def normalised(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]
 
@@ -481,7 +490,7 @@ class Regression(Task):
         return {}
 
     def say(self, prediction: float) -> str | float:
-        return prediction
+        return float(prediction)
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
         from scipy.stats import pearsonr, spearmanr  # late, as above
@@ -496,6 +505,10 @@ class Regression(Task):
 
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(labels.mean())
+
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The mean, in the units of the targets."""
+        return self.targets(labels).double().mean()[None].float()
 
     def normalised(self, metrics: dict[str, float]) -> float:
         return (metrics["pearson"] + 1) / 2

@@ -19,6 +19,7 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
+from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
@@ -203,9 +204,9 @@ def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
 def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    The experiment's recipe has the classes and ranges that the given one leaves to the data. An encoder from the hub is
-    read at `commit`, or at the commit that its revision now means. Splits that are only `looked_at` are read for the
-    mistakes in them.
+    The head of every task that is to be learned begins where its training labels are, and the experiment's recipe has
+    the classes and ranges that the given one leaves to the data. An encoder from the hub is read at `commit`, or at the
+    commit that its revision now means. Splits that are only `looked_at` are read for the mistakes in them.
     """
     torch.manual_seed(recipe.seed)
     recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
@@ -213,6 +214,8 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
+    for task, read in rows["train"].items():
+        _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -230,6 +233,12 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
         said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
         raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
+
+
+def _begin(model: MultiTask, task: str, rows: Rows) -> None:
+    head = model.heads[task]
+    if isinstance(head, BeginsAt) and rows.labels is not None:
+        head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
 
 def examples_of(

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtbert.data.splitting import Shares, split_rows
 from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import Task, share_of
+from mtbert.data.tasks import share_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -40,7 +40,7 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     for task in tasks:
         for split in splits:
             with reader.gathering.going_on():
-                rows[split][task] = _limited(reader.rows(task, split), recipe.tasks[task], split)
+                rows[split][task] = _limited(reader.rows(task, split), recipe, task, split)
         for split in looked_at:
             if recipe.source(task, split) is not None:
                 with reader.gathering.going_on():
@@ -50,15 +50,17 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     return Data(recipe.completed(found), rows)
 
 
-def _limited(rows: Rows, task: Task, split: str) -> Rows:
-    """The rows of `dev` that are used: the same for every seed, so that runs are judged alike.
+def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
+    """The rows that are used, in the order in which they stand.
 
-    Those of `train` are chosen later, by the seed of a stage.
+    Those of `train` are chosen by the recipe's seed, those of other splits are the same for every seed, so that runs
+    are judged alike.
     """
-    limit = task.at_most(split)
-    if split == "train" or limit is None or limit >= len(rows):
+    limit = recipe.tasks[task].at_most(split)
+    if limit is None or limit >= len(rows):
         return rows
-    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
+    seed = recipe.seed if split == "train" else 0
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
 
 
 @contextmanager
