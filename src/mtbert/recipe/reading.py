@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mtbert.data.tasks import KINDS, Task
-from mtbert.errors import Mistake, Place, shown, unknown
+from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import Base, Recipe, Stage
-from mtbert.recipe.text import LIKE, RecipeText
+from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
 from mtbert.registry import OptionMistake
+from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
+FOR_THE_TEXT = (LIKE, *FOR_ALL)  # keys of a recipe that are gone when its text has been spelt out
 
 
 def read_recipe(
@@ -31,7 +33,7 @@ def read_recipe(
     text = RecipeText(source)
     for assignment in overrides:
         text.override(assignment)
-    given = text.content
+    given = text.spelt_out()
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")
     reader = _Reader(text)
@@ -44,10 +46,11 @@ def read_recipe(
     parts: dict[str, Any] = {
         "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},
         "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
-        "stages": [
-            reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
-        ],
     }
+    if "stages" in given:
+        entries = enumerate(reader.listing(given, "stages"))
+        parts["stages"] = [reader.model(Stage, entry, ("stages", index)) for index, entry in entries]
+    reader.readable = Readable(given["data"], {name: task for name, task in parts["tasks"].items() if task is not None})
     reader.raise_problems()
     recipe: Recipe = reader.model(Recipe, given | parts, ())
     reader.raise_problems()
@@ -57,16 +60,32 @@ def read_recipe(
     return recipe
 
 
+class Readable(NamedTuple):
+    """What can be read of a recipe that has mistakes: its data folder, and the tasks that have none."""
+
+    data: str
+    tasks: Mapping[str, Task]
+
+
+class RecipeMistakes(Mistakes):
+    """Everything that is wrong in a recipe, and what of it can be read all the same."""
+
+    def __init__(self, messages: Sequence[str], readable: Readable | None) -> None:
+        super().__init__(messages)
+        self.readable = readable
+
+
 class _Reader:
     """Checks the sections of a recipe one by one and collects all mistakes, so that one reading tells every one."""
 
     def __init__(self, text: RecipeText) -> None:
         self.text = text
         self.problems: list[str] = []
+        self.readable: Readable | None = None
 
     def raise_problems(self) -> None:
         if self.problems:
-            raise Mistake("\n".join(self.problems))
+            raise RecipeMistakes(self.problems, self.readable)
 
     def problem(self, place: Place, message: str) -> None:
         self.problems.append(self.text.say(place, message))
@@ -82,7 +101,7 @@ class _Reader:
                 key = one["loc"]
                 if one["type"] == "extra_forbidden":
                     keys = [name for name in kind.model_fields if name != "name"]
-                    message = unknown("key", key[-1], [*keys, *([LIKE] if kind is Recipe and not place else [])])
+                    message = unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if kind is Recipe and not place else [])])
                 elif one["type"] == "missing":
                     message = f"needs `{key[-1]}`"
                 elif one["type"] == "value_error":
@@ -172,10 +191,21 @@ class _Reader:
         """What one part says of another."""
         for index, stage in enumerate(recipe.stages):
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
+            for key in ("batch_size", "reduction"):
+                by_task = getattr(stage, key)
+                if isinstance(by_task, dict):
+                    self._known_tasks(list(by_task), recipe, ("stages", index, key))
+            if isinstance(stage.batch_size, dict):
+                missing = [name for name in stage.tasks or recipe.learned if name not in stage.batch_size]
+                if missing:
+                    said = f"names no size for {', '.join(missing)}: write one number, or one for each task"
+                    self.problem(("stages", index, "batch_size"), said)
             for number, one in enumerate(stage.regularizers):
                 place = ("stages", index, "regularizers", number, "tasks")
                 limited = one.options.get("tasks") or ()  # a preset need not leave its tasks open
                 self._known_tasks(limited, recipe, place)
+                weighed = weights_by_task(one.options.get("weight", 1.0))
+                self._known_tasks(list(weighed), recipe, (*place[:-1], "weight"))
                 for name in set(limited) & set(recipe.tasks) - set(stage.tasks or recipe.tasks):
                     self.problem(place, f"'{name}' is none of the tasks of this stage: {', '.join(stage.tasks or ())}")
         for index, plan in enumerate(recipe.modules):

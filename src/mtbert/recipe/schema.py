@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.tasks import Task
+from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
 from mtbert.model.sources import Source
@@ -48,6 +48,7 @@ def _one_or_more(given: Any) -> Any:
     return (given,) if isinstance(given, (str, Mapping)) else given
 
 
+Reduction = Literal["mean", "fixed_batch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Part = Annotated[Choice[Selector], FAMILIES["train"]]
 Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
@@ -63,7 +64,7 @@ class Stage(BaseModel):
     epochs: Positive | None = None
     steps: Count | None = None
     steps_per_epoch: Count | None = None
-    batch_size: Count = 32
+    batch_size: Count | dict[str, Count] = 32
     train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("train")
     cache_features: bool = True
     optimizer: Annotated[Choice[Optimizer], FAMILIES["optimizer"]] = _default("optimizer")
@@ -72,7 +73,7 @@ class Stage(BaseModel):
     regularizers: tuple[Annotated[Choice[Regularizer], FAMILIES["regularizers"]], ...] = ()
     combiner: Annotated[Choice[Combiner], FAMILIES["combiner"]] = _default("combiner")
     weighting: Annotated[Choice[Weighting], FAMILIES["weighting"]] = _default("weighting")
-    reduction: Literal["mean", "fixed_batch"] = "mean"
+    reduction: Reduction | dict[str, Reduction] = "mean"
     accumulate: Count = 1
     observe: Annotated[tuple[Watcher, ...], BeforeValidator(_one_or_more)] = ()
     evaluate_every: Count | None = None
@@ -83,6 +84,15 @@ class Stage(BaseModel):
     @field_serializer("train")
     def _short(self, parts: tuple[Choice[Selector], ...]) -> list[Named]:
         return [part.short for part in parts]
+
+    def divisors(self, tasks: Iterable[str]) -> dict[str, int]:
+        """Task -> what the sum of its batch's losses is divided by, for tasks whose loss is not the batch's mean."""
+        reductions = self.reduction if isinstance(self.reduction, dict) else dict.fromkeys(tasks, self.reduction)
+        return {
+            task: self.batch_size if isinstance(self.batch_size, int) else self.batch_size[task]
+            for task in tasks
+            if reductions.get(task) == "fixed_batch"
+        }
 
     @field_validator("regularizers", "observe")
     @classmethod
@@ -99,6 +109,10 @@ class Stage(BaseModel):
             given = "neither is" if self.epochs is None else "both are"
             raise Mistake(f"a stage is `epochs` or `steps` long; {given} given (key=null unsets a value)")
         return self
+
+
+# of a recipe that names none: docs/recipe.md says how it was chosen
+DEFAULT_STAGE = Stage(epochs=5, batch_size=16, optimizer={"lr": 1.2e-4})
 
 
 class Base(BaseModel):
@@ -120,7 +134,7 @@ class Recipe(BaseModel):
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(default=(DEFAULT_STAGE,), min_length=1)
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
@@ -180,14 +194,21 @@ class Recipe(BaseModel):
         """A message about a place in this recipe, with file and line where it was read from one."""
         return str(MistakeAt(place, message)) if self._text is None else self._text.say(place, message)
 
+    def completed(self, tasks: dict[str, Task]) -> Recipe:
+        """The recipe with these tasks in the place of its own: what it left to the data has been found there."""
+        return self.model_copy(update={"tasks": self.tasks | tasks})
+
     def source(self, task: str, split: str) -> Any:
-        """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
+        """Where a task's rows of a split are: a path or a table; None for a share of train, or if it names none."""
         given = getattr(self.tasks[task], split)
+        if share_of(given) is not None:
+            return None
         return Path(self.data) / given if isinstance(given, (str, Path)) else given
 
 
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
     tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
+    unsaid = {key for key in ("classes", "range") if not task.complete} | ({"where"} if not task.where else set())
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
-    return {key: dumped.get(key) for key in type(task).model_fields if key != "name"}
+    return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}
