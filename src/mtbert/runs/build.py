@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import Task
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -21,10 +19,12 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
+from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
 from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule, Measures
@@ -201,17 +201,21 @@ def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
     return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
 
 
-def build(recipe: Recipe, commit: str | None = None) -> Experiment:
+def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    An encoder from the hub is read at `commit`, or at the commit that its revision now means.
+    The head of every task that is to be learned begins where its training labels are, and the experiment's recipe has
+    the classes and ranges that the given one leaves to the data. An encoder from the hub is read at `commit`, or at the
+    commit that its revision now means. Splits that are only `looked_at` are read for the mistakes in them.
     """
     torch.manual_seed(recipe.seed)
-    rows = read_splits(recipe, recipe.learned, ["train", "dev"])
+    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
     with recipe.lines():
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
+    for task, read in rows["train"].items():
+        _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -231,26 +235,10 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
 
 
-def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
-    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
-    for name in tasks:
-        for split in splits:
-            source = recipe.source(name, split)
-            if source is None:
-                raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = _limited(read_rows(recipe.tasks[name], source), recipe.tasks[name], split)
-    return rows
-
-
-def _limited(rows: Rows, task: Task, split: str) -> Rows:
-    """The rows of `dev` that are used: the same for every seed, so that runs are judged alike.
-
-    Those of `train` are chosen later, by the seed of a stage.
-    """
-    limit = task.at_most(split)
-    if split == "train" or limit is None or limit >= len(rows):
-        return rows
-    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
+def _begin(model: MultiTask, task: str, rows: Rows) -> None:
+    head = model.heads[task]
+    if isinstance(head, BeginsAt) and rows.labels is not None:
+        head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
 
 def examples_of(
