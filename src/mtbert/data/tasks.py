@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mtbert.data.formats.base import Quotes
 from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Named, Positive, Registry, Share
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Registry, Share
 
 MOST_CLASSES = 1_000_000
 TRUTHS = {"false": "0", "true": "1"}  # in whatever case
@@ -48,7 +48,14 @@ class Task(BaseModel):
     train: Any = None
     dev: Any = None
     test: Any = None
-    limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
+    # rows at most; a number is of `train`
+    limit: (
+        Annotated[
+            Annotated[Count, ONE] | Annotated[dict[Literal["train", "dev"], Count], EACH],
+            ONE_OR_EACH,
+        ]
+        | None
+    ) = None
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"

@@ -61,12 +61,23 @@ class Cost:
     @classmethod
     def of(cls, planned: PlannedRow, found: Sequence[Measured]) -> Self:
         row, seeds = planned.row, len({one.seed for one in found})
-        whole = [
-            sum(float(getattr(one, cost)) for one in found) / seeds if seeds else None
-            for cost in ("examples", "steps", "wall_seconds", "parameters")
-        ]
-        failures = [f"{one.run}: {one.failure}" for one in found if one.failure]
-        return cls(row.name, row.title, row.table, len(found), len(planned.runs), *whole, row.seconds, failures)
+
+        def a_seed(cost: str) -> float | None:
+            return sum(float(getattr(one, cost)) for one in found) / seeds if seeds else None
+
+        return cls(
+            row.name,
+            row.title,
+            row.table,
+            len(found),
+            len(planned.runs),
+            a_seed("examples"),
+            a_seed("steps"),
+            a_seed("wall_seconds"),
+            a_seed("parameters"),
+            row.seconds,
+            [f"{one.run}: {one.failure}" for one in found if one.failure],
+        )
 
 
 @dataclass(frozen=True)
