@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mtbert.data.formats.base import Quotes
 from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Named, Positive, Registry, Share
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Registry, Share
 
 MOST_CLASSES = 1_000_000
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
@@ -76,7 +76,14 @@ class Task(BaseModel):
     train: Any = Field(None, description="a file, a folder or a table")
     dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
-    limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
+    # rows at most; a number is of `train`
+    limit: (
+        Annotated[
+            Annotated[Count, ONE] | Annotated[dict[Literal["train", "dev"], Count], EACH],
+            ONE_OR_EACH,
+        ]
+        | None
+    ) = None
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
