@@ -31,7 +31,7 @@ from mtbert.runs.log import Evaluation
 from mtbert.runs.stage import StageUnderWay
 from mtbert.runs.train import prepare
 from tests.support.cut_off import Kill, Killed, assert_same_run, records, tensors
-from tests.support.damage import mutated
+from tests.support.mutations import mutated
 from tests.support.small import recipe_over, write_small_data
 
 
@@ -444,7 +444,7 @@ def outlive_mutations(cut: Run, recipe: dict[str, Any], seeds: range) -> None:
 
 
 def test_a_mutated_checkpoint_goes_on_or_is_a_mistake(cut: Run, recipe: dict[str, Any]) -> None:
-    outlive_mutations(cut, recipe, range(150))
+    outlive_mutations(cut, recipe, range(60))
 
 
 @pytest.mark.long

@@ -307,7 +307,7 @@ def test_a_task_that_is_named_need_not_be_found() -> None:
         ([], r"the course's 'sst'\?.* those of mood, film do; .*\(tasks: near, mood, film, same\)"),
         (["sst=mood"], "the course's 'sts'.* those of no task do"),
         (["sst=mod"], "unknown task 'mod'; did you mean 'mood'"),
-        (["stt=mood"], "unknown file of the course 'stt'; did you mean 'sst'"),
+        (["stt=mood"], r"unknown file of the course 'stt'.* \(valid: sst, para, sts\)"),
         (["mood"], "--course-task mood: write NAME=TASK, such as sst=near"),
     ],
 )

@@ -112,10 +112,12 @@ def check(
     from mtbert.reports.check import check as look
     from mtbert.runs.add_task import join
     from mtbert.runs.build import build
+    from mtbert.runs.data import mistakes_of_data_too
 
     given = overrides or []
-    read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
-    report = look(build(read))
+    with mistakes_of_data_too():
+        read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
+    report = look(build(read, looked_at=["test"]))
     if as_json:
         print_json(report.as_dict())
     elif quiet:

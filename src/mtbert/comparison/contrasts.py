@@ -89,9 +89,8 @@ class Samples:
             )
             for index, (name, task) in enumerate(tasks.items())
         }
-        self._scores[OVERALL] = np.mean(
-            [_normalised(tasks[name], self._scores[name]) for name in counting(tasks)], axis=0
-        )
+        counted = [_normalised(tasks[name], self._scores[name]) for name in counting(tasks)]
+        self._scores[OVERALL] = np.mean(counted, axis=0)
 
     def difference(self, measure: str, method: str, against: str) -> Floats:
         """Block by block on every sample: (draws, S)."""

@@ -218,8 +218,8 @@ def _said(schema: Mapping[str, Any]) -> str:
         least, most = schema.get("minItems"), schema.get("maxItems")
         many = f"{least} " if least is not None and least == most else ""
         item = schema.get("items") or schema.get("prefixItems", [{}])[0]
-        words = _said(item)
-        return f"list of {many}texts" if words == "text" else f"list of {many}({words})"
+        each = _said(item)
+        return f"list of {many}texts" if each == "text" else f"list of {many}({each})"
     if schema.get("type") == "object":
         values = schema.get("additionalProperties")
         return f"names with a {_said(values)} each" if isinstance(values, Mapping) else "{name: ..., option: ...}"

@@ -16,8 +16,9 @@ from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.devices import best_device
+from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
-from mtbert.runs.build import read_splits
+from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
 from mtbert.scoring.classes import ClassScores, class_scores
 from mtbert.scoring.evaluation import predictions_of
@@ -114,7 +115,7 @@ class _Beside:
     def __init__(self, scored: Scored) -> None:
         self._scored = scored
         self._recipe = scored.recipe
-        self._source: Any = None
+        self._source: Source | None = None
 
     def train(self, task: str) -> Rows:
         """The task's training rows; raises Mistake where they are gone."""

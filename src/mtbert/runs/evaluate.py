@@ -16,7 +16,8 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.schema import Recipe
-from mtbert.runs.build import examples_of, read_splits
+from mtbert.runs.build import examples_of
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
 

@@ -16,8 +16,9 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import save_model
 from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.multitask import MultiTask
-from mtbert.runs.build import Experiment, read_splits
+from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, LAST, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Step

@@ -86,7 +86,8 @@ def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))
     both: NDArray[np.float64] = (x * y).sum(1)
-    return np.divide(both, spread, out=np.zeros_like(both), where=spread > 1e-12)
+    found: NDArray[np.float64] = np.divide(both, spread, out=np.zeros_like(both), where=spread > 1e-12)
+    return found
 
 
 def _blocks(width: int) -> Iterator[int]:
