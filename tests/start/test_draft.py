@@ -1,4 +1,4 @@
-"""A recipe drafted from files: what each layout gives, that it can be read, and what is said where none can be written."""
+"""A recipe drafted from files: what each layout gives, that it can be read, and what is said where there is none."""
 
 from __future__ import annotations
 
