@@ -211,8 +211,16 @@ def _checked(given: Any) -> Any:
     return {"name": given["name"], "value": float(number), **SCHEDULES.complete(given["name"], options)}
 
 
+def _checked_by_task(given: Any) -> Any:
+    if isinstance(given, Mapping) and given and not {"name", "value"} & set(given):
+        return {task: _checked(one) for task, one in given.items()}
+    return _checked(given)
+
+
 # an option that may change during training: a number, or {name: linear, value: 5, warmup: 0.1}
 Varying = Annotated[float | dict[str, Any], BeforeValidator(_checked)]
+# the same, or one for each task: {mood: 1, near: 5}
+VaryingByTask = Annotated[float | dict[str, Any], BeforeValidator(_checked_by_task)]
 
 
 class Varied:

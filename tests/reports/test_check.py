@@ -79,7 +79,7 @@ def test_duplicates_contradictions_and_overlap_are_counted(clean: dict[str, Any]
     assert (dev.duplicates, dev.contradictions, dev.overlap) == (1, 1, 3)
     assert report.problems == [
         "clean train: 3 rows repeat the texts of another, 1 with another label",
-        "clean dev: 1 rows repeat the texts of another, 1 with another label",
+        "clean dev: 1 row repeats the texts of another, 1 with another label",
         "clean dev: the texts of 3 rows also stand in train",
     ]
 
@@ -95,7 +95,7 @@ def test_truncated_rows_are_counted_with_the_limit(clean: dict[str, Any]) -> Non
 def test_the_encoders_own_length_cuts_too(clean: dict[str, Any]) -> None:
     clean["encoder"]["positions"] = 16
     rewrite(clean, "train", [f"{'x' * 30}\tgood", "y\tbad"])
-    assert looked(clean).problems[0] == "clean train: 1 of 2 rows are cut to 16 tokens (the longest has 32)"
+    assert looked(clean).problems[0] == "clean train: 1 of 2 rows is cut to 16 tokens (the longest has 32)"
 
 
 def test_skipped_rows_are_listed_with_line_and_reason(clean: dict[str, Any]) -> None:

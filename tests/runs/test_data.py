@@ -176,16 +176,17 @@ def test_where_chooses_the_rows_of_a_task(tmp_path: Path) -> None:
     lines = [f"{'mood' if i % 2 else 'tone'}\ttext {i}\t{'ab'[i % 4 // 2]}{i % 2}" for i in range(40)]
     (tmp_path / "all.tsv").write_text("\n".join(["task\ttext\tlabel", *lines]) + "\n")
     task = {"kind": "classification", "text": "text", "label": "label", "train": "all.tsv", "dev": "20%"}
-    recipe = {"data": str(tmp_path), "tasks": {"mood": task | {"where": {"task": "mood"}}}}
+    mood: dict[str, Any] = task | {"where": {"task": "mood"}}
+    recipe: dict[str, Any] = {"data": str(tmp_path), "tasks": {"mood": mood}}
     read, rows = read_data(read_recipe(recipe), ["mood"], ["train", "dev"])
     assert read.tasks["mood"].classes == ("a1", "b1")  # type: ignore[attr-defined]
     texts = texts_of(rows["train"]["mood"]) | texts_of(rows["dev"]["mood"])
     assert texts == {f"text {i}" for i in range(1, 40, 2)}
 
-    recipe["tasks"]["mood"]["classes"] = ["a1", "c1"]  # type: ignore[index]
+    mood["classes"] = ["a1", "c1"]
     (message,) = messages(recipe)
     assert "all.tsv, line 5: column 'label': label 'b1'" in message
-    recipe["tasks"]["mood"] |= {"where": {"task": "moods"}}  # type: ignore[operator]
+    mood["where"] = {"task": "moods"}
     assert "no row has moods in column 'task' (it holds mood 20, tone 20)" in messages(recipe)[0]
 
 

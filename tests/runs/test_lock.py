@@ -17,18 +17,22 @@ import pytest
 import yaml
 
 import mtbert
+import mtbert.runs.train
 from mtbert.app.cli import main
 from mtbert.errors import Mistake
+from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.lock import LOCK, holder, locked
-from tests.support.cut_off import assert_same_run
+from tests.support.cut_off import Kill, assert_same_run
 from tests.support.small import recipe_over, write_small_data
 
 # reads lines "folder option", trains into the folder, and says whether it began; one that began waits to be let go on
 WORKER = """
 import sys, torch
 import mtbert
+import mtbert.runs.train
 from mtbert.errors import Mistake
+from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 torch.set_num_threads(1)
 
@@ -93,11 +97,10 @@ def workers(recipe_file: Path) -> Iterator[list[Worker]]:
         yield both
 
 
-def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
-    workers: list[Worker], recipe_file: Path, tmp_path: Path
-) -> None:
+def race(workers: list[Worker], recipe_file: Path, tmp_path: Path, rounds: int) -> None:
+    """Two that start, resume or overwrite at once: exactly one goes on, and comes to its end."""
     whole = mtbert.train(recipe_file, out=tmp_path / "whole")
-    for number in range(20):
+    for number in range(rounds):
         folder, options = tmp_path / f"run-{number}", [[], ["resume"], ["overwrite"]][number % 3]
         if options:
             mtbert.train(recipe_file, out=folder)
@@ -115,6 +118,19 @@ def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
         assert workers[first].hear() == "done"
         assert_same_run(mtbert.train(recipe_file, out=folder, resume=True), whole)
         assert not (folder / LOCK).exists()
+
+
+def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
+    workers: list[Worker], recipe_file: Path, tmp_path: Path
+) -> None:
+    race(workers, recipe_file, tmp_path, rounds=6)
+
+
+@pytest.mark.long
+def test_of_two_that_begin_at_once_exactly_one_goes_on_in_each_of_twenty_rounds(
+    workers: list[Worker], recipe_file: Path, tmp_path: Path
+) -> None:
+    race(workers, recipe_file, tmp_path, rounds=20)
 
 
 def test_a_lock_whose_holder_was_killed_is_taken_over(workers: list[Worker], recipe_file: Path, tmp_path: Path) -> None:
@@ -191,3 +207,28 @@ def test_who_is_beaten_by_the_removal_of_the_file_tries_again(tmp_path: Path, mo
         with pytest.raises(Mistake, match="under way"), locked(tmp_path):
             pass
     assert taken
+
+
+def test_who_prepares_while_another_begins_and_ends_finds_a_run_there(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was there when the second one looked, and a whole run when it had prepared its own."""
+    prepare = mtbert.runs.train.prepare
+    for option in ("resume", "none"):
+        folder = tmp_path / option
+        first: list[Run] = []
+
+        def after_another(*arguments: Any, folder: Path = folder, first: list[Run] = first, **options: Any) -> Any:
+            if not first:
+                first.append(Run(folder))
+                mtbert.train(small_recipe, out=folder)
+            return prepare(*arguments, **options)
+
+        monkeypatch.setattr(mtbert.runs.train, "prepare", after_another)
+        if option == "resume":
+            mtbert.train(small_recipe, out=folder, resume=True, listener=Kill(steps=1))  # which takes no step
+        else:
+            with pytest.raises(Mistake, match="already holds a run"):
+                mtbert.train(small_recipe, out=folder)
+        monkeypatch.setattr(mtbert.runs.train, "prepare", prepare)
+        assert Run(folder).scores["step"] > 0

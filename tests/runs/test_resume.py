@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +23,15 @@ import mtbert.runs.environment
 import mtbert.runs.stage
 from mtbert.errors import Mistake
 from mtbert.model.sources import ENCODERS
+from mtbert.recipe.reading import read_recipe
 from mtbert.runs.checkpoint import Checkpoint
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation
+from mtbert.runs.stage import StageUnderWay
+from mtbert.runs.train import prepare
 from tests.support.cut_off import Kill, Killed, assert_same_run, records, tensors
+from tests.support.mutations import mutated
 from tests.support.small import recipe_over, write_small_data
 
 
@@ -414,6 +419,37 @@ def test_a_damaged_file_of_the_run_is_a_mistake_that_names_it(cut: Run, recipe: 
             with pytest.raises(Mistake, match=name.replace(".", r"\.")):
                 mtbert.train(recipe, out=cut.folder, resume=True)
         (cut.folder / name).write_bytes(before)
+
+
+def outlive_mutations(cut: Run, recipe: dict[str, Any], seeds: range) -> None:
+    """From every mutation of a checkpoint's files training goes on, or it is a mistake; nothing else comes out."""
+    (cut.folder / "last" / "manifest.json").unlink()
+    experiment = prepare(read_recipe(recipe))
+    whole = {path: path.read_bytes() for path in sorted((cut.folder / "last").iterdir())}
+    for seed in seeds:
+        draw = random.Random(seed)
+        path = draw.choice(list(whole))
+        path.write_bytes(mutated(whole[path], draw))
+        try:
+            saved = Checkpoint.read(cut)
+            assert saved is not None
+            stage = StageUnderWay(cut, experiment, 0, kept=None, baseline=None)
+            stage.restore(saved)
+            next(iter(stage.prepared.trainer), None)
+        except Mistake:
+            pass
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}, {path.name}: {type(error).__name__}: {error}") from error
+        path.write_bytes(whole[path])
+
+
+def test_a_mutated_checkpoint_goes_on_or_is_a_mistake(cut: Run, recipe: dict[str, Any]) -> None:
+    outlive_mutations(cut, recipe, range(60))
+
+
+@pytest.mark.long
+def test_five_thousand_mutated_checkpoints_go_on_or_are_mistakes(cut: Run, recipe: dict[str, Any]) -> None:
+    outlive_mutations(cut, recipe, range(5000))
 
 
 def test_a_log_that_lost_lines_is_said(cut: Run, recipe: dict[str, Any]) -> None:

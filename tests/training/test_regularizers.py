@@ -41,7 +41,7 @@ def begun(name: str, model: MultiTask, **options: Any) -> Regularizer:
 
 
 def inert(name: str, task: str) -> bool:
-    return name == "smart_r2_exact" and task in BINARY
+    return name in ("smart_r2_exact", "bregman_r2_exact") and task in BINARY
 
 
 # ---- what holds for every regularizer

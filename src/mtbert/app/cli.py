@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from mtbert.app import bench_commands, compare_commands, look_commands, start_commands, train_commands, use_commands
+from mtbert.app import (
+    bench_commands,
+    compare_commands,
+    look_commands,
+    reproduce_commands,
+    start_commands,
+    train_commands,
+    use_commands,
+)
 from mtbert.app.notes import notes_shown
 from mtbert.errors import Mistake
 from mtbert.reports.table import REPORTS
@@ -31,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": use_commands.predict,
     "export": use_commands.export,
     "compare": compare_commands.compare,
+    "reproduce": reproduce_commands.reproduce,
     "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,

@@ -57,7 +57,8 @@ def compare(
 
     What is done is not done again: the same command goes on where it was cut off, and several may share a folder.
     """
-    from mtbert.app.console import OUTPUT, TrainingProgress
+    from mtbert.app.console import OUTPUT
+    from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
     from mtbert.comparison.budget import Budget
     from mtbert.comparison.compare import compare as run
@@ -87,7 +88,7 @@ def compare(
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
-            reason = run(declared, out, command, Listeners([*progress, signals]), lambda one: _tell(one, quiet))
+            reason = run(declared, out, command, Listeners([*progress, signals]), lambda one: tell(one, quiet))
     finally:
         for shown in progress:
             shown.close()
@@ -112,7 +113,8 @@ def _rates(given: str) -> list[float]:
         raise Mistake(f"--rates {given}: give learning rates with commas between them, such as 5e-5,1e-4") from None
 
 
-def _tell(measured: Measured, quiet: bool) -> None:
+def tell(measured: Measured, quiet: bool) -> None:
+    """Say what a run came to, in a line."""
     if quiet:
         return
     scores = measured.reported or measured.selected

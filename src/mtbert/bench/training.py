@@ -108,11 +108,13 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
     """Time `steps` optimiser steps of each side; raises Mistake where the peer is unknown or not installed."""
     if against not in PEERS:
         raise Mistake(unknown("peer", against, PEERS))
-    shape, stage = experiment.model.encoder.shape, experiment.recipe.stages[0]
+    shape, batch_size = experiment.model.encoder.shape, experiment.recipe.stages[0].batch_size
+    if not isinstance(batch_size, int):
+        raise Mistake(f"{against} has one batch size for all tasks: set stages.0.batch_size=32, or another number")
     ours, theirs, floors = Side(), Side(), []
     trainer = experiment.stage(0).trainer
     trainer.streams = {task: Watched(stream, ours) for task, stream in trainer.streams.items()}  # type: ignore[misc]
-    floor = Floor(shape, max(stage.batch_size * 2 * 128, 8192), PRECISIONS[experiment.precision])
+    floor = Floor(shape, max(batch_size * 2 * 128, 8192), PRECISIONS[experiment.precision])
 
     def our_turn() -> None:
         first = len(ours.shapes)
@@ -140,7 +142,7 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
         (mine.low, mine.high),
         (other.low, other.high),
         steps,
-        stage.batch_size,
+        batch_size,
         torch.get_num_threads(),
         shape.dropout,
         shape.attention_dropout,

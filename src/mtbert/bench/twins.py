@@ -48,8 +48,8 @@ class UnsortedStream(Stream):
     def __init__(self, ours: Stream) -> None:
         vars(self).update(vars(ours))
 
-    def _bucketed(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        order = generator.permutation(self._rows)
+    def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        order = generator.permutation(rows)
         return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
 
 

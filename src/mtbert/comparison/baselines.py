@@ -56,6 +56,8 @@ def _alone(content: Content, task: str) -> Content:
             "combiner": "sum",
             "weighting": "fixed",
             "regularizers": _serving(stage["regularizers"], task),
+            "batch_size": _of(task, stage["batch_size"], 0),
+            "reduction": _of(task, stage["reduction"], "mean"),
             "keep": "best",
             "observe": [],
         }
@@ -72,7 +74,17 @@ def _alone(content: Content, task: str) -> Content:
 
 
 def _serving(methods: Sequence[Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
-    return [{**one, "tasks": [task]} for one in methods if one["tasks"] is None or task in one["tasks"]]
+    return [
+        {**one, "tasks": [task]} | ({"weight": weight} if weight is not None else {})
+        for one in methods
+        for weight in [_of(task, one.get("weight"), 0)]
+        if one["tasks"] is None or task in one["tasks"]
+    ]
+
+
+def _of(task: str, given: Any, otherwise: Any) -> Any:
+    """What is given for a task, where something is given by task; a value that changes has a name."""
+    return given.get(task, otherwise) if isinstance(given, Mapping) and "name" not in given else given
 
 
 def _summed(content: Content) -> Content:
@@ -81,7 +93,7 @@ def _summed(content: Content) -> Content:
     With the length, the rates and the schedule of the recipe's first stage; no modules, no penalties.
     """
     tasks, stage = content["tasks"], content["stages"][0]
-    plain = {
+    plain: dict[str, Any] = {
         "tasks": None,
         "for_each_task": False,
         "train": "all",
@@ -91,7 +103,7 @@ def _summed(content: Content) -> Content:
         "regularizers": [],
         "observe": [],
         "keep": "best",
-        "batch_size": max(1, round(stage["batch_size"] / len(tasks))),
+        "batch_size": _shared(stage["batch_size"], list(tasks)),
     }
     return {
         **content,
@@ -109,3 +121,10 @@ def _weighted(content: Content) -> dict[str, Content]:
         return {**content, "tasks": tasks}
 
     return {"equal weights": content} | {f"{task} x {RAISED:g}": raised(task) for task in content["tasks"]}
+
+
+def _shared(size: int | Mapping[str, int], tasks: Sequence[str]) -> int | dict[str, int]:
+    """Batch sizes with which a batch of every task is together as large as one batch was."""
+    if isinstance(size, Mapping):
+        return {task: max(1, round(size.get(task, 0) / len(tasks))) for task in tasks}
+    return max(1, round(size / len(tasks)))

@@ -23,6 +23,7 @@ from mtbert.comparison.statistics.significance import (
 )
 from mtbert.comparison.statistics.verdict import Verdict, judge
 from mtbert.data.tasks import Task
+from mtbert.scoring.evaluation import counting
 
 OVERALL = "overall"
 DRAWS = 2000
@@ -88,7 +89,8 @@ class Samples:
             )
             for index, (name, task) in enumerate(tasks.items())
         }
-        self._scores[OVERALL] = np.mean([_normalised(task, self._scores[name]) for name, task in tasks.items()], axis=0)
+        counted = [_normalised(tasks[name], self._scores[name]) for name in counting(tasks)]
+        self._scores[OVERALL] = np.mean(counted, axis=0)
 
     def difference(self, measure: str, method: str, against: str) -> Floats:
         """Block by block on every sample: (draws, S)."""

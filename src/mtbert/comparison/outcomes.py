@@ -42,8 +42,8 @@ class Outcome:
 
 
 def overall(tasks: Mapping[str, Task], metrics: Metrics) -> float:
-    """The mean of the tasks' normalised main metrics."""
-    return Scores(metrics, {name: tasks[name].normalised(found) for name, found in metrics.items()}).overall
+    """The mean of the tasks' normalised main metrics, of those that count."""
+    return Scores.of(tasks, metrics).overall
 
 
 def outcome(planned: Sequence[PlannedRun], folder: Path) -> Outcome | None:

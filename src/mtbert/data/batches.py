@@ -198,7 +198,8 @@ class Stream:
 
     Within a pass, batches hold examples of similar length, so that little is padding. `position`, the number of batches
     drawn, is the whole state: a stream that is given the position of another with the same seed continues as that
-    stream would. With a `limit` every pass is over the same `limit` examples, chosen once by the seed.
+    stream would. With a `limit` every pass is over the same `limit` examples, chosen once by the seed. With a `part` a
+    pass goes through parts of so many batches, always the same examples in each, shuffled within the part.
 
     >>> class Letters:  # a set of five examples, whose batches are plain lists
     ...     lengths = np.ones(5)
@@ -213,15 +214,24 @@ class Stream:
     True
     """
 
-    def __init__(self, examples: ExampleSet, batch_size: int, seed: Sequence[int], limit: int | None = None) -> None:
+    def __init__(
+        self,
+        examples: ExampleSet,
+        batch_size: int,
+        seed: Sequence[int],
+        limit: int | None = None,
+        part: int | None = None,
+    ) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.position = 0
         self._seed = list(seed)
         self._rows = np.arange(len(examples))
-        if limit is not None and limit < len(examples):
+        if part is not None or (limit is not None and limit < len(examples)):
             # numpy takes a seed [a] for [a, 0]: without the 1 this would be the first pass's shuffle
             self._rows = np.random.default_rng([*seed, 0, 1]).permutation(self._rows)[:limit]
+        size = len(self._rows) if part is None else part * batch_size
+        self._parts = [self._rows[start : start + size] for start in range(0, len(self._rows), size)]
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     def reshuffled(self, seed: Sequence[int]) -> Self:
@@ -239,13 +249,14 @@ class Stream:
         """The next batch."""
         epoch, index = divmod(self.position, self.batches_per_pass)
         if self._plan[0] != epoch:
-            self._plan = epoch, self._bucketed(np.random.default_rng([*self._seed, epoch]))
+            generator = np.random.default_rng([*self._seed, epoch])
+            self._plan = epoch, [batch for part in self._parts for batch in self._bucketed(part, generator)]
         self.position += 1
         return self.examples.batch(self._plan[1][index])
 
-    def _bucketed(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        """The rows of each batch of a pass: shuffled, sorted by length within every BUCKET batches, shuffled again."""
-        order = generator.permutation(self._rows)
+    def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""
+        order = generator.permutation(rows)
         chunk = self.batch_size * BUCKET
         batches = []
         for start in range(0, len(order), chunk):

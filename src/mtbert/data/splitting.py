@@ -1,9 +1,9 @@
 """Splits a file into training, dev and test rows by its texts, the same way on every machine.
 
 A text stands on one side only, for all the tasks that read the file: rows that share a text, be it one of a pair, form
-a group and stay together. Where a group goes is said by the hash of its first text in the alphabet. Neither the order
-of the rows nor the other groups matter, so that new rows with new texts move no other. (A new row that shares a text
-with earlier ones joins their group, or makes one of two; it may then take them to another side.)
+a group and stay together. The hash of its first text in the alphabet says where a group goes. Neither the order of
+the rows nor the other groups matter, so that new rows with new texts move no other. (A new row that shares a text with
+earlier ones joins their group, or makes one of two; it may then take them to another side.)
 
 A share is one of the hashes, so that each class gives its share as chance has it. A class that chance left without a
 row on a side gives it the group that comes next, as long as one is left to learn from.

@@ -69,14 +69,14 @@ class Task(BaseModel):
 
     name: str
     kind: str
-    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2)
-    label: str
+    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
+    label: str = Field(description="a column")
     id: str | None = None
     where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
-    train: Any = None
-    dev: Any = None
-    test: Any = None
-    limit: Count | None = None  # training rows at most, chosen once by the seed
+    train: Any = Field(None, description="a file, a folder or a table")
+    dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
@@ -88,6 +88,7 @@ class Task(BaseModel):
     head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
+    counts: bool = True  # in `overall` and `mean`
 
     @field_validator("text", mode="before")
     @classmethod
@@ -155,6 +156,17 @@ class Task(BaseModel):
         """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
         return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
 
+    def at_most(self, split: str) -> int | None:
+        """How many rows of a split are used, where there are more; None for all."""
+        if self.limit is None or isinstance(self.limit, int):
+            return self.limit if split == "train" else None
+        return next((limit for name, limit in self.limit.items() if name == split), None)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest score as the head gives it, where the task is `scored`."""
+        return 0.0, 1.0
+
     @property
     @abstractmethod
     def outputs(self) -> int:
@@ -209,6 +221,10 @@ class Task(BaseModel):
         """The best prediction that ignores the text, learned from training labels."""
 
     @abstractmethod
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
+
+    @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
 
@@ -231,7 +247,8 @@ class Classification(Task):
 
     Classes that a recipe leaves out are the labels of the training file, numbers in their order, names by the alphabet.
 
-    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0.
+    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0. A head with one logit
+    (`one_logit`) gives it beside a second that is 0.
     """
 
     main = "accuracy"
@@ -364,6 +381,11 @@ class Classification(Task):
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """Logarithms of the classes' shares, each class counted once more: one without labels is no infinity."""
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
+
     def normalised(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]
 
@@ -380,8 +402,9 @@ UNKNOWN_RANGE = (0.0, 0.0)  # of scores whose recipe names none, until the data 
 
 
 class Regression(Task):
-    """A score on a range, by mean squared error on the range scaled to [0, 1]. A range that a recipe leaves out is that
-    of the training file, rounded outward.
+    """A score on a range, by mean squared error on the range scaled to [0, 1], or as it is with `scaled: false`.
+
+    A range that a recipe leaves out is that of the training file, rounded outward.
     """
 
     main = "pearson"
@@ -389,6 +412,7 @@ class Regression(Task):
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float] = UNKNOWN_RANGE
+    scaled: bool = True
 
     @field_validator("range")
     @classmethod
@@ -421,6 +445,10 @@ class Regression(Task):
         return np.clip(4 * (labels - low) / (high - low), 0, 3).astype(np.int64)
 
     @property
+    def ends(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.scaled else self.range
+
+    @property
     def outputs(self) -> int:
         return 1
 
@@ -437,7 +465,7 @@ class Regression(Task):
 
     def targets(self, labels: NDArray[np.float64]) -> Tensor:
         low, high = self.range
-        return torch.from_numpy((labels - low) / (high - low)).float()
+        return torch.from_numpy((labels - low) / (high - low) if self.scaled else labels).float()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.float().squeeze(-1) - targets).square()
@@ -452,7 +480,8 @@ class Regression(Task):
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         low, high = self.range
-        return low + (high - low) * outputs.double().squeeze(-1).clamp(0, 1).cpu().numpy()
+        scores: NDArray[np.float64] = outputs.double().squeeze(-1).clamp(*self.ends).cpu().numpy()
+        return low + (high - low) * scores if self.scaled else scores
 
     def log_probabilities(self, outputs: Tensor) -> None:
         return None
@@ -461,7 +490,7 @@ class Regression(Task):
         return {}
 
     def say(self, prediction: float) -> str | float:
-        return prediction
+        return float(prediction)
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
         from scipy.stats import pearsonr, spearmanr  # late, as above
@@ -476,6 +505,10 @@ class Regression(Task):
 
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(labels.mean())
+
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The mean, in the units of the targets."""
+        return self.targets(labels).double().mean()[None].float()
 
     def normalised(self, metrics: dict[str, float]) -> float:
         return (metrics["pearson"] + 1) / 2

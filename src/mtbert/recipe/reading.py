@@ -14,10 +14,12 @@ from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import Base, Recipe, Stage
-from mtbert.recipe.text import LIKE, RecipeText
+from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
 from mtbert.registry import OptionMistake
+from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
+FOR_THE_TEXT = (LIKE, *FOR_ALL)  # keys of a recipe that are gone when its text has been spelt out
 
 
 def read_recipe(
@@ -31,7 +33,7 @@ def read_recipe(
     text = RecipeText(source)
     for assignment in overrides:
         text.override(assignment)
-    given = text.content
+    given = text.spelt_out()
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")
     reader = _Reader(text)
@@ -99,7 +101,7 @@ class _Reader:
                 key = one["loc"]
                 if one["type"] == "extra_forbidden":
                     keys = [name for name in kind.model_fields if name != "name"]
-                    message = unknown("key", key[-1], [*keys, *([LIKE] if kind is Recipe and not place else [])])
+                    message = unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if kind is Recipe and not place else [])])
                 elif one["type"] == "missing":
                     message = f"needs `{key[-1]}`"
                 elif one["type"] == "value_error":
@@ -189,10 +191,21 @@ class _Reader:
         """What one part says of another."""
         for index, stage in enumerate(recipe.stages):
             self._known_tasks(stage.tasks or (), recipe, ("stages", index, "tasks"))
+            for key in ("batch_size", "reduction"):
+                by_task = getattr(stage, key)
+                if isinstance(by_task, dict):
+                    self._known_tasks(list(by_task), recipe, ("stages", index, key))
+            if isinstance(stage.batch_size, dict):
+                missing = [name for name in stage.tasks or recipe.learned if name not in stage.batch_size]
+                if missing:
+                    said = f"names no size for {', '.join(missing)}: write one number, or one for each task"
+                    self.problem(("stages", index, "batch_size"), said)
             for number, one in enumerate(stage.regularizers):
                 place = ("stages", index, "regularizers", number, "tasks")
                 limited = one.options.get("tasks") or ()  # a preset need not leave its tasks open
                 self._known_tasks(limited, recipe, place)
+                weighed = weights_by_task(one.options.get("weight", 1.0))
+                self._known_tasks(list(weighed), recipe, (*place[:-1], "weight"))
                 for name in set(limited) & set(recipe.tasks) - set(stage.tasks or recipe.tasks):
                     self.problem(place, f"'{name}' is none of the tasks of this stage: {', '.join(stage.tasks or ())}")
         for index, plan in enumerate(recipe.modules):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +48,7 @@ def _one_or_more(given: Any) -> Any:
     return (given,) if isinstance(given, (str, Mapping)) else given
 
 
+Reduction = Literal["mean", "fixed_batch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Part = Annotated[Choice[Selector], FAMILIES["train"]]
 Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
@@ -63,7 +64,7 @@ class Stage(BaseModel):
     epochs: Positive | None = None
     steps: Count | None = None
     steps_per_epoch: Count | None = None
-    batch_size: Count = 32
+    batch_size: Count | dict[str, Count] = 32
     train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("train")
     cache_features: bool = True
     optimizer: Annotated[Choice[Optimizer], FAMILIES["optimizer"]] = _default("optimizer")
@@ -72,7 +73,7 @@ class Stage(BaseModel):
     regularizers: tuple[Annotated[Choice[Regularizer], FAMILIES["regularizers"]], ...] = ()
     combiner: Annotated[Choice[Combiner], FAMILIES["combiner"]] = _default("combiner")
     weighting: Annotated[Choice[Weighting], FAMILIES["weighting"]] = _default("weighting")
-    reduction: Literal["mean", "fixed_batch"] = "mean"
+    reduction: Reduction | dict[str, Reduction] = "mean"
     accumulate: Count = 1
     observe: Annotated[tuple[Watcher, ...], BeforeValidator(_one_or_more)] = ()
     evaluate_every: Count | None = None
@@ -83,6 +84,15 @@ class Stage(BaseModel):
     @field_serializer("train")
     def _short(self, parts: tuple[Choice[Selector], ...]) -> list[Named]:
         return [part.short for part in parts]
+
+    def divisors(self, tasks: Iterable[str]) -> dict[str, int]:
+        """Task -> what the sum of its batch's losses is divided by, for tasks whose loss is not the batch's mean."""
+        reductions = self.reduction if isinstance(self.reduction, dict) else dict.fromkeys(tasks, self.reduction)
+        return {
+            task: self.batch_size if isinstance(self.batch_size, int) else self.batch_size[task]
+            for task in tasks
+            if reductions.get(task) == "fixed_batch"
+        }
 
     @field_validator("regularizers", "observe")
     @classmethod

@@ -14,6 +14,8 @@ from mtbert.data.formats.table import FORMATS
 from mtbert.errors import Mistake, Place, shown
 
 LIKE = "like"  # the key that names the file from which a recipe takes what it does not say itself
+FOR_ALL = {"task_defaults": "tasks", "stage_defaults": "stages"}  # what each task, each stage does not say itself
+EVERY = "*"  # in an override: every entry at this place
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,48 @@ class RecipeText:
 
     def override(self, assignment: str) -> None:
         """Apply one `stages.0.batch_size=64`."""
-        key, equals, value = assignment.partition("=")
+        keys, equals, value = assignment.partition("=")
         if not equals:
             raise Mistake(f"'{assignment}' is neither an option nor key=value")
-        if key == LIKE:
+        if keys == LIKE:
             raise Mistake(f"{assignment}: overrides come after what a recipe is like; write `like` into the recipe")
         try:
             parsed = yaml.load(value, _Loader)
         except yaml.YAMLError:
             raise Mistake(f"{assignment}: '{value}' is not a YAML value") from None
 
+        for key in self._named(keys.split("."), assignment):
+            self._set(key, _copied(parsed), assignment)
+
+    def spelt_out(self) -> dict[str, Any]:
+        """The content with what is said for all tasks or all stages merged into each, by the rule of `like`."""
+        content = {key: value for key, value in self.content.items() if key not in FOR_ALL}
+        for key, section in FOR_ALL.items():
+            shared, entries = self.content.get(key) or {}, content.get(section)
+            if not isinstance(shared, Mapping):
+                raise Mistake(self.say((key,), f"holds {shown(shared)} where keys and values are expected"))
+            if not shared:
+                continue
+            if isinstance(entries, Mapping):
+                content[section] = {name: _over(shared, entry) for name, entry in entries.items()}
+            elif isinstance(entries, list):
+                content[section] = [_over(shared, entry) for entry in entries]
+        return content
+
+    def _named(self, path: Sequence[str], assignment: str) -> list[str]:
+        """The keys that an override means: `tasks.*.dropout` is one for each task."""
+        if EVERY not in path:
+            return [".".join(path)]
+        place: Any = self.content
+        before, after = path[: path.index(EVERY)], path[path.index(EVERY) + 1 :]
+        for step in before:
+            place = _entered(place, step, assignment)
+        if not isinstance(place, (dict, list)) or not place:
+            raise Mistake(f"{assignment}: there is nothing at '{'.'.join(before)}' for `*` to mean")
+        entries = list(place) if isinstance(place, dict) else range(len(place))
+        return [key for entry in entries for key in self._named([*before, str(entry), *after], assignment)]
+
+    def _set(self, key: str, parsed: Any, assignment: str) -> None:
         *path, last = key.split(".")
         place: Any = self.content
         for step in path:
@@ -169,12 +203,21 @@ class RecipeText:
             if spelt == key or spelt.startswith(f"{key}."):
                 return f"command line, {assignment}"
         written, depth = self._saying(place)
+        shared = _said_for_all(place)
+        if depth < len(place) and shared is not None and self._steps_to(shared) + 1 > max(depth, 2):
+            return self.at(shared)  # on a way that is one step shorter
         if depth < len(place):
             added = ".".join(map(str, place[: depth + 1])) + "."
             by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
             if by:
                 return f"command line, {by}"
         return written.at(place)
+
+    def _steps_to(self, place: Place) -> int:
+        """How many steps of the way to a place the files show, all of them where an override says what stands there."""
+        spelt = ".".join(map(str, place))
+        said = any(spelt == key or spelt.startswith(f"{key}.") for key in self._overridden)
+        return len(place) if said else self._saying(place)[1]
 
     def _saying(self, place: Place) -> tuple[Written, int]:
         """The file that says what stands at a place, or else shows most of the way there, and how many steps of it."""
@@ -186,6 +229,17 @@ class RecipeText:
             if not may_go_on:
                 break  # what it says here replaces what the others say
         return best, furthest
+
+
+def _over(shared: Mapping[str, Any], entry: Any) -> Any:
+    """An entry with what is said for all where it says nothing itself; one that is no mapping is left to the reader."""
+    return _merge(_copied(shared), entry) if isinstance(entry, Mapping) else entry
+
+
+def _said_for_all(place: Place) -> Place | None:
+    """Where a key of a task or a stage stands that all of them have."""
+    keys = {section: key for key, section in FOR_ALL.items()}
+    return (keys[str(place[0])], *place[2:]) if len(place) > 2 and place[0] in keys else None
 
 
 def _data_folder(written: Written) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mtbert.runs.build import Experiment
 from mtbert.runs.environment import bits_changes, data_changes, environment
 from mtbert.runs.folder import BEST, LAST, Run
 from mtbert.runs.log import Step
+from mtbert.runs.resume import commit_then
 from mtbert.runs.train import prepare
 from mtbert.scoring.evaluation import evaluate
 
@@ -56,7 +57,7 @@ def verify(run: Run, steps: int = 3) -> Verification:
     if not logged:
         raise Mistake(f"{run.folder} has logged no step yet")
     then = run.environment
-    experiment = prepare(run.recipe(), commit=then.get("encoder", {}).get("commit"))
+    experiment = prepare(run.recipe(), commit=commit_then(run))
     now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
     moved = bits_changes(then, now)
     found = [

@@ -19,6 +19,7 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
+from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
@@ -109,15 +110,17 @@ class Experiment:
         seed: int,
     ) -> Trainer:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
-        sampler = self._sampler(stage, chosen, seed)
+        sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
-            task: Stream(own, sampler.batch_sizes[task], (seed, number), sampler.examples[task])
+            task: Stream(
+                own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
+            )
             for number, (task, own) in enumerate(chosen.items())
         }
         weighting = self._weighting(stage, list(chosen))
-        objective = self._objective(stage, model, weighting)
+        objective = self._objective(stage, model, weighting, stage.divisors(chosen))
         optimizer = self._optimizer(stage, learning, weighting)
-        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+        length = stage_length(stage, sampler)
         return Trainer(
             objective,
             optimizer=optimizer,
@@ -125,28 +128,22 @@ class Experiment:
             sampler=sampler,
             streams=streams,
             combiner=self._combiner(stage, sampler),
-            steps=stage.steps or max(1, round((stage.epochs or 0) * epoch)),
-            epoch=epoch,
+            steps=length.steps,
+            epoch=length.epoch,
             clip=stage.clip,
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
         )
-
-    def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
-        sizes = {task: min(len(own), self.recipe.tasks[task].limit or len(own)) for task, own in chosen.items()}
-        with at("sampler"):
-            return stage.sampler.make(sizes, stage.batch_size, seed)
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
         with at("weighting"):
             return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
-    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting) -> Objective:
+    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting, divisors: Mapping[str, int]) -> Objective:
         with at("regularizers"):
             regularizers = {one.name: one.make() for one in stage.regularizers}
-            divisor = stage.batch_size if stage.reduction == "fixed_batch" else None
-            return Objective(model, regularizers, weighting, divisor)
+            return Objective(model, regularizers, weighting, divisors)
 
     def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
@@ -184,12 +181,32 @@ class Experiment:
             return combiner
 
 
+class StageLength(NamedTuple):
+    """How many optimiser steps a stage takes, and how many of them are an epoch."""
+
+    steps: int
+    epoch: int
+
+
+def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
+    """The sampler of a stage whose tasks have so many training rows."""
+    sizes = {task: min(count, recipe.tasks[task].at_most("train") or count) for task, count in rows.items()}
+    with at("sampler"):
+        return stage.sampler.make(sizes, stage.batch_size, seed)
+
+
+def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
+    """The length of a stage that draws with this sampler."""
+    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+    return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
+
+
 def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    The experiment's recipe has the classes and ranges that the given one leaves to the data. An encoder from the hub is
-    read at `commit`, or at the commit that its revision now means. Splits that are only `looked_at` are read for the
-    mistakes in them.
+    The head of every task that is to be learned begins where its training labels are, and the experiment's recipe has
+    the classes and ranges that the given one leaves to the data. An encoder from the hub is read at `commit`, or at the
+    commit that its revision now means. Splits that are only `looked_at` are read for the mistakes in them.
     """
     torch.manual_seed(recipe.seed)
     recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
@@ -197,6 +214,8 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
+    for task, read in rows["train"].items():
+        _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -214,6 +233,12 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
         said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
         raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
+
+
+def _begin(model: MultiTask, task: str, rows: Rows) -> None:
+    head = model.heads[task]
+    if isinstance(head, BeginsAt) and rows.labels is not None:
+        head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
 
 def examples_of(

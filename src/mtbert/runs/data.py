@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mtbert.data.splitting import Shares, split_rows
 from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tasks import share_of
@@ -38,7 +40,7 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     for task in tasks:
         for split in splits:
             with reader.gathering.going_on():
-                rows[split][task] = reader.rows(task, split)
+                rows[split][task] = _limited(reader.rows(task, split), recipe, task, split)
         for split in looked_at:
             if recipe.source(task, split) is not None:
                 with reader.gathering.going_on():
@@ -46,6 +48,19 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     reader.gathering.stop()
     found = {task: read.task for by_task in reversed(rows.values()) for task, read in by_task.items()}
     return Data(recipe.completed(found), rows)
+
+
+def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
+    """The rows that are used, in the order in which they stand.
+
+    Those of `train` are chosen by the recipe's seed, those of other splits are the same for every seed, so that runs
+    are judged alike.
+    """
+    limit = recipe.tasks[task].at_most(split)
+    if limit is None or limit >= len(rows):
+        return rows
+    seed = recipe.seed if split == "train" else 0
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
 
 
 @contextmanager

@@ -16,6 +16,12 @@ BOUND = ("data", "tokenizer")  # another one makes another experiment of a run
 CHANGES = "changes"  # the key of environment.json under which a resumed run records what is no longer as it was
 
 
+def commit_then(run: Run) -> str | None:
+    """The hub's commit that a run's encoder came from, where it came from there."""
+    encoder = run.environment.get("encoder")
+    return encoder["commit"] if encoder else None
+
+
 def check_recipe(run: Run, recipe: Recipe) -> None:
     """Raise Mistake where a run was begun with another recipe."""
     before, now = run.recipe().as_yaml(), recipe.as_yaml()

@@ -21,7 +21,7 @@ from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.lock import locked
-from mtbert.runs.resume import check_environment, check_recipe
+from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
 
@@ -70,12 +70,11 @@ def train_recipe(
         if there:  # two that begin at once find nothing here, and are told apart below
             until_the_end.enter_context(locked(run.folder))
         _check_folder(run, recipe, resume, overwrite)
-        going_on = there and resume
-        experiment = prepare(recipe, commit=_commit(run) if going_on else None)
+        experiment = prepare(recipe, commit=commit_then(run) if there and resume else None)
         if not there:
             until_the_end.enter_context(locked(run.folder))
             _check_folder(run, recipe, resume, overwrite)
-        _enter(run, experiment, going_on and run.exists, force, listener)
+        _enter(run, experiment, resume, force, listener)
         _train_stages(run, experiment, listener)
     return run
 
@@ -91,10 +90,10 @@ def prepare(recipe: Recipe, commit: str | None = None) -> Experiment:
     return experiment
 
 
-def _enter(run: Run, experiment: Experiment, going_on: bool, force: bool, listener: Listener) -> None:
+def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener: Listener) -> None:
     """Go on with the run in the folder, or begin one."""
     now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
-    if going_on:
+    if resume and run.exists:
         check_recipe(run, experiment.recipe)
         check_environment(run, now, force, listener)
     else:
@@ -102,12 +101,6 @@ def _enter(run: Run, experiment: Experiment, going_on: bool, force: bool, listen
         run.write_json(ENVIRONMENT, now)
         run.begin(experiment.recipe.as_yaml())
     forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
-
-
-def _commit(run: Run) -> str | None:
-    """The hub's commit that a run's encoder came from."""
-    encoder = run.environment.get("encoder")
-    return encoder.get("commit") if isinstance(encoder, dict) else None
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:

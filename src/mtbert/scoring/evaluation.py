@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import ExampleSet
@@ -26,7 +28,14 @@ class Scores:
     """
 
     tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
-    normalised: dict[str, float]  # task -> its main metric on a scale where 1 is perfect
+    # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
+    normalised: dict[str, float]
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
+        """The scores of tasks with these metrics."""
+        counted = counting({name: tasks[name] for name in metrics})
+        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted})
 
     @property
     def overall(self) -> float:
@@ -37,11 +46,17 @@ class Scores:
     def measures(self) -> dict[str, float]:
         """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
-        return main | {"overall": self.overall, "mean": sum(main.values()) / len(main)}
+        counted = [main[task] for task in self.normalised]
+        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)}
 
     def as_dict(self) -> dict[str, object]:
         """The scores as a file of a run holds them."""
         return {"overall": self.overall, "tasks": self.tasks}
+
+
+def counting(tasks: Mapping[str, Task]) -> list[str]:
+    """The tasks that `overall` and `mean` are over: those that count, or all of them where none does."""
+    return [name for name, task in tasks.items() if task.counts] or list(tasks)
 
 
 class NotNumbers(Mistake):
@@ -53,37 +68,48 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
-    tasks, normalised = {}, {}
+    metrics = {}
     for name, examples in sets.items():
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        outputs = outputs_of(model, examples)
-        if not outputs.isfinite().all():
-            raise NotNumbers(f"outputs of task '{name}' that are nan or inf")
-        tasks[name] = task.metrics(task.decode(outputs), examples.labels)
-        normalised[name] = task.normalised(tasks[name])
-    return Scores(tasks, normalised)
+        metrics[name] = task.metrics(predictions_of(model, examples), examples.labels)
+    return Scores.of(model.tasks, metrics)
+
+
+def predictions_of(
+    model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None
+) -> NDArray[np.float64]:
+    """The predictions for all examples of a task, in the order of the set and the units of its labels: (N,).
+
+    Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
+    """
+    outputs = outputs_of(model, examples, told=told)
+    if not outputs.isfinite().all():
+        raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
+    return examples.task.decode(outputs)
 
 
 def constant_scores(
     tasks: Mapping[str, Task], train: Mapping[str, ExampleSet], dev: Mapping[str, ExampleSet]
 ) -> Scores:
     """The scores of the best prediction that ignores the text, learned from `train`: a useful model must beat them."""
-    metrics, normalised = {}, {}
+    metrics = {}
     for name, examples in dev.items():
         labels, learned = examples.labels, train[name].labels
         if labels is None or learned is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
         metrics[name] = tasks[name].metrics(np.full_like(labels, tasks[name].constant(learned)), labels)
-        normalised[name] = tasks[name].normalised(metrics[name])
-    return Scores(metrics, normalised)
+    return Scores.of(tasks, metrics)
 
 
-def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> Tensor:
+def outputs_of(
+    model: AnyModel, examples: ExampleSet, batch_size: int = 64, told: Callable[[int], None] = lambda done: None
+) -> Tensor:
     """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
 
-    For symmetric pairs they are the mean over both orders of the two texts.
+    For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
+    texts or pairs it held.
     """
     device = next(model.parameters()).device
     total = torch.zeros(len(examples), examples.task.outputs)
@@ -91,4 +117,5 @@ def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> T
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
                 total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
+                told(len(batch))
     return total / len(examples.orders)

@@ -108,7 +108,8 @@ class Threshold(KeepRule):
     undo the training since the kept model otherwise.
 
     The baseline is the model that the stage's entry in the recipe begins with, so this rule cannot be in the first
-    stage. A task's score may fall to baseline - (1 - share) * |baseline|, which is below a negative baseline too.
+    stage. A task's score may fall to baseline - (1 - share) * |baseline|, which is below a negative baseline too. With
+    `literal` it may fall to share * baseline, as the report writes it: a negative baseline is then itself not enough.
 
     Source: report 'MultiBERT'
     """
@@ -124,12 +125,14 @@ class Threshold(KeepRule):
         measure: str,
         *,
         share: Share = 0.9,
+        literal: bool = False,
     ) -> None:
         if kept is None or baseline is None:
             raise Mistake("keep rule 'threshold' compares with an earlier stage, and there is none before this one")
         super().__init__(kept, baseline, tasks, measure)
+        others = {task: score for task, score in _by_task(baseline).items() if task not in tasks}
         self.floors = {
-            task: score - (1 - share) * abs(score) for task, score in _by_task(baseline).items() if task not in tasks
+            task: share * score if literal else score - (1 - share) * abs(score) for task, score in others.items()
         }
 
     def accepts(self, measures: Measures) -> bool:

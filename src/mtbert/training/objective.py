@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -29,8 +30,8 @@ class Loss(NamedTuple):
 class Objective:
     """Computes weighting(loss of the batch) + penalties.
 
-    The loss of a batch is the mean over its examples or, with a `divisor`, their sum divided by that number, so that
-    small batches count for less. Raises Mistake if a regularizer does not fit the model or its tasks.
+    The loss of a batch is the mean over its examples or, for a task with a divisor, their sum divided by that number,
+    so that small batches count for less. Raises Mistake if a regularizer does not fit the model or its tasks.
     """
 
     def __init__(
@@ -38,15 +39,15 @@ class Objective:
         model: AnyModel,
         regularizers: Mapping[str, Regularizer],
         weighting: Weighting,
-        divisor: int | None = None,
+        divisors: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.model = model
         self.regularizers = regularizers
         self.weighting = weighting
-        self.divisor = divisor
+        self.divisors = divisors
         for number, (name, regularizer) in enumerate(regularizers.items()):
             with at(number):
-                for task in regularizer.tasks or ():
+                for task in regularizer.named_tasks:
                     if task not in model.tasks:
                         raise Mistake(f"regularizer '{name}': {unknown('task', task, model.tasks)}")
                 regularizer.check(self._encoding)
@@ -123,11 +124,12 @@ class Objective:
         return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
 
     def _task_loss(self, batch: Batch, outputs: Tensor) -> Tensor:
-        """The plain loss of a batch: the mean over its examples, or their sum over the divisor."""
+        """The plain loss of a batch: the mean over its examples, or their sum over its task's divisor."""
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
         losses = self.model.tasks[batch.task].losses(outputs, batch.targets)
-        return losses.mean() if self.divisor is None else losses.sum() / self.divisor
+        divisor = self.divisors.get(batch.task)
+        return losses.mean() if divisor is None else losses.sum() / divisor
 
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:

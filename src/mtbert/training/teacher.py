@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
+from mtbert.model.modes import in_modes, modes_of
 from mtbert.model.multitask import MultiTask
 
 
@@ -21,10 +22,11 @@ class Teacher:
             self.model.to(device)
 
     @torch.no_grad()
-    def outputs(self, batch: Batch) -> Tensor:
-        """What it says of a batch, where the batch is: (B, outputs)."""
+    def outputs(self, batch: Batch, dropout: bool = False) -> Tensor:
+        """What it says of a batch, where the batch is, without dropout unless one asks for it: (B, outputs)."""
         device = next(self.model.parameters()).device
-        outputs: Tensor = self.model(batch.to(device))
+        with in_modes(dict.fromkeys(modes_of(self.model), dropout)):
+            outputs: Tensor = self.model(batch.to(device))
         return outputs.to(batch.tokens.device)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.base import BatchSize, Sampler
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Count, Positive, Share
 from mtbert.schedules import Varied, Varying
@@ -68,7 +68,7 @@ class Temperature(AtRandom):
     Source: Arivazhagan et al., 2019, https://arxiv.org/abs/1907.05019
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int, *, power: Varying = 0.2) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int, *, power: Varying = 0.2) -> None:
         super().__init__(examples, batch_size, seed)
         self._power = Varied(power)
 
@@ -91,7 +91,7 @@ class Annealed(AtRandom):
     def __init__(
         self,
         examples: Mapping[str, int],
-        batch_size: int,
+        batch_size: BatchSize,
         seed: int,
         *,
         end: Share = 0.2,
@@ -121,7 +121,7 @@ class Weighted(AtRandom):
     """
 
     def __init__(
-        self, examples: Mapping[str, int], batch_size: int, seed: int, *, weights: dict[str, Positive]
+        self, examples: Mapping[str, int], batch_size: BatchSize, seed: int, *, weights: dict[str, Positive]
     ) -> None:
         super().__init__(examples, batch_size, seed)
         for task in weights:

@@ -7,8 +7,11 @@ run would have drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from mtbert.errors import Mistake
+
+BatchSize = int | Mapping[str, int]
 
 
 class Sampler:
@@ -17,7 +20,10 @@ class Sampler:
     `batch_sizes` holds the number of examples in a batch of each task, `examples` how many of its examples each task
     trains on at all, `steps_per_epoch` the length of what the sampler calls an epoch; `several` is true where more than
     one task feeds a step. A task's batches come from an endless stream: it shuffles anew whenever the task is exhausted
-    and otherwise goes on where it stopped, also from one epoch to the next.
+    and otherwise goes on where it stopped, also from one epoch to the next. A task in `kept_parts` is shuffled within
+    parts of so many batches, which hold the same examples in every pass.
+
+    The batch size is one number for all tasks, or a number for each.
 
     >>> from mtbert.data.samplers.in_turn import RoundRobin
     >>> sampler = RoundRobin({"mood": 100, "paraphrase": 30}, batch_size=10, seed=1)
@@ -28,13 +34,15 @@ class Sampler:
     """
 
     several = False
+    kept_parts: Mapping[str, int] = MappingProxyType({})
     steps_per_epoch: int
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         self.tasks = list(examples)
         self.seed = seed
         self.examples = dict(examples)
-        self.batch_sizes = dict.fromkeys(examples, batch_size)
+        sizes = dict.fromkeys(examples, batch_size) if isinstance(batch_size, int) else batch_size
+        self.batch_sizes = {task: sizes[task] for task in examples}
         self.steps_per_epoch = sum(self.batches.values())
 
     def draw(self, step: int, progress: float) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.base import BatchSize, Sampler
 
 
 class InTurn(Sampler):
@@ -27,7 +27,7 @@ class CycleToLongest(InTurn):
     Smaller tasks begin again, reshuffled, as often as it takes.
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         super().__init__(examples, batch_size, seed)
         self.steps_per_epoch = len(self.tasks) * max(self.batches.values())
 
@@ -39,7 +39,7 @@ class StopAtShortest(InTurn):
     The next epoch goes on with the rest of the larger tasks, so that in time all of their examples are seen.
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         super().__init__(examples, batch_size, seed)
         self.steps_per_epoch = len(self.tasks) * min(self.batches.values())
 
@@ -53,10 +53,10 @@ class EqualRoundRobin(InTurn):
     Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         super().__init__(examples, batch_size, seed)
         rounds = min(self.full_batches(task) for task in self.tasks)
-        self.examples = dict.fromkeys(self.tasks, rounds * batch_size)
+        self.examples = {task: rounds * size for task, size in self.batch_sizes.items()}
         self.steps_per_epoch = len(self.tasks) * rounds
 
 
@@ -72,10 +72,10 @@ class Interleaved(InTurn):
     Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         super().__init__(examples, batch_size, seed)
         rounds = min(self.full_batches(self.largest), *self.examples.values())
-        self.batch_sizes = {task: min(batch_size, count // rounds) for task, count in self.examples.items()}
+        self.batch_sizes = {task: min(size, self.examples[task] // rounds) for task, size in self.batch_sizes.items()}
         self.steps_per_epoch = len(self.tasks) * rounds
 
 
@@ -90,7 +90,7 @@ class Tail(Sampler):
     Source: report 'Walk Less and Only Down Smooth Valleys'
     """
 
-    def __init__(self, examples: Mapping[str, int], batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
         super().__init__(examples, batch_size, seed)
         full = {task: self.full_batches(task) for task in self.tasks}
         rounds = max(full.values())

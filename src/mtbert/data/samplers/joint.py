@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.base import BatchSize, Sampler
 from mtbert.errors import Mistake, unknown
 
 
@@ -23,7 +23,7 @@ class Joint(Sampler):
     def __init__(
         self,
         examples: Mapping[str, int],
-        batch_size: int,
+        batch_size: BatchSize,
         seed: int,
         *,
         until: Literal["longest", "shortest"] = "longest",
@@ -49,7 +49,7 @@ class JointByRatio(Sampler):
     several = True
 
     def __init__(
-        self, examples: Mapping[str, int], batch_size: int, seed: int, *, reference: str | None = None
+        self, examples: Mapping[str, int], batch_size: BatchSize, seed: int, *, reference: str | None = None
     ) -> None:
         super().__init__(examples, batch_size, seed)
         task = self.tasks[0] if reference is None else reference

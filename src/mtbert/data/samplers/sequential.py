@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.base import BatchSize, Sampler
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Count
 
@@ -30,7 +30,8 @@ class EqualSplit(Sampler):
 
     The parts of a pass over a task are disjoint and cover it; the last may be shorter, so epochs differ a little in
     length, and `steps_per_epoch` is the length of the first. When all parts have been seen, the task is shuffled and
-    split anew, whereas the report splits it once.
+    split anew. The report splits it once: with `keep_parts` a part holds the same examples, in another order, whenever
+    its turn comes.
 
     `parts` maps tasks to numbers of parts. Without it the largest task is split into parts of about the size of the
     next largest task: 17 for the report's data, its split1.
@@ -41,10 +42,11 @@ class EqualSplit(Sampler):
     def __init__(
         self,
         examples: Mapping[str, int],
-        batch_size: int,
+        batch_size: BatchSize,
         seed: int,
         *,
         parts: dict[str, Count] | None = None,
+        keep_parts: bool = False,
     ) -> None:
         super().__init__(examples, batch_size, seed)
         self.parts = dict.fromkeys(self.tasks, 1) | (self._largest_like_the_next() if parts is None else parts)
@@ -60,6 +62,8 @@ class EqualSplit(Sampler):
                     f"they fill {-(-batches // size)} parts of {size}"
                 )
             self._cuts[task] = _Cut(batches, count, size)
+        if keep_parts:
+            self.kept_parts = {task: cut.size for task, cut in self._cuts.items()}
         self.steps_per_epoch = self._begun(1)
 
     def draw(self, step: int, progress: float) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,29 +14,86 @@ from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
 from mtbert.registry import Registry
 
+Activation = Literal["none", "relu", "leaky_relu", "gelu", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+}
+
+
+@runtime_checkable
+class BeginsAt(Protocol):
+    """A head whose outputs can be shifted as a whole."""
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
+
 
 class Linear(nn.Module):
-    """Dropout and a linear layer: logits of the classes, or the score as it is."""
+    """Dropout and a linear layer: logits of the classes, or the score as it is. An `activation` comes before both."""
 
-    def __init__(self, task: Task, width: int, features: int) -> None:
+    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(task.dropout)
-        self.output = nn.Linear(features, task.outputs)
+        self.output = nn.Linear(features, self._logits(task))
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs: Tensor = self.output(self.dropout(features))
+        outputs: Tensor = self.output(self.dropout(self.activation(features)))
         return outputs
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
+        with torch.no_grad():
+            self.output.bias.copy_(outputs)
+
+    def _logits(self, task: Task) -> int:
+        return task.outputs
+
+
+class OneLogit(Linear):
+    """A linear head of a task with two classes that has one logit, which is the second class's; the first one's is 0.
+
+    The softmax over both is the logistic function of the logit z. So the cross-entropy is the binary one, and the
+    divergence of two outputs the Bernoulli one, (sigmoid(u) - sigmoid(v)) * (u - v), which is 0 only where they agree.
+    """
+
+    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
+        if task.scored or task.outputs != 2:
+            found = "gives a score" if task.scored else f"has {task.outputs}"
+            raise Mistake(f"task '{task.name}': head 'one_logit' is for two classes, and this task {found}")
+        super().__init__(task, width, features, activation=activation)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logit = super().forward(features)  # (B, 1)
+        return torch.cat([torch.zeros_like(logit), logit], dim=-1)  # (B, 2)
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give the difference of these outputs (2,) for features of 0."""
+        super().begin_at(outputs[1:] - outputs[:1])
+
+    def _logits(self, task: Task) -> int:
+        return 1
 
 
 class Sigmoid(Linear):
     """A linear head whose score is squashed into the range."""
 
-    def __init__(self, task: Task, width: int, features: int) -> None:
+    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
         _needs_a_score(task, "sigmoid")
-        super().__init__(task, width, features)
+        super().__init__(task, width, features, activation=activation)
+        self.low, self.high = task.ends
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.sigmoid(super().forward(features))
+        return self.low + (self.high - self.low) * torch.sigmoid(super().forward(features))
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (1,) for features of 0; the ends of the range as nearly as a thousandth of it."""
+        share = (outputs - self.low) / (self.high - self.low)
+        super().begin_at(share.clamp(0.001, 0.999).logit())
 
 
 class Cosine(nn.Module):
@@ -50,8 +110,13 @@ class Cosine(nn.Module):
                 "vector in their place; use `head: sigmoid` or `head: linear`"
             )
         self.width = width
+        self.low, self.high = task.ends
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * self.cosine(features)
+
+    def cosine(self, features: Tensor) -> Tensor:
+        """(B, F) -> (B, 1)."""
         u, v = features[:, : self.width], features[:, self.width : 2 * self.width]
         return F.cosine_similarity(u, v, dim=-1, eps=1e-8)[:, None]
 
@@ -59,12 +124,12 @@ class Cosine(nn.Module):
 class Cosine01(Cosine):
     """The cosine moved from [-1, 1] to [0, 1]."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        return (super().forward(features) + 1) / 2
+    def cosine(self, features: Tensor) -> Tensor:
+        return (super().cosine(features) + 1) / 2
 
 
 HEADS: Registry[nn.Module] = Registry(
-    "head", {"linear": Linear, "sigmoid": Sigmoid, "cosine": Cosine, "cosine01": Cosine01}
+    "head", {"linear": Linear, "one_logit": OneLogit, "sigmoid": Sigmoid, "cosine": Cosine, "cosine01": Cosine01}
 )
 
 

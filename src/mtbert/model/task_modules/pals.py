@@ -24,7 +24,7 @@ class PALs(TaskModule):
     `where: parallel` adds gelu(up(attention(down(x)))) of a layer's input x to the layer's own updates, before its last
     LayerNorm. `share` says what the PALs of the layers have in common: `none` (as in the report), the `projections`
     down and up (as in the released code), or `all`. With `scale`, each layer's PAL is multiplied by a learned number
-    that begins there, one for `all_tasks` together or one for `each_task`.
+    that begins there, one for `all_tasks` together or one for `each_task`, or by that number as it is: `fixed`.
 
     `where: top` applies up(attention(down(x))) to the encoder's last states, with `top_layers` layers of attention.
     Each of them has an output matrix with `top_output`, and also dropout, residual and LayerNorm with `top_blocks`;
@@ -44,7 +44,7 @@ class PALs(TaskModule):
         heads: Count = 6,
         share: Literal["none", "projections", "all"] = "projections",
         scale: NonNegative | None = None,
-        scale_of: Literal["all_tasks", "each_task"] = "all_tasks",
+        scale_of: Literal["all_tasks", "each_task", "fixed"] = "all_tasks",
         objects: Literal["different", "same"] = "different",
         top_layers: Count = 1,
         top_output: bool = True,
@@ -57,6 +57,8 @@ class PALs(TaskModule):
             raise Mistake(f"{heads} heads do not divide a size of {size}; numbers of heads that do: {near}")
         if where == "top" and scale is not None:
             raise Mistake("`scale` weighs PALs beside the layers: leave it out, or set `where: parallel` or `both`")
+        if scale_of == "fixed" and scale is None:
+            raise Mistake("`scale_of: fixed` multiplies what the PALs add by a number: give it as `scale`")
         if objects == "same" and where != "both":
             raise Mistake("`objects: same` is for `where: both`, which has a PAL beside the layers and one on top")
         if objects == "same" and (share != "all" or top_layers > 1 or top_output or top_blocks):
@@ -70,9 +72,10 @@ class PALs(TaskModule):
         self.top = OnTop(shape, size, heads, top_layers, top_output, top_blocks) if own_top else None
         self.same = objects == "same"
         self.top_residual = top_residual
-        self.scales: nn.Parameter | None = None
+        self.scales: nn.Parameter | list[float] | None = None
         if scale is not None:
-            self.scales = nn.Parameter(torch.full((shape.layers,), float(scale)))
+            scales = torch.full((shape.layers,), float(scale))
+            self.scales = scales.tolist() if scale_of == "fixed" else nn.Parameter(scales)
             self.in_common = ("scales",) if scale_of == "all_tasks" else ()
 
     def after_ffn(self, update: Tensor, x: Tensor, layer: int, batch: Batch) -> Tensor:

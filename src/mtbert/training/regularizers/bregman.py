@@ -59,6 +59,30 @@ class Bregman(Regularizer):
 
 
 @dataclass(kw_only=True)
+class BregmanR2Exact(Bregman):
+    """Bregman proximal point as it ran for a report ('Walk Less and Only Down Smooth Valleys').
+
+    The teacher reads the batch with dropout, and follows at one decay throughout; binary tasks are left alone.
+
+    Their softmax over one logit was constant, so that nothing was left of paraphrase. Of scores they took the softmax
+    over the batch, and the mean squared distance of that.
+    """
+
+    decay: Share = 0.995
+    late_decay: Share = 0.995
+
+    def penalty(self, passes: Passes) -> Tensor:
+        assert self.teacher is not None  # the stage has begun
+        if passes.task.outputs == 2:
+            return passes.clean.outputs.new_zeros(())
+        taught = self.teacher.outputs(passes.batch, dropout=True)
+        if passes.task.scored:
+            ours, theirs = (scores.float().softmax(0) for scores in (passes.clean.outputs, taught))  # over the batch
+            return (ours - theirs).square().mean()
+        return passes.task.divergence(passes.clean.outputs, taught).mean()
+
+
+@dataclass(kw_only=True)
 class BregmanRefresh(Regularizer):
     """Bregman proximal point without momentum: stay near oneself as of the last refresh (Jiang et al., 2020).
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
-from mtbert.schedules import Varying
+from mtbert.schedules import VaryingByTask
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes
 
@@ -24,7 +24,7 @@ class L2ToPretrained(Regularizer):
     once for each. The paper's weight is tuned between 0.0001 and 1.
     """
 
-    weight: Varying = 0.01
+    weight: VaryingByTask = 0.01
     origin: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def check(self, model: MultiTask) -> None:

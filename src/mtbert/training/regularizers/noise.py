@@ -12,7 +12,7 @@ from torch import Tensor
 from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import NonNegative
-from mtbert.schedules import Varying
+from mtbert.schedules import VaryingByTask
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Dropout, Passes
 
@@ -25,7 +25,7 @@ class Gaussian(Regularizer):
     report, each pass has its own dropout masks unless `dropout` says otherwise.
     """
 
-    weight: Varying = 10.0
+    weight: VaryingByTask = 10.0
     sigma: NonNegative = 0.05
     dropout: Dropout = "independent"
     stop_clean: bool = False

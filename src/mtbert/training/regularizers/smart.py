@@ -12,7 +12,7 @@ from torch import Tensor
 from mtbert.data.batches import Batch
 from mtbert.data.tasks import Task
 from mtbert.registry import Count, NonNegative, Positive
-from mtbert.schedules import Varying
+from mtbert.schedules import VaryingByTask
 from mtbert.training.regularizers.ascent import DIVERGENCE, Measure, by_example, uphill
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes
@@ -33,7 +33,7 @@ class Smart(Regularizer):
     rounding; a radius of 1e-3 in that norm is held as well as the paper's.
     """
 
-    weight: Varying = 5.0
+    weight: VaryingByTask = 5.0
     radius: NonNegative = 1e-5
     step_size: Positive = 1e-3
     sigma: NonNegative = 1e-5

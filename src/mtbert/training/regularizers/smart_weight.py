@@ -13,7 +13,7 @@ from torch.func import functional_call
 from mtbert.data.batches import Batch
 from mtbert.model.multitask import MultiTask
 from mtbert.registry import Count, NonNegative, Positive
-from mtbert.schedules import Varying
+from mtbert.schedules import VaryingByTask
 from mtbert.training.regularizers.ascent import DIVERGENCE, uphill
 from mtbert.training.regularizers.base import Regularizer, Tasks
 from mtbert.training.regularizers.passes import Comparison, Dropout, Passes
@@ -30,7 +30,7 @@ class SmartWeight(Regularizer):
     `binary`, tasks of two classes are left alone.
     """
 
-    weight: Varying = 5.0
+    weight: VaryingByTask = 5.0
     radius: NonNegative = 1e-5
     step_size: Positive = 1e-3
     sigma: NonNegative = 1e-5
@@ -94,7 +94,7 @@ class _Tables(nn.Module):
 
 
 def smart_r2_exact(
-    *, weight: Varying = 5.0, sigma: NonNegative = 1e-5, radius: NonNegative = 1e-5, tasks: Tasks = None
+    *, weight: VaryingByTask = 5.0, sigma: NonNegative = 1e-5, radius: NonNegative = 1e-5, tasks: Tasks = None
 ) -> SmartWeight:
     """SMART as it ran for the report 'Walk Less and Only Down Smooth Valleys': inert on binary tasks.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtbert.registry import Registry
 from mtbert.training.regularizers.base import Regularizer
-from mtbert.training.regularizers.bregman import Bregman, BregmanRefresh
+from mtbert.training.regularizers.bregman import Bregman, BregmanR2Exact, BregmanRefresh
 from mtbert.training.regularizers.l2_to_pretrained import L2ToPretrained
 from mtbert.training.regularizers.noise import Gaussian, NoiseStability
 from mtbert.training.regularizers.r_drop import RDrop
@@ -20,6 +20,7 @@ REGULARIZERS: Registry[Regularizer] = Registry(
         "smart_r2_exact": smart_r2_exact,
         "bregman": Bregman,
         "bregman_refresh": BregmanRefresh,
+        "bregman_r2_exact": BregmanR2Exact,
         "gaussian": Gaussian,
         "noise_stability": NoiseStability,
         "r_drop": RDrop,
