@@ -522,7 +522,8 @@ class Regression(Task):
 
     def describe_labels(self, labels: NDArray[np.float64]) -> str:
         low, quarter, half, three_quarters, high = np.quantile(labels, [0, 0.25, 0.5, 0.75, 1])
-        return f"{low:g} to {high:g}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+        ends = f"{low:g} to {high:g} in a range of {self.range[0]:g} to {self.range[1]:g}"
+        return f"{ends}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
 
 
 def rounded_outward(low: float, high: float) -> tuple[float, float]:
