@@ -129,11 +129,9 @@ def test_a_command_shown_can_be_given(shown: Shown, tmp_path: Path) -> None:
         assert not recipe.startswith("recipes/"), f"there is no {recipe}"
 
 
-@named(commands_of("python"))
-def test_a_script_shown_is_there_with_what_it_reads(shown: Shown) -> None:
-    script, *arguments = shown.text.split()[1:]
-    assert (ROOT / script).exists()
-    assert [one for one in arguments if one.endswith(".yaml") and not (ROOT / one).exists()] == []
+def test_scripts_shown_are_there_with_what_they_read() -> None:
+    files = [(shown, one) for shown in commands_of("python") for one in re.findall(r"\S+\.(?:py|yaml)\b", shown.text)]
+    assert [(shown.place, one) for shown, one in files if not (ROOT / one).exists()] == []
 
 
 @named(commands_of("make"))
