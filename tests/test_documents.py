@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from mtbert.app import cli
+from mtbert.comparison.methods import read_methods
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
 from tests.support.small import recipe_over, sentence
@@ -107,8 +108,15 @@ def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @named([block for page in PAGES for block in blocks(page, "yaml")])
-def test_a_recipe_shown_is_a_recipe(shown: Shown) -> None:
-    for recipe in completed(yaml.safe_load(shown.text)):
+def test_a_recipe_shown_is_a_recipe(shown: Shown, tmp_path: Path) -> None:
+    part = yaml.safe_load(shown.text)
+    if "rows" in part:  # a grid, which names its recipe as those in experiments/ do
+        shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+        (tmp_path / "experiments").mkdir()
+        (tmp_path / "experiments" / "grid.yaml").write_text(shown.text)
+        assert len(read_methods([str(tmp_path / "experiments" / "grid.yaml")], None)) == len(part["rows"])
+        return
+    for recipe in completed(part):
         read_recipe(recipe)
 
 
@@ -167,6 +175,7 @@ def write_readme_files(folder: Path) -> None:
     recipe, replaced = re.subn(r"^encoder: minilm .*\n", tiny, readme_recipe(), flags=re.MULTILINE)
     assert replaced == 1
     (folder / "recipe.yaml").write_text(recipe)
+    (folder / "other.yaml").write_text(recipe + "keep: mean\n")
     (addition,) = (text for _, text in blocks(ROOT / "docs" / "recipe.md", "yaml") if "tone" in text)
     (folder / "new_task.yaml").write_text(addition)
 
