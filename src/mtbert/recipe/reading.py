@@ -15,7 +15,7 @@ from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import Base, Recipe, Stage
 from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
-from mtbert.registry import OptionMistake
+from mtbert.registry import EACH, ONE, OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
@@ -98,7 +98,7 @@ class _Reader:
             return kind.model_validate(given)
         except ValidationError as error:
             for one in error.errors():
-                key = one["loc"]
+                key = tuple(step for step in one["loc"] if step not in (ONE.tag, EACH.tag, "[key]"))
                 if one["type"] == "extra_forbidden":
                     keys = [name for name in kind.model_fields if name != "name"]
                     message = unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if kind is Recipe and not place else [])])
