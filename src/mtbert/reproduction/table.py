@@ -157,7 +157,7 @@ class Reproduction(Report):
             "ours are dev scores of the kept model, means over n seeds; intervals are over new seeds alone",
             *([TEST] if any(cell.split == "test" for cell in self.cells) else []),
             *(
-                f"{cost.row}: tasks come one after the other, and the budget is an epoch over {cost.share:.0%} of the rows"
+                f"{cost.row}: tasks come one after the other: the budget is an epoch over {cost.share:.0%} of the rows"
                 for cost in self.costs
                 if cost.share < 1
             ),
