@@ -31,10 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduction": FOUNDATIONS | {"data", "recipe", "runs", "reports", "comparison"},
     "serving": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs"},
     "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
+    "start": FOUNDATIONS | {"data", "recipe"},
     "demo": set(),
     "__init__": {"runs", "serving"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "reproduction", "demo", "__init__"},
+    | {"comparison", "reproduction", "start", "demo", "__init__"},
 }  # fmt: skip
 
 

@@ -22,6 +22,46 @@ class MistakeAt(Mistake):
         self.message = message
 
 
+class Mistakes(Mistake):
+    """Several mistakes, each with a message of its own, so that a person can put all of them right at once."""
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages = tuple(dict.fromkeys(messages))
+        super().__init__("\n".join(self.messages))
+
+
+class Gathering:
+    """Goes on after a mistake to find the others, and raises them together.
+
+    >>> gathering = Gathering()
+    >>> for count in (0, -1):
+    ...     with gathering.going_on():
+    ...         raise Mistake(f"count is {count}")
+    >>> gathering.stop()
+    Traceback (most recent call last):
+    mtbert.errors.Mistakes: count is 0
+    count is -1
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Note a mistake that is made inside the block, and go on behind it."""
+        try:
+            yield
+        except Mistakes as mistakes:
+            self.messages += mistakes.messages
+        except Mistake as mistake:
+            self.messages.append(str(mistake))
+
+    def stop(self) -> None:
+        """Raise what was noted; nothing where all went well."""
+        if self.messages:
+            raise Mistakes(self.messages)
+
+
 @contextmanager
 def at(*place: str | int) -> Iterator[None]:
     """Report mistakes raised inside the block as made at this place in the recipe, or at a place below it.

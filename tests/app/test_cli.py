@@ -19,7 +19,7 @@ import yaml
 
 import mtbert
 import mtbert.app.cli
-import mtbert.app.console
+import mtbert.app.progress
 from mtbert.data.formats.table import FORMATS
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
@@ -467,19 +467,19 @@ def test_resume_with_another_recipe_is_refused(command: Command, trained: Path, 
 def test_the_time_left_counts_only_the_steps_taken_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mtbert.app.console, "PLAIN_EVERY", 0.0)
-    progress = mtbert.app.console.TrainingProgress()
+    monkeypatch.setattr(mtbert.app.progress, "PLAIN_EVERY", 0.0)
+    progress = mtbert.app.progress.TrainingProgress()
 
     def left(step: int, seconds: float) -> str:
         progress.step(Record(step, 1e-3, {"mood": {"loss": 1.0}}, 1.0, 8, seconds))
         return capsys.readouterr().err.splitlines()[-1]
 
     progress.begin(0, 1000, 0)
-    assert left(1, 0.1).endswith("1.7 min left")  # 999 steps of 0.1 s
+    assert "  1.7 min left  " in left(1, 0.1)  # 999 steps of 0.1 s
     progress.begin(0, 100, 90)  # resumed
-    assert left(91, 2.0).endswith("  18 s left")  # 9 steps of 2 s
+    assert "  18 s left  " in left(91, 2.0)  # 9 steps of 2 s
     progress.begin(1, 51, 0)  # a second, slower stage
-    assert left(1, 4.0).endswith("3.3 min left")  # 50 steps of 4 s
+    assert "  3.3 min left  " in left(1, 4.0)  # 50 steps of 4 s
 
 
 def test_train_prints_each_score_beside_the_constants_and_where_the_run_is(
@@ -524,7 +524,9 @@ def test_overrides_reach_the_recipe(command: Command, recipe_file: Path, here: P
 def test_evaluate_says_what_scores_json_says(command: Command, trained: Path) -> None:
     scores = json.loads((trained / "scores.json").read_text())
     said = command("evaluate", trained, "--json")
-    assert (said.code, json.loads(said.out)) == (0, scores["dev"])
+    found = json.loads(said.out)
+    assert (said.code, {key: found[key] for key in scores["dev"]}) == (0, scores["dev"])
+    assert {name: one["constant"] for name, one in found["details"].items()} == scores["constant"]["tasks"]
     table = command("evaluate", trained)
     assert f"{scores['dev']['overall']:.4f}" in table.out
 
@@ -705,7 +707,7 @@ def test_check_shows_what_add_task_would_train_and_what_is_frozen(
     assert everything(here) == before
     assert re.search(
         r"trains: head mood_again \(51\); frozen: head mood \(51\), head same .*, head near .*, encoder \([\d,]+\)",
-        said.out,
+        " ".join(said.out.split()),
     )
     assert "mood_again train: 40 rows" in said.out
     assert "near train" not in said.out

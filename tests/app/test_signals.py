@@ -20,12 +20,12 @@ from tests.support.small import recipe_over, write_small_data
 PROGRAM = """
 import sys, torch
 torch.set_num_threads(1)
-from mtbert.app import cli, console
-told = console.TrainingProgress.step
+from mtbert.app import cli, progress
+told = progress.TrainingProgress.step
 def step(self, record):
     told(self, record)
     print("step", record.step, flush=True)
-console.TrainingProgress.step = step
+progress.TrainingProgress.step = step
 sys.argv[0] = "mtbert"
 cli.main()
 """

@@ -12,6 +12,7 @@ import pytest
 
 from mtbert.data.perturbation import NEIGHBOURS, perturbed, with_changed_case, with_typos
 from mtbert.data.tables import Rows
+from mtbert.data.tasks import KINDS
 from tests.support.small import sentence
 
 LONG = "a warm and quick film about a slow river, whose plot is anything but dull or cold to see"  # 70 letters
@@ -22,7 +23,9 @@ TEXTS = [sentence(number, 9) for number in range(200)]
 def rows_of(*columns: list[str]) -> Rows:
     count = len(columns[0])
     texts = tuple(pa.chunked_array([pa.array(column, pa.string())]) for column in columns)
-    return Rows("texts", pa.chunked_array([pa.array(range(count))]), texts, np.arange(count, dtype=np.float64), [])
+    ids = pa.chunked_array([pa.array(range(count))])
+    task = KINDS["regression"](name="near", text="text", label="label", range=[0, count])
+    return Rows("texts", ids, texts, np.arange(count, dtype=np.float64), [], task)
 
 
 def texts_of(rows: Rows) -> list[list[Any]]:

@@ -18,7 +18,7 @@ import pytest
 from mtbert.data.formats.table import FORMATS
 from mtbert.data.tables import Rows, forget, read_rows
 from mtbert.data.tasks import KINDS, Task
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, Mistakes
 
 COURSE = Path(__file__).parents[3] / "shared" / "data"
 
@@ -275,9 +275,37 @@ def test_lines_are_right_after_random_quoted_newlines(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_counted_in_the_error(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.csv", "text,label\nx,q\ny,low\nz,\n ,low\n")
-    with pytest.raises(Mistake, match=r"line 2: column 'label': label 'q' .*\(2 more like it\)"):
+    path = written(tmp_path / "a.csv", "text,label\nx,q\ny,low\nz,\n ,low\nu,q\nv,r\nw,\n")
+    with pytest.raises(Mistakes) as caught:
         read_rows(classify(), path)
+    label, missing, empty = caught.value.messages
+    assert f"{path}, line 2: column 'label': label 'q' is not one of low, high" in label
+    assert "(q 2, r 1)" in label
+    assert f"{path}, line 4: column 'label': there is no label (1 more like it)" in missing
+    assert f"{path}, line 5: column 'text' is empty" in empty
+
+
+def test_rows_are_skipped_on_advice_only_where_they_are_few(tmp_path: Path) -> None:
+    for bad, advised in ((1, True), (5, True), (6, False), (60, False)):
+        lines = [f"text {row},{'middle' if row < bad else 'low'}" for row in range(100)]
+        path = written(tmp_path / f"{bad}.csv", "\n".join(["text,label", *lines]) + "\n")
+        with pytest.raises(Mistake) as caught:
+            read_rows(classify(), path)
+        assert ("bad_rows: skip" in str(caught.value)) == advised, bad
+        assert ("write `classes: [low, middle]` on task 'mood'" in str(caught.value)) != advised, bad
+
+
+def test_names_where_a_number_of_classes_is_given_are_proposed(tmp_path: Path) -> None:
+    names = ["bug", "feature", "help", "other", "praise", "spam"]
+    rows = [{"text": f"text {row}", "label": names[row % 6]} for row in range(60)]
+    WRITERS[".jsonl"](tmp_path / "a.jsonl", rows)
+    with pytest.raises(Mistake) as caught:
+        read_rows(classify(classes=6), tmp_path / "a.jsonl")
+    message = str(caught.value)
+    assert "line 1: column 'label': label 'bug' is not one of 0, 1, 2, 3, 4, 5" in message
+    assert "(bug 10, feature 10, help 10, other 10, praise 10, spam 10)" in message
+    assert "write `classes: [bug, feature, help, other, praise, spam]` on task 'mood'" in message
+    assert read_rows(classify(classes=names), tmp_path / "a.jsonl").labels is not None
 
 
 @pytest.mark.parametrize("ending", FORMATS)

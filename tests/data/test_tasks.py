@@ -369,7 +369,7 @@ def test_the_best_constant_score_is_the_mean() -> None:
 
 
 def test_the_distribution_of_scores_shows_range_and_quartiles() -> None:
-    assert score().describe_labels(np.array([0.0, 1, 2, 3, 5])) == "0 to 5, quartiles 1, 2, 3"
+    assert score().describe_labels(np.array([0.0, 1, 2, 3, 5])) == "0 to 5 in a range of 0 to 5, quartiles 1, 2, 3"
 
 
 @pytest.mark.parametrize("ends", [(5, 0), (3, 3), (0, math.inf), (math.nan, 1)])

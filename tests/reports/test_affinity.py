@@ -9,14 +9,15 @@ import pytest
 
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
-from mtbert.reports.affinity import best_partition, measure_affinity
+from mtbert.reports.affinity import AffinityReport, best_partition, measure_affinity, surely
 from mtbert.runs.build import build
+from tests.support.screen import assert_fits, shown_lines
 
 
 def test_affinity_of_a_short_run_is_the_mean_of_its_looks(small_recipe: dict[str, Any]) -> None:
     report = measure_affinity(build(read_recipe(small_recipe)), steps=4, every=2)
     assert (report.looks, report.steps) == (2, 4)
-    assert sorted(task for group in report.together for task in group) == ["mood", "near", "same"]
+    assert report.together == []  # two looks carry no grouping of three tasks
     with pytest.raises(Mistake, match="3 steps are too few to look every 10"):
         measure_affinity(build(read_recipe(small_recipe)), steps=3, every=10)
 
@@ -33,3 +34,37 @@ def test_affinity_of_a_short_run_is_the_mean_of_its_looks(small_recipe: dict[str
 def test_tasks_that_help_each_other_are_grouped(affinity: list[list[float]], groups: list[list[int]]) -> None:
     found = best_partition(np.array(affinity, dtype=float))
     assert sorted(sorted(group) for group in found) == groups
+
+
+def test_an_affinity_within_its_errors_groups_nothing() -> None:
+    mean = np.array([[1, 0.1, 0.1], [0.1, 1, 0.1], [0.1, 0.1, 1]])
+    assert not surely(mean, np.full((3, 3), 0.05), looks=20)[~np.eye(3, dtype=bool)].any()
+    np.testing.assert_array_equal(surely(mean, np.full((3, 3), 0.01), looks=20), mean)
+    assert not surely(mean, np.full((3, 3), np.nan), looks=1).any()
+
+
+def test_chance_alone_seldom_groups_tasks() -> None:
+    """By the level, at most one in twenty experiments on tasks that do nothing for each other groups any of them."""
+    generator = np.random.default_rng(0)
+    grouped = 0
+    for _ in range(400):
+        looks = generator.normal(size=(20, 5, 5))
+        carried = surely(looks.mean(0), looks.std(0, ddof=1) / np.sqrt(20), 20)
+        grouped += any(len(group) > 1 for group in best_partition(np.where(np.eye(5), 0, carried)))
+    assert grouped <= 0.07 * 400  # two standard errors above 0.05
+
+
+def test_twenty_tasks_are_grouped_at_once_with_those_that_help_them() -> None:
+    blocks = np.full((20, 20), -0.1)
+    for first in range(0, 20, 5):
+        blocks[first : first + 5, first : first + 5] = 0.3
+    groups = best_partition(blocks)
+    assert sorted(task for group in groups for task in group) == list(range(20))
+    assert all(len(group) > 1 and len({task // 5 for task in group}) == 1 for group in groups)
+
+
+def test_it_is_said_where_no_group_is_carried_by_the_looks() -> None:
+    nothing = AffinityReport(["a", "b"], [[0.1, 0.0], [0.0, 0.1]], [[0.1, 0.1], [0.1, 0.1]], 2, 20, [])
+    lines = shown_lines(nothing, 80)
+    assert "no group surely helps its members" in " ".join(line.strip() for line in lines)
+    assert_fits(lines, 80)

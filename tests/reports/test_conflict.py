@@ -11,8 +11,9 @@ import pytest
 import mtbert
 from mtbert.errors import Mistake
 from mtbert.reports import conflict
-from mtbert.reports.conflict import summary
+from mtbert.reports.conflict import ConflictReport, summary
 from mtbert.runs.log import Look
+from tests.support.screen import assert_fits, shown_lines
 
 GROUPS = ["embeddings", "layer 0", "layer 1", "layer 2", "layer 3", "pooler"]
 
@@ -35,9 +36,9 @@ def test_words_say_which_tasks_pull_against_each_other_and_where() -> None:
     assert found == [
         "mood and same pull against each other in embeddings, layers 0 to 1 and layer 3: mean cosine -0.20, "
         "most in layer 0 (-0.30); below 0 in 100% of the looks there",
-        "mood and near neither pull against each other nor along: no mean cosine is surely further than 0.05 from 0",
         "same and near pull along with each other in embeddings, layers 2 to 3 and pooler: mean cosine 0.25, "
         "most in pooler (0.40)",
+        "mood and near neither pull against each other nor along: no mean cosine is surely further than 0.05 from 0",
     ]
 
 
@@ -73,3 +74,29 @@ def test_a_run_that_observed_nothing_has_no_conflict_to_show(small_recipe: dict[
     run = mtbert.train(small_recipe, out=tmp_path / "run")
     with pytest.raises(Mistake, match="observed no conflict: train with"):
         conflict.read(run)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("tasks", [2, 3, 5, 20])
+def test_what_is_said_of_many_tasks_fits_a_terminal(tasks: int, width: int) -> None:
+    generator = np.random.default_rng(0)
+    cosines = generator.normal(size=(10, len(GROUPS), tasks, tasks)) * 0.1 - 0.1
+    report = ConflictReport([f"a_long_name_of_task_{n}" for n in range(tasks)], GROUPS, list(range(10)), cosines)
+    lines = shown_lines(report, width)
+    assert_fits(lines, width)
+    assert len(lines) < 80
+
+
+def test_of_many_pairs_the_strongest_are_shown_first() -> None:
+    cosines = np.full((3, len(GROUPS), 20, 20), 0.01)
+    cosines[:, :, 4, 17] = cosines[:, :, 17, 4] = -0.5
+    lines = shown_lines(ConflictReport([f"t{n}" for n in range(20)], GROUPS, [1, 2, 3], cosines), 80)
+    assert lines[1].split()[:3] == ["t4,", "t17", "-0.500"]
+    assert "the 15 strongest pairs; 175 more with --json" in lines
+    assert sum("neither pull against each other" in line for line in lines) == 1
+
+
+def test_a_finding_in_one_part_is_said_once() -> None:
+    found = summary(["a", "b", "c"], GROUPS, looks({(0, 1): [-0.3, 0, 0, 0, 0, 0]}, count=1))
+    assert found[0].count("-0.30") == 1
+    assert found[0].count("embeddings") == 1

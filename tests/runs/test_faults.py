@@ -36,7 +36,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A run to the end, which also fills the token cache: it is no part of this."""
     folder = tmp_path_factory.mktemp("done")
     recipe = recipe_over(write_small_data(folder / "data"))
-    recipe["stages"] = [recipe["stages"][0] | {"steps": 2, "evaluate_every": 1}] * 2
+    recipe["stages"][0] |= {"steps": 2, "evaluate_every": 1}
     return Done(recipe, mtbert.train(recipe, out=folder / "run"))
 
 
@@ -76,12 +76,12 @@ def train_on_failing_disks(done: Done, folder: Path, codes: Sequence[int], strid
 
 
 def test_training_on_a_disk_that_fails_says_so_and_goes_on_later_to_the_same_bits(done: Done, tmp_path: Path) -> None:
-    assert train_on_failing_disks(done, tmp_path, ERRORS[:1], stride=12) >= 10
+    assert train_on_failing_disks(done, tmp_path, ERRORS[:1], stride=13) >= 5
 
 
 @pytest.mark.long
 def test_training_on_a_disk_that_fails_at_any_operation_in_any_way(done: Done, tmp_path: Path) -> None:
-    assert train_on_failing_disks(done, tmp_path, ERRORS, stride=1) >= 300
+    assert train_on_failing_disks(done, tmp_path, ERRORS, stride=1) >= 150
 
 
 @pytest.mark.parametrize("words", ["predict", "course", "export"])

@@ -97,11 +97,10 @@ def workers(recipe_file: Path) -> Iterator[list[Worker]]:
         yield both
 
 
-def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
-    workers: list[Worker], recipe_file: Path, tmp_path: Path
-) -> None:
+def race(workers: list[Worker], recipe_file: Path, tmp_path: Path, rounds: int) -> None:
+    """Two that start, resume or overwrite at once: exactly one goes on, and comes to its end."""
     whole = mtbert.train(recipe_file, out=tmp_path / "whole")
-    for number in range(20):
+    for number in range(rounds):
         folder, options = tmp_path / f"run-{number}", [[], ["resume"], ["overwrite"]][number % 3]
         if options:
             mtbert.train(recipe_file, out=folder)
@@ -119,6 +118,19 @@ def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
         assert workers[first].hear() == "done"
         assert_same_run(mtbert.train(recipe_file, out=folder, resume=True), whole)
         assert not (folder / LOCK).exists()
+
+
+def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
+    workers: list[Worker], recipe_file: Path, tmp_path: Path
+) -> None:
+    race(workers, recipe_file, tmp_path, rounds=3)
+
+
+@pytest.mark.long
+def test_of_two_that_begin_at_once_exactly_one_goes_on_in_each_of_twenty_rounds(
+    workers: list[Worker], recipe_file: Path, tmp_path: Path
+) -> None:
+    race(workers, recipe_file, tmp_path, rounds=20)
 
 
 def test_a_lock_whose_holder_was_killed_is_taken_over(workers: list[Worker], recipe_file: Path, tmp_path: Path) -> None:

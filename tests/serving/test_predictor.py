@@ -19,6 +19,7 @@ from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
 from mtbert.serving.course import course_file, course_tasks, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
+from mtbert.serving.results import WRITERS
 from tests.support.small import recipe_over, write_small_data
 
 STRANGE = [
@@ -58,6 +59,13 @@ def read(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
+def as_csv(predictions: Predictions) -> str:
+    """What a CSV file of them holds."""
+    file = io.BytesIO()
+    assert WRITERS[".csv"](file, [predictions]) == len(predictions.ids)
+    return file.getvalue().decode()
+
+
 def table(path: Path, columns: dict[str, list[str]]) -> Path:
     """The same rows in the format that the path's ending names."""
     if path.suffix == ".parquet":
@@ -80,7 +88,7 @@ def test_the_csv_has_a_row_an_input_in_order_and_quotes_what_needs_it() -> None:
     shares = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.0, 1.0, 0.0]])
     columns = dict(zip(task.classes, shares.T, strict=True))
     found = Predictions(task, ["b", 'a,"1"', "ü\n2"], np.array([0.0, 2.0, 1.0]), columns)
-    rows = list(csv.reader(io.StringIO(found.as_csv(), newline="")))
+    rows = list(csv.reader(io.StringIO(as_csv(found), newline="")))
     assert rows == [
         ["id", "prediction", "probability_yes, sure", 'probability_the "other"', "probability_no"],
         ["b", "yes, sure", "0.500000", "0.250000", "0.250000"],
@@ -91,7 +99,7 @@ def test_the_csv_has_a_row_an_input_in_order_and_quotes_what_needs_it() -> None:
 
 def test_the_csv_of_a_score_has_no_probabilities() -> None:
     task = Regression(name="t", text="a", label="y", range=(0, 5))
-    assert Predictions(task, ["7"], np.array([3.25]), {}).as_csv() == "id,prediction\n7,3.250000\n"
+    assert as_csv(Predictions(task, ["7"], np.array([3.25]), {})) == "id,prediction\n7,3.250000\n"
 
 
 def test_the_courses_file_is_spelt_as_the_starter_spells_it() -> None:
@@ -115,7 +123,7 @@ def test_every_row_of_a_file_is_answered_under_its_id_whether_labelled_or_not(
     alone = predictor.predict("mood", texts)
     for more in ({}, {"mood": ["low", "no such class", "", "high", "mid", "low"]}):
         found = predictor.predict_table("mood", table(tmp_path / f"in{ending}", {"id": ids, "text": texts} | more))
-        rows = read(found.as_csv())
+        rows = read(as_csv(found))
         assert [row["id"] for row in rows] == ids
         assert [row["prediction"] for row in rows] == alone
         sums = [sum(float(row[f"probability_{name}"]) for name in ("low", "mid", "high")) for row in rows]
@@ -127,7 +135,7 @@ def test_every_row_of_a_file_is_answered_under_its_id_whether_labelled_or_not(
 @pytest.mark.parametrize("ending", [".tsv", ".csv", ".jsonl", ".parquet"])
 def test_rows_without_ids_are_numbered(predictor: Predictor, tmp_path: Path, ending: str) -> None:
     source = table(tmp_path / f"in{ending}", {"a": ["tea", "film", "cold"], "b": ["river", "bad", "plot"]})
-    rows = read(predictor.predict_table("near", source).as_csv())
+    rows = read(as_csv(predictor.predict_table("near", source)))
     assert [row["id"] for row in rows] == ["0", "1", "2"]
     scores = predictor.predict("near", [("tea", "river"), ("film", "bad"), ("cold", "plot")])
     assert [float(row["prediction"]) for row in rows] == pytest.approx(scores, abs=1e-6)
@@ -317,8 +325,8 @@ def test_ids_and_texts_are_the_same_whatever_the_format(predictor: Predictor, tm
     pq.write_table(table, tmp_path / "in.parquet")
     (tmp_path / "in.csv").write_text("id,text\n1,2020\n,\n3,7.5\n")
     (tmp_path / "in.jsonl").write_text('{"id": 1.0, "text": 2020}\n{"text": null}\n{"id": 3, "text": 7.5}\n')
-    written = {predictor.predict_table("mood", path).as_csv() for path in sorted(tmp_path.glob("in.*"))}
-    written.add(predictor.predict_table("mood", table).as_csv())
+    written = {as_csv(predictor.predict_table("mood", path)) for path in sorted(tmp_path.glob("in.*"))}
+    written.add(as_csv(predictor.predict_table("mood", table)))
     assert len(written) == 1
     assert [line.split(",")[0] for line in written.pop().splitlines()] == ["id", "1", "", "3"]
 

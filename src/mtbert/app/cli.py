@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from mtbert.app import bench_commands, compare_commands, look_commands, reproduce_commands, train_commands, use_commands
+from mtbert.app import (
+    bench_commands,
+    compare_commands,
+    look_commands,
+    reproduce_commands,
+    start_commands,
+    train_commands,
+    use_commands,
+)
 from mtbert.app.notes import notes_shown
 from mtbert.errors import Mistake
 from mtbert.reports.table import REPORTS
 
 app = typer.Typer(
-    help="One small BERT, many text tasks: one recipe, one command, one model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,6 +31,7 @@ app = typer.Typer(
 # in the order in which the help shows them
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": train_commands.demo,
+    "init": start_commands.init,
     "train": train_commands.train,
     "add-task": train_commands.add_task,
     "check": train_commands.check,
@@ -33,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,
+    "schema": start_commands.schema,
     "cache": look_commands.cache,
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
@@ -43,6 +54,22 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "plain": bench_commands.bench_plain,
     "memory": bench_commands.bench_memory,
 }
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mtbert {importlib.metadata.version('mtbert')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One small BERT, many text tasks: one recipe, one command, one model."""
+
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

@@ -57,7 +57,8 @@ def compare(
 
     What is done is not done again: the same command goes on where it was cut off, and several may share a folder.
     """
-    from mtbert.app.console import OUTPUT, TrainingProgress
+    from mtbert.app.console import OUTPUT
+    from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
     from mtbert.comparison.budget import Budget
     from mtbert.comparison.compare import compare as run

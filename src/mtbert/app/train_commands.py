@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,9 +44,10 @@ def demo(
     )
     model = mtbert.load(out)
     for task, texts in mtbert.demo.QUESTIONS.items():
-        for text, answer in zip(texts, model.predict(task, texts), strict=True):
-            said = answer if isinstance(answer, str) else f"{answer:.1f}"
-            typer.echo(f"{task}: {text if isinstance(text, str) else ' | '.join(text)} -> {said}")
+        typer.echo(f"\n{task}")
+        for text in texts:
+            for line in model.answers(task, [text] if isinstance(text, str) else text):
+                typer.echo(f"  {line}")
 
 
 def train(
@@ -110,15 +112,19 @@ def check(
     from mtbert.reports.check import check as look
     from mtbert.runs.add_task import join
     from mtbert.runs.build import build
+    from mtbert.runs.data import mistakes_of_data_too
 
     given = overrides or []
-    read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
-    report = look(build(read))
+    with mistakes_of_data_too():
+        read = read_recipe(recipe, given, data) if add_to is None else join(add_to, recipe, data, given)
+    report = look(build(read, looked_at=["test"]))
     if as_json:
         print_json(report.as_dict())
+    elif quiet:
+        for problem in report.problems:
+            typer.echo(f"problem: {problem}")  # one a line, however long, for programs that look for lines
     else:
-        for shown in report.problems_shown() if quiet else [report]:
-            OUTPUT.print(shown)
+        OUTPUT.print(report)
 
 
 def affinity(
@@ -144,12 +150,16 @@ def affinity(
 
 def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False, resumable: bool = True) -> None:
     """Show how training goes and what came of it; a signal to end saves the state and says how to go on."""
-    from mtbert.app.console import Notes, TrainingProgress, show_scores
+    from mtbert.app.console import Notes, show_scores
+    from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
+    from mtbert.reports.base import duration
+    from mtbert.runs.folder import BEST, RECIPE, SCORES
     from mtbert.runs.listener import Listeners
 
     reuse_freed_memory()
+    began = time.monotonic()
     progress = [] if quiet else [TrainingProgress()]
     try:
         with Signals() as signals:
@@ -167,3 +177,9 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
         return
     show_scores(run.scores["dev"], run.scores["constant"])
     typer.echo(f"run: {run.folder}")
+    if quiet:
+        return
+    for name, holds in {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}.items():
+        typer.echo(f"  {name:<11}  {holds}")
+    then = shlex.join(["mtbert", "evaluate", str(run.folder)])
+    typer.echo(f"took {duration(time.monotonic() - began)}; next: {then}")

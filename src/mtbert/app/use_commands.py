@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,28 +19,45 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="A task to score, once for each; all the run trained by default.")
     ] = None,
     data: DataFolder = None,
+    split: Annotated[Literal["dev", "test", "train"], typer.Option("--split", help="The rows to score.")] = "dev",
+    source: Annotated[
+        Path | None, typer.Option("--input", help="Score this labelled file instead, for the one --task named.")
+    ] = None,
     perturbed_by: Annotated[
         int | None, typer.Option("--perturbed", metavar="SEED", help="Put typos and changed case into the texts.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's kept model on its dev sets, as they are or with typos."""
-    from mtbert.app.console import show_scores
-    from mtbert.runs.evaluate import evaluate_run
+    """Score a run's kept model, class by class, beside a constant predictor and the untrained encoder."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.app.progress import RowsProgress
+    from mtbert.reports.evaluation import evaluation
 
-    scores = evaluate_run(run, data, tasks, perturbed_by).as_dict()
+    with RowsProgress() as progress:
+        report = evaluation(
+            run, data, tasks, split=split, source=source, perturbed_by=perturbed_by, told=progress.reached
+        )
     if as_json:
-        print_json(scores)
+        print_json(report.as_dict())
     else:
-        show_scores(scores)
+        OUTPUT.print(report)
 
 
 def predict(
     run: RunFolder,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Answer these; two are one pair for a pair task.")
+    ] = None,
     task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
-    source: Annotated[Path | None, typer.Option("--input", help="A file with the task's text columns.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="A file with the task's text columns; - for standard input.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="The CSV file to write; - for standard output.")
+        Path | None,
+        typer.Option("--output", help="The file to write: .csv, .tsv, .jsonl, .parquet; - for standard output, CSV."),
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="COLUMN,...", help="Columns of --input to carry through.")
     ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
@@ -58,21 +76,34 @@ def predict(
         typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
     ] = None,
 ) -> None:
-    """Predict every row of a file: id, prediction, and one probability a class."""
+    """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
+    from mtbert.app.progress import RowsProgress
+    from mtbert.reports.base import count
     from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
+    from mtbert.serving.given import file_of
     from mtbert.serving.predictor import Predictor
+    from mtbert.serving.results import writer_for
 
     if course is not None:
         for path in write_course_files(Predictor.load(run), course_sources(run, data), course, course_tasks or []):
             typer.echo(path)
         return
-    if task is None or source is None or output is None:
-        raise Mistake("predict needs --task, --input and --output (or --course)")
+    if texts and task is not None and source is None and output is None:
+        for line in Predictor.load(run).answers(task, texts):
+            typer.echo(line)
+        return
+    if task is None or source is None or output is None or texts:
+        raise Mistake("predict needs --task, --input and --output, or --task and texts to answer (or --course)")
     place = Output(output, inputs=[source])
-    predictions = Predictor.load(run).predict_table(task, source, quotes)
-    place.write(predictions.as_csv())
-    typer.echo(f"{len(predictions.ids):,} predictions in {output}", err=place.streams)
+    write = writer_for(place)
+    names = [name.strip() for name in keep.split(",") if name.strip()] if keep else []
+    with file_of(source) as file, RowsProgress() as progress:
+        parts = Predictor.load(run).predict_slices(task, file, quotes, names, progress.reached)
+        first = next(parts)  # what is wrong with the input is said before anything is written
+        with place.opened() as written:
+            number = write(written, chain([first], parts))
+    typer.echo(f"{count(number, 'prediction')} in {output}", err=place.streams)
 
 
 def export(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.samplers.table import SAMPLERS
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.build import stage_length, stage_sampler
 
 QUICK = 600 * 32  # examples
 
@@ -83,7 +83,7 @@ def within(
 ) -> dict[str, Any]:
     """A recipe's content with every stage made longer or shorter by one factor, so that the whole costs the budget.
 
-    Raises TooShort where that leaves a stage too short for one epoch of its sampler, so that a task gets less than half
+    Raises TooShort where that makes a stage too short for one epoch of its sampler, so that a task gets less than half
     the share of the batches that a whole epoch would give it.
     """
     if budget.currency == "as written" or budget.amount is None:
@@ -95,16 +95,14 @@ def within(
     # draws near the end of a stage may differ from those that were left out: once more, by what came of it
     factor *= budget.amount / spent(lengths(read_recipe(resized), rows), budget.currency, rates)
     resized = _resized(content, recipe, written, factor)
-    _check(read_recipe(resized), rows, budget, name)
+    _check(read_recipe(resized), rows, written, budget, name)
     return resized
 
 
 def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Length:
     tasks = stage.tasks or tuple(recipe.tasks)
-    sizes = {task: min(rows[task], recipe.tasks[task].at_most("train") or rows[task]) for task in tasks}
-    sampler: Sampler = SAMPLERS[stage.sampler.name](sizes, stage.batch_size, seed, **stage.sampler.options)
-    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-    steps = stage.steps or max(1, round((stage.epochs or 0) * epoch))
+    sampler = stage_sampler(recipe, stage, {task: rows[task] for task in tasks}, seed)
+    steps, epoch = stage_length(stage, sampler)
     drawn = _drawn(sampler, steps, stage.accumulate)
     size = {task: sampler.examples[task] / sampler.batches[task] for task in tasks}
     by_task = {task: drawn[task] * size[task] for task in tasks}
@@ -133,10 +131,11 @@ def _resized(content: Mapping[str, Any], recipe: Recipe, written: Sequence[Lengt
     return {**content, "stages": stages}
 
 
-def _check(recipe: Recipe, rows: Mapping[str, int], budget: Budget, name: str) -> None:
-    for length, (entry, stage) in zip(lengths(recipe, rows), recipe.unrolled(), strict=True):
+def _check(recipe: Recipe, rows: Mapping[str, int], written: Sequence[Length], budget: Budget, name: str) -> None:
+    found = zip(lengths(recipe, rows), written, recipe.unrolled(), strict=True)
+    for length, before, (entry, stage) in found:
         for task, share in length.epoch_shares.items():
-            if length.shares[task] < share / 2:
+            if length.steps < before.steps and length.shares[task] < share / 2:
                 raise TooShort(
                     f"{name}, stage {entry}: {budget} are {length.steps:,} steps here, too few for one epoch of "
                     f"sampler '{stage.sampler.name}' ({length.epoch:,} steps): {task} would hardly be drawn; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ def differing_machines(folder: Path, runs: Iterable[str]) -> list[str]:
     """Facts of the environment that are not the same for all runs, which makes their seconds incomparable."""
     seen: dict[str, set[str]] = {}
     for environment in environments(folder, runs).values():
-        for fact in ("processor", "device", "threads", "versions", "git", "data"):
-            seen.setdefault(fact, set()).add(json.dumps(_comparable(environment, fact)))
+        for fact in ("processor", "device", "threads", "versions", "git"):
+            seen.setdefault(fact, set()).add(json.dumps(environment.get(fact)))
     return [
         f"the runs differ in {fact}: {'; '.join(sorted(values))}" for fact, values in seen.items() if len(values) > 1
     ]
@@ -46,11 +46,6 @@ def environments(folder: Path, runs: Iterable[str]) -> dict[str, dict[str, Any]]
     """Run -> versions, hardware and hashes of the data that it was trained on."""
     paths = {run: run_folder(folder, run) / ENVIRONMENT for run in runs}
     return {run: json.loads(path.read_text(encoding="utf-8")) for run, path in paths.items() if path.exists()}
-
-
-def _comparable(environment: Mapping[str, Any], fact: str) -> Any:
-    # a model of one task reads less data than the others
-    return None if fact == "data" else environment.get(fact)
 
 
 def _content(method: Method) -> Content:

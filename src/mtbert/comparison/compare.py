@@ -24,7 +24,7 @@ from mtbert.comparison.written import write
 from mtbert.data.tables import Rows
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.runs.build import read_splits
+from mtbert.runs.data import read_splits
 from mtbert.runs.listener import Listener
 from mtbert.runs.writing import write_whole
 

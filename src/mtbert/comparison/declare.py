@@ -63,6 +63,7 @@ def declare(asked: Asked, folder: Path) -> Plan:
     methods = [with_rates(method, asked.rates) for method in methods]
     declared = {
         "mtbert": version("mtbert"),
+        "compared_with": asked.methods[0].name,
         "methods": {method.name: only(method) for method in asked.methods},
         "blocks": asked.blocks,
         "budget": str(budget),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from mtbert.comparison.measured import Measured, Stopwatch, measure, read_measured, remove_weights
 from mtbert.comparison.plan import PlannedRun
+from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener, Listeners
+from mtbert.runs.lock import holder, locked
 from mtbert.runs.train import train_recipe
 from mtbert.training.trainer import Unstable
 
@@ -54,18 +54,16 @@ def run_folder(folder: Path, name: str) -> Path:
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
     """Whether this process may work on a run. However the process ends, the system takes the claim back."""
-    path = folder / "claims" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    claim = folder / "claims" / name
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(claim))
+        except Mistake:
+            if holder(claim) is None:  # it is not another process that is in the way
+                raise
+            yield False
+        else:
+            yield True
 
 
 def _run(planned: PlannedRun, folder: Path, listener: Listener, told: Told) -> str | None:

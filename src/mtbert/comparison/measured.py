@@ -20,7 +20,7 @@ from mtbert.data.tables import Rows
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.recipe.schema import Recipe
-from mtbert.runs.build import read_splits
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Step

@@ -197,10 +197,14 @@ class Comparison(Report):
         return [
             f"budget: {self.facts['budget']}; {blocks} blocks, seeds {_joined(self.rows[0].seeds)}",
             *(f"rows of {task}: {said}" for task, said in self.facts["rows"].items()),
-            f"the reporting rows were read {self.facts['readings']:,} times, once a run",
+            f"the reporting rows were read {self.facts['readings']:,} times, by {self._runs:,} runs",
             f"differences are with {first}; intervals are over {varies} (crossed bootstrap), "
             "t intervals over seeds alone",
         ]
+
+    @property
+    def _runs(self) -> int:
+        return sum(len(block) for row in self.rows for block in row.runs)
 
     def _about_verdicts(self) -> list[str]:
         primary = [one for one in self.contrasts if one.measure == OVERALL]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value, plain
 from mtbert.data.formats.columnar import read_folder, read_object
 from mtbert.data.formats.table import FORMATS
-from mtbert.data.tasks import Task
-from mtbert.errors import Mistake, unknown
+from mtbert.data.tasks import Task, counted
+from mtbert.errors import Gathering, Mistake, unknown
 
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
 SKIP = "`bad_rows: skip`"
+FEW = 0.05  # the share of a file's rows that may be left out without asking whether the recipe is at fault
 EVERYTHING = Asked()
 QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted` (quoted cells are as meant)")
 
@@ -34,6 +36,7 @@ class Rows:
     texts: tuple[pa.ChunkedArray, ...]
     labels: NDArray[np.float64] | None
     skipped: list[str]  # each bad row that was left out, with its place and what is wrong
+    task: Task  # with the classes or the range that its labels have, where the recipe names none
 
     def __len__(self) -> int:
         return len(self.id_cells)
@@ -44,54 +47,101 @@ class Rows:
         return as_texts(self.id_cells).fill_null("").to_pylist()  # type: ignore[no-any-return]
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
-        """These rows alone, in this order: (M,)."""
-        texts = tuple(column.take(pa.array(rows)) for column in self.texts)
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, id_cells=self.id_cells.take(pa.array(rows)), texts=texts, labels=labels)
+        """Some of the rows, in the order in which they are named."""
+        taken = pa.array(rows)
+        return replace(
+            self,
+            id_cells=self.id_cells.take(taken),
+            texts=tuple(cells.take(taken) for cells in self.texts),
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
 
-def read_rows(task: Task, source: Any, labelled: bool = True) -> Rows:
+def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = "") -> Rows:
     """Read the rows of a task from a file, a folder of files, or any object that offers the Arrow C stream.
 
-    Every labelled row is checked: a bad row raises Mistake naming file, line, column and value, or is left out and
-    listed if the task says `bad_rows: skip`. Unlabelled rows are all kept, even with an empty text, and a number among
-    their texts is a text; a row that cannot be read for certain raises Mistake.
+    Every labelled row is checked: bad rows raise Mistakes, which name each sort once with file, line, column and value,
+    or are left out and listed if the task says `bad_rows: skip`. Unlabelled rows are all kept, even with an empty text,
+    and a number among their texts is a text; a row that cannot be read for certain raises Mistake.
+
+    `found_in` names the table from which the task has its classes or range, where the recipe does not say them.
     """
     table = read_table(source, _asked(task, labelled))
-    skip = labelled and task.bad_rows == "skip"
-    if table.doubts and not skip:
-        first = table.doubts[0]
-        said = f"{first.place}: {first.message}"
-        raise _bad(task, table.name, said, len(table.doubts), [SKIP, *QUOTES] if labelled else QUOTES)
+    if not labelled and table.doubts:
+        problem = _Problem(dict.fromkeys(range(len(table.doubts)), table.doubts[0].message), QUOTES)
+        raise Mistake(problem.said(task, table.name, table.doubts[0].place))
     if not table.names or (table.columns.num_columns and not table.columns.num_rows):
         raise Mistake(f"{table.name} is empty: it has no rows below its header")
+    if task.where:
+        table = _selected(table, task.where)
 
-    texts = tuple(_texts(table, column, labelled) for column in task.text)
-    ids = _ids(table, task.id, labelled)
+    gathering, texts = Gathering(), {}
+    for column in task.text:
+        with gathering.going_on():
+            texts[column] = _texts(table, column, labelled)
+    with gathering.going_on():
+        ids = _ids(table, task.id, labelled)
     if not labelled:
-        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts), None, [])
+        gathering.stop()
+        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts.values()), None, [], task)
 
-    labels, problems = _labels(table, task)
-    for column, cells in zip(task.text, texts, strict=True):
-        for row in _empty(cells):
-            problems.setdefault(row, f"column '{column}' is empty")
-    problems |= {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
+    labels, problems = np.full(table.columns.num_rows, np.nan), list[_Problem]()
+    with gathering.going_on():
+        cells = _LabelCells.of(table, task.label)
+        task = task if task.complete else _completed(task, table.name, cells)
+        labels, problems = _labels(task, cells, found_in)
+    problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
+    doubts = {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
+    if task.bad_rows == "error":
+        gathering.messages += _said(task, table, problems, doubts)
+    gathering.stop()
+
+    messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
     unread = [f"{doubt.place}: {doubt.message}" for doubt in table.doubts if doubt.row is None]
-    if not problems:
-        return Rows(table.name, ids, texts, labels, unread)
-
-    bad = sorted(problems)
-    described = [f"{place}: {problems[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
-    if not skip:
-        raise _bad(task, table.name, described[0], len(bad), [SKIP])
-    if len(bad) == len(ids):
+    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task)
+    if not messages:
+        return rows
+    bad = sorted(messages)
+    described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
+    if len(bad) == len(rows):
         raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}")
+    return replace(rows.take(np.setdiff1d(np.arange(len(rows)), bad)), skipped=unread + described)
 
-    good = np.setdiff1d(np.arange(len(ids)), bad)
-    kept = pa.array(good)
-    return Rows(
-        table.name, ids.take(kept), tuple(cells.take(kept) for cells in texts), labels[good], unread + described
-    )
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows that are bad in the same way, each with what is wrong with it, and the ways out."""
+
+    messages: dict[int, str]
+    settings: Sequence[str] = ()  # of the task, beside `bad_rows: skip`
+    found: str = ""  # how often each value stands there
+    proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
+
+    def said(self, task: Task, name: str, place: str, few: bool = False) -> str:
+        """The first of the rows, how many there are, and the remedy; to skip them is none unless they are `few`."""
+        count = len(self.messages)
+        more = f" ({self.found})" if self.found else f" ({count - 1:,} more like it)"
+        settings = [*([SKIP] if few else []), *self.settings]
+        remedy = "mend the file" + (f", or set {' or '.join(settings)} on task '{task.name}'" if settings else "")
+        if self.proposal and not few:
+            remedy = f"{self.proposal} on task '{task.name}'"
+        first = next(iter(self.messages.values()))
+        return f"{name}, {place}: {first}{more if count > 1 else ''}; {remedy}"
+
+
+def _said(task: Task, table: Table, problems: Sequence[_Problem], doubts: Mapping[int, str]) -> Iterator[str]:
+    """Each sort of bad rows in one message; what a doubtful row holds is not looked at."""
+    unread = sum(doubt.row is None for doubt in table.doubts)
+    bad, rows = unread + len({*doubts}.union(*(one.messages for one in problems))), unread + table.columns.num_rows
+    few = bad <= max(1, FEW * rows)
+    if table.doubts:
+        doubtful = _Problem(dict(enumerate(doubt.message for doubt in table.doubts)), QUOTES)
+        yield doubtful.said(task, table.name, table.doubts[0].place, few)
+    for problem in problems:
+        left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
+        if left:
+            (place,) = table.where([next(iter(left))])
+            yield replace(problem, messages=left).said(task, table.name, place, few)
 
 
 def forget(rows: dict[str, dict[str, Rows]]) -> None:
@@ -126,13 +176,31 @@ def _read_file(path: Path, asked: Asked) -> Table:
 
 def _asked(task: Task, labelled: bool) -> Asked:
     """The columns that a task names, so that no other one is looked at."""
-    return Asked({*task.text, task.id or "id", *([task.label] if labelled else [])}, task.quotes)
+    return Asked({*task.text, task.id or "id", *task.where, *([task.label] if labelled else [])}, task.quotes)
 
 
-def _bad(task: Task, name: str, first: str, count: int, settings: Sequence[str]) -> Mistake:
-    """The first bad row, how many there are, and the ways out."""
-    more = f" ({count - 1:,} more like it)" if count > 1 else ""
-    return Mistake(f"{name}, {first}{more}; mend the file, or set {' or '.join(settings)} on task '{task.name}'")
+def _selected(table: Table, where: Mapping[str, str]) -> Table:
+    """The rows of a table that have these values in these columns."""
+    kept = np.arange(table.columns.num_rows)
+    for name, value in where.items():
+        cells = table.column(name, "`where`")
+        if not is_value(cells.type):
+            raise Mistake(f"{table.name}: column '{name}' of `where` holds {cells.type}, neither text nor numbers")
+        there = [(cell or "").strip() for cell in as_texts(cells).take(pa.array(kept)).to_pylist()]
+        kept = kept[[cell == value for cell in there]]
+        if not len(kept):
+            raise Mistake(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
+    place = {int(row): index for index, row in enumerate(kept)}
+    return replace(
+        table,
+        columns=table.columns.take(pa.array(kept)),
+        where=lambda rows: table.where([int(kept[row]) for row in rows]),
+        doubts=[
+            doubt if doubt.row is None else replace(doubt, row=place[doubt.row])
+            for doubt in table.doubts
+            if doubt.row is None or doubt.row in place
+        ],
+    )
 
 
 def _texts(table: Table, name: str, labelled: bool) -> pa.ChunkedArray:
@@ -183,29 +251,68 @@ def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
     raise Mistake(f"{table.name}: id column '{column or 'id'}' holds {cells.type}, which cannot be written as text")
 
 
-def _labels(table: Table, task: Task) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Labels (N,), and for each row without a valid label what is wrong with it.
+@dataclass(frozen=True)
+class _LabelCells:
+    """The cells of a label column: each distinct one once, so that a million rows of five classes cost five reads."""
 
-    Each distinct cell is read only once, so that a million rows of five classes cost five reads.
-    """
-    cells = table.column(task.label, "the label")
-    if not is_value(cells.type):
-        raise Mistake(f"{table.name}: label column '{task.label}' holds {cells.type}, neither text nor numbers")
-    cells = plain(cells).combine_chunks().dictionary_encode()
-    if isinstance(cells, pa.ChunkedArray):
-        cells = cells.combine_chunks()
-    missing = f"column '{task.label}': there is no label"
+    name: str
+    distinct: list[Any]
+    codes: NDArray[np.int64]  # (N,) into `distinct`; its length where a cell is null
+
+    @classmethod
+    def of(cls, table: Table, name: str) -> _LabelCells:
+        cells = table.column(name, "the label")
+        if not is_value(cells.type):
+            remedy = "; a kind of task for several labels a row there is not" if pa.types.is_nested(cells.type) else ""
+            raise Mistake(f"{table.name}: label column '{name}' holds {cells.type}, neither text nor numbers{remedy}")
+        cells = plain(cells).combine_chunks().dictionary_encode()
+        if isinstance(cells, pa.ChunkedArray):
+            cells = cells.combine_chunks()
+        distinct = cells.dictionary.to_pylist()
+        return cls(name, distinct, cells.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False))
+
+    def counted(self, among: Sequence[int] | None = None) -> dict[str, int]:
+        """How often each cell stands there as text, of all of them or of some; empty ones are left out."""
+        rows: Counter[str] = Counter()
+        counts = np.bincount(self.codes, minlength=len(self.distinct) + 1)
+        for code in range(len(self.distinct)) if among is None else among:
+            text = str(self.distinct[code]).strip()
+            if text and counts[code]:
+                rows[text] += int(counts[code])
+        return rows
+
+
+def _completed(task: Task, name: str, cells: _LabelCells) -> Task:
+    try:
+        return task.completed(cells.counted())
+    except Mistake as mistake:
+        raise Mistake(f"{name}: column '{cells.name}' {mistake}; task '{task.name}'") from None
+
+
+def _labels(task: Task, cells: _LabelCells, found_in: str) -> tuple[NDArray[np.float64], list[_Problem]]:
+    """Labels (N,), nan in each row without a valid one, and what is wrong with those."""
     values, wrong = [], {}
-    for index, cell in enumerate(cells.dictionary.to_pylist()):
+    for code, cell in enumerate(cells.distinct):
         try:
             values.append(task.read_label(cell))
         except Mistake as mistake:
             values.append(np.nan)
-            wrong[index] = f"column '{task.label}': {mistake}" if str(cell).strip() else missing
-
-    codes = cells.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    labels = np.append(np.array(values, dtype=np.float64), np.nan)[codes]
-    return labels, {int(row): wrong.get(int(codes[row]), missing) for row in np.flatnonzero(np.isnan(labels))}
+            if str(cell).strip():
+                wrong[code] = f"column '{cells.name}': {mistake}"
+    labels = np.append(np.array(values, dtype=np.float64), np.nan)[cells.codes]
+    bad = {int(row): wrong.get(int(cells.codes[row])) for row in np.flatnonzero(np.isnan(labels))}
+    missing = dict.fromkeys([row for row, message in bad.items() if message is None], "there is no label")
+    proposal = task.proposal(cells.counted()) if wrong else ""
+    if found_in:
+        proposal = f"the recipe has its labels from {found_in}, where this one is not; {proposal}"
+    return labels, [
+        _Problem(
+            {row: message for row, message in bad.items() if message is not None},
+            found=counted(cells.counted(list(wrong))),
+            proposal=proposal,
+        ),
+        _Problem({row: f"column '{cells.name}': {message}" for row, message in missing.items()}),
+    ]
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:

@@ -10,7 +10,7 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from torch import Tensor, nn
 
 from mtbert.data.formats.base import Quotes
@@ -27,7 +27,34 @@ from mtbert.errors import Mistake
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Registry, Share
 
 MOST_CLASSES = 1_000_000
+MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 TRUTHS = {"false": "0", "true": "1"}  # in whatever case
+NAMED = 12  # labels that a message names
+FULL_OF_NAMES = 0.5  # the share of its rows that a column with another label in each is taken for no labels from
+
+# what an editor is told of keys that may be written in several ways
+_ONE_OR_TWO = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
+)
+_NAMES_OR_COUNT = WithJsonSchema(
+    {
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]},
+                "minItems": 2,
+            },
+            {"type": "integer", "minimum": 2},
+        ]
+    }
+)
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
+
+
+def share_of(source: Any) -> float | None:
+    """The share of its training file that a task takes for a split, 0.1 for `10%`; None for a file or a table."""
+    found = _SHARE.fullmatch(source.strip()) if isinstance(source, str) else None
+    return float(found[1]) / 100 if found else None
 
 
 class Task(BaseModel):
@@ -42,12 +69,13 @@ class Task(BaseModel):
 
     name: str
     kind: str
-    text: tuple[str, ...] = Field(min_length=1, max_length=2)
-    label: str
+    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
+    label: str = Field(description="a column")
     id: str | None = None
-    train: Any = None
-    dev: Any = None
-    test: Any = None
+    where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
+    train: Any = Field(None, description="a file, a folder or a table")
+    dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     # rows at most; a number is of `train`
     limit: (
         Annotated[
@@ -87,6 +115,48 @@ class Task(BaseModel):
         if self.symmetric and len(self.text) == 1:
             raise Mistake("symmetric is for pairs: this task reads one text")
         return self
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values_as_texts(cls, where: Any) -> Any:
+        if not isinstance(where, Mapping):
+            return where
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in where.items()}
+
+    @model_validator(mode="after")
+    def _shares_of_train(self) -> Self:
+        shares = {split: share_of(getattr(self, split)) for split in ("train", "dev", "test")}
+        if shares["train"] is not None:
+            raise Mistake(f"train is a file, not a share ({self.train}); dev and test may be shares of it")
+        given = {split: share for split, share in shares.items() if share is not None}
+        if given and self.train is None:
+            raise Mistake(f"{' and '.join(given)} cannot be a share of `train`, which names no file")
+        if any(share == 0 for share in given.values()) or sum(given.values()) > MOST_SPLIT_OFF:
+            said = " and ".join(f"{split}: {getattr(self, split)}" for split in given)
+            raise Mistake(
+                f"{said}: above 0% and {MOST_SPLIT_OFF:.0%} together at most, so that most rows are learned from"
+            )
+        return self
+
+    @property
+    @abstractmethod
+    def complete(self) -> bool:
+        """Whether the recipe, or the data, has said what the labels are."""
+
+    @abstractmethod
+    def completed(self, cells: Mapping[str, int]) -> Self:
+        """The task with its labels as training rows have them: how often each cell of the label column stands there.
+
+        Raises Mistake where these make no sense for a task of this kind.
+        """
+
+    @abstractmethod
+    def proposal(self, cells: Mapping[str, int]) -> str:
+        """What to write into the recipe instead, where a file holds these cells and many are no labels of the task."""
+
+    @abstractmethod
+    def strata(self, labels: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Which labels are alike for a split, so that each sort stands on both sides: (N,) -> (N,)."""
 
     @property
     def sequences(self) -> int:
@@ -158,6 +228,10 @@ class Task(BaseModel):
         """The best prediction that ignores the text, learned from training labels."""
 
     @abstractmethod
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
+
+    @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
 
@@ -169,10 +243,16 @@ class Task(BaseModel):
         """The classes that no label names."""
         return []
 
+    def oddities(self) -> list[str]:
+        """What looks wrong with the labels that the task knows."""
+        return []
+
 
 class Classification(Task):
     """One of two or more classes, by cross-entropy. Labels in files are class names, or their index where no class has
     a number for a name. True and false, in whatever case, and 1 and 0 are the same.
+
+    Classes that a recipe leaves out are the labels of the training file, numbers in their order, names by the alphabet.
 
     Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0. A head with one logit
     (`one_logit`) gives it beside a second that is 0.
@@ -180,11 +260,13 @@ class Classification(Task):
 
     main = "accuracy"
     kind: Literal["classification"] = "classification"
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], _NAMES_OR_COUNT] = ()
 
     @field_validator("classes", mode="before")
     @classmethod
     def _class_names(cls, classes: Any) -> Any:
+        if classes is None:
+            return ()
         if isinstance(classes, int) and not isinstance(classes, bool):
             if classes > MOST_CLASSES:
                 raise Mistake(f"takes at most {MOST_CLASSES:,} classes, not {classes:,}")
@@ -200,6 +282,38 @@ class Classification(Task):
             if count > 1:
                 raise Mistake(f"class '{name}' is named twice")
         return names
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.classes)
+
+    def completed(self, cells: Mapping[str, int]) -> Self:
+        names, rows = _class_names_in(cells), sum(cells.values())
+        if len(names) < 2:
+            only = f"only '{names[0]}'" if names else "none"
+            raise Mistake(f"has two or more different labels in a task with classes, and the file holds {only}")
+        if len(names) > NAMED and len(names) > FULL_OF_NAMES * rows:
+            few = f"{len(names):,} different labels in {rows:,} rows: {counted(cells)}"
+            score = "; for scores write `kind: regression`" if all(map(_is_number, names)) else ""
+            raise Mistake(f"holds {few}; is it the column of labels?{score} (else name the `classes`)")
+        return self.model_copy(update={"classes": names})
+
+    def proposal(self, cells: Mapping[str, int]) -> str:
+        names = _class_names_in(cells)
+        if len(names) > NAMED and all(map(_is_number, names)):
+            return "these look like scores: `kind: regression`"
+        listed = _as_list(names) if len(names) <= NAMED else "[...], or leave `classes` out to take them from train"
+        return f"the file holds {counted(cells)}: write `classes: {listed}`"
+
+    def strata(self, labels: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The classes themselves."""
+        return labels.astype(np.int64)
+
+    def oddities(self) -> list[str]:
+        alike: dict[str, list[str]] = {}
+        for name in self.classes:
+            alike.setdefault(name.casefold(), []).append(name)
+        return [f"the classes {' and '.join(names)} differ by case only" for names in alike.values() if len(names) > 1]
 
     @property
     def outputs(self) -> int:
@@ -274,6 +388,11 @@ class Classification(Task):
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """Logarithms of the classes' shares, each class counted once more: one without labels is no infinity."""
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
+
     def normalised(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]
 
@@ -286,14 +405,20 @@ class Classification(Task):
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
 
 
+UNKNOWN_RANGE = (0.0, 0.0)  # of scores whose recipe names none, until the data are read
+
+
 class Regression(Task):
-    """A score on a range, by mean squared error on the range scaled to [0, 1], or as it is with `scaled: false`."""
+    """A score on a range, by mean squared error on the range scaled to [0, 1], or as it is with `scaled: false`.
+
+    A range that a recipe leaves out is that of the training file, rounded outward.
+    """
 
     main = "pearson"
     scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
-    range: tuple[float, float]
+    range: tuple[float, float] = UNKNOWN_RANGE
     scaled: bool = True
 
     @field_validator("range")
@@ -303,6 +428,28 @@ class Regression(Task):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise Mistake(f"range is {low:g} to {high:g}: the lower end must come first")
         return ends
+
+    @property
+    def complete(self) -> bool:
+        return self.range != UNKNOWN_RANGE
+
+    def completed(self, cells: Mapping[str, int]) -> Self:
+        scores = _scores_in(cells)
+        if len(scores) < 2:
+            raise Mistake(f"has two or more different scores in a task of kind regression; {self.proposal(cells)}")
+        return self.model_copy(update={"range": rounded_outward(min(scores), max(scores))})
+
+    def proposal(self, cells: Mapping[str, int]) -> str:
+        scores = _scores_in(cells)
+        if len(scores) < max(2, len(cells) / 2):
+            return f"the file holds {counted(cells)}: write `kind: classification`"
+        low, high = rounded_outward(min(scores), max(scores))
+        return f"the file holds {min(scores):g} to {max(scores):g}: write `range: [{low:g}, {high:g}]`"
+
+    def strata(self, labels: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The quarters of the range."""
+        low, high = self.range
+        return np.clip(4 * (labels - low) / (high - low), 0, 3).astype(np.int64)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -350,7 +497,7 @@ class Regression(Task):
         return {}
 
     def say(self, prediction: float) -> str | float:
-        return prediction
+        return float(prediction)
 
     def metrics(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
         from scipy.stats import pearsonr, spearmanr  # late, as above
@@ -366,12 +513,71 @@ class Regression(Task):
     def constant(self, labels: NDArray[np.float64]) -> float:
         return float(labels.mean())
 
+    def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
+        """The mean, in the units of the targets."""
+        return self.targets(labels).double().mean()[None].float()
+
     def normalised(self, metrics: dict[str, float]) -> float:
         return (metrics["pearson"] + 1) / 2
 
     def describe_labels(self, labels: NDArray[np.float64]) -> str:
         low, quarter, half, three_quarters, high = np.quantile(labels, [0, 0.25, 0.5, 0.75, 1])
-        return f"{low:g} to {high:g}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+        ends = f"{low:g} to {high:g} in a range of {self.range[0]:g} to {self.range[1]:g}"
+        return f"{ends}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+
+
+def rounded_outward(low: float, high: float) -> tuple[float, float]:
+    """The ends of a range that holds both scores, on the steps of a scale that has up to ten of them.
+
+    >>> rounded_outward(0.4, 4.75)
+    (0.0, 5.0)
+    >>> rounded_outward(12, 97)
+    (10.0, 100.0)
+    """
+    whole = float(math.floor(low)), float(math.ceil(high))
+    if whole[1] - whole[0] <= 2 * (high - low) < 2:
+        return whole  # 0.05 to 0.9 are shares
+    step = 10.0 ** math.floor(math.log10(high - low))
+    # in whole steps, and then divided where the step is a fraction, so that 0.3 is not 0.30000000000000004
+    ends = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
+    return (ends[0] * step, ends[1] * step) if step >= 1 else (ends[0] / round(1 / step), ends[1] / round(1 / step))
+
+
+def _class_names_in(cells: Iterable[str]) -> tuple[str, ...]:
+    """The classes that these cells name, each in one spelling: numbers in their order, names in the alphabet's."""
+    names = {text.lower() if text.lower() in TRUTHS else _integer(text) or text for text in map(str.strip, cells)}
+    truths = names & TRUTHS.keys()
+    if truths and names <= TRUTHS.keys() | set(TRUTHS.values()):
+        names = set(TRUTHS)
+    names.discard("")
+    numbers = all(map(_is_number, names))
+    return tuple(sorted(names, key=lambda name: (float(name) if numbers else 0.0, name.casefold(), name)))
+
+
+def _scores_in(cells: Iterable[str]) -> list[float]:
+    return [float(text) for text in cells if _is_number(text) and math.isfinite(float(text))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace("_", "no digit"))
+    except ValueError:
+        return False
+    return True
+
+
+def _as_list(names: Sequence[str]) -> str:
+    """Names as a list of a recipe, in quotes where they need them."""
+    plain = re.compile(r"(?!null$)(?:[^\W\d_](?:[\w -]*\w)?|0|-?[1-9][0-9]*)", re.IGNORECASE)
+    quoted = [name if plain.fullmatch(name) else "'" + name.replace("'", "''") + "'" for name in names]
+    return f"[{', '.join(quoted)}]"
+
+
+def counted(cells: Mapping[str, int]) -> str:
+    """The labels in a file, the most frequent first, with how many rows have each."""
+    ranked = sorted(cells.items(), key=lambda item: (-item[1], item[0]))
+    more = f", ... ({len(ranked):,} in all)" if len(ranked) > NAMED else ""
+    return ", ".join(f"{_cut(text, 40)} {count:,}" for text, count in ranked[:NAMED]) + more
 
 
 def _varies(values: NDArray[np.float64]) -> bool:

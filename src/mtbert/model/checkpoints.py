@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, Strict
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mtbert.data.tasks import KINDS, Task
@@ -39,6 +38,7 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.model.tensors import save_tensors
 from mtbert.registry import NonNegative, Share
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
@@ -97,12 +97,12 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
 def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
-    for ours, parameter in encoder.state_dict().items():
-        theirs = _published_names(ours)
-        for name, part in zip(theirs, parameter.chunk(len(theirs)), strict=True):
-            tensors[name] = part.detach().cpu().contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {
+        name: part
+        for ours, parameter in encoder.state_dict().items()
+        for name, part in zip(_published_names(ours), parameter.chunk(len(_published_names(ours))), strict=True)
+    }
+    save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
     sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}
     config = {
@@ -152,7 +152,7 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
     The folder is sealed with all that it holds, such as the scores that were written there before.
     """
     save_encoder(model.encoder, tokenizer, folder / "encoder")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in _own(model).items()}, folder / TASKS)
+    save_tensors(_own(model), folder / TASKS)
     files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {
         "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],

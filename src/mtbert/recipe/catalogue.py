@@ -103,7 +103,8 @@ class Method:
         sources = f" ({unsaid})" if unsaid else ""
         size = f"; {self.size}" if self.size else ""
         options = ", ".join(
-            name if option.required else f"{name}={option.default}" for name, option in self.options.items()
+            f"{name} (required)" if option.required else f"{name}={option.default}"
+            for name, option in self.options.items()
         )
         return f"{self.summary}{sources}{size}" + (f" [{options}]" if options else "")
 
@@ -173,7 +174,7 @@ def _entry(family: Family, name: str, options: dict[str, Option]) -> str:
 def _size(name: str) -> Size | None:
     """The size of a task module, made to be counted; None where it depends on what a recipe must give."""
     for task in SAMPLE_TASKS:
-        with suppress(Mistake), torch.random.fork_rng(devices=[]):
+        with suppress(Mistake), torch.random.fork_rng(devices=[]), _Undrawn():
             model = MultiTask(_bert_base(), [task], [ModulePlan(name, TASK_MODULES.complete(name, {}))])
             added, encoder = (_count(part) for part in (model.modules_by_task, model.encoder))
             return Size(added, added / encoder)
@@ -183,8 +184,7 @@ def _size(name: str) -> Size | None:
 @cache
 def _bert_base() -> Encoder:
     """An encoder to be counted, its memory never touched."""
-    with _Undrawn():
-        return Encoder(Shape())
+    return Encoder(Shape())
 
 
 class _Undrawn(TorchFunctionMode):
@@ -196,6 +196,8 @@ class _Undrawn(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs else args[0]
+        if getattr(func, "__name__", None) in ("normal_", "uniform_"):
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
@@ -204,7 +206,9 @@ def _count(part: nn.Module) -> int:
 
 
 def _said(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in words."""
+    """A JSON schema in words; what a field says of itself comes first."""
+    if "description" in schema:
+        return str(schema["description"])
     if "anyOf" in schema:
         return " or ".join(map(_said, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
@@ -214,7 +218,8 @@ def _said(schema: Mapping[str, Any]) -> str:
         least, most = schema.get("minItems"), schema.get("maxItems")
         many = f"{least} " if least is not None and least == most else ""
         item = schema.get("items") or schema.get("prefixItems", [{}])[0]
-        return f"list of {many}({_said(item)})"
+        each = _said(item)
+        return f"list of {many}texts" if each == "text" else f"list of {many}({each})"
     if schema.get("type") == "object":
         values = schema.get("additionalProperties")
         return f"names with a {_said(values)} each" if isinstance(values, Mapping) else "{name: ..., option: ...}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mtbert.data.samplers.table import SAMPLERS
@@ -67,6 +67,10 @@ class Family:
         """In `Annotated[Choice[...], family]` the family reads the field, and writes it as a recipe does."""
         written = core_schema.plain_serializer_function_ser_schema(lambda choice: choice.written)
         return core_schema.no_info_plain_validator_function(self.choose, serialization=written)
+
+    def __get_pydantic_json_schema__(self, source: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Anything: which methods there are is said once for all places (completion.py)."""
+        return {}
 
     def line(self, entry: str) -> str:
         """A line of a recipe that names one method."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mtbert.data.tasks import KINDS, Task
-from mtbert.errors import Mistake, Place, shown, unknown
+from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import Base, Recipe, Stage
@@ -46,10 +46,11 @@ def read_recipe(
     parts: dict[str, Any] = {
         "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},
         "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
-        "stages": [
-            reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
-        ],
     }
+    if "stages" in given:
+        entries = enumerate(reader.listing(given, "stages"))
+        parts["stages"] = [reader.model(Stage, entry, ("stages", index)) for index, entry in entries]
+    reader.readable = Readable(given["data"], {name: task for name, task in parts["tasks"].items() if task is not None})
     reader.raise_problems()
     recipe: Recipe = reader.model(Recipe, given | parts, ())
     reader.raise_problems()
@@ -59,16 +60,32 @@ def read_recipe(
     return recipe
 
 
+class Readable(NamedTuple):
+    """What can be read of a recipe that has mistakes: its data folder, and the tasks that have none."""
+
+    data: str
+    tasks: Mapping[str, Task]
+
+
+class RecipeMistakes(Mistakes):
+    """Everything that is wrong in a recipe, and what of it can be read all the same."""
+
+    def __init__(self, messages: Sequence[str], readable: Readable | None) -> None:
+        super().__init__(messages)
+        self.readable = readable
+
+
 class _Reader:
     """Checks the sections of a recipe one by one and collects all mistakes, so that one reading tells every one."""
 
     def __init__(self, text: RecipeText) -> None:
         self.text = text
         self.problems: list[str] = []
+        self.readable: Readable | None = None
 
     def raise_problems(self) -> None:
         if self.problems:
-            raise Mistake("\n".join(self.problems))
+            raise RecipeMistakes(self.problems, self.readable)
 
     def problem(self, place: Place, message: str) -> None:
         self.problems.append(self.text.say(place, message))

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.tasks import Task
+from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
 from mtbert.model.sources import Source
@@ -111,6 +111,10 @@ class Stage(BaseModel):
         return self
 
 
+# of a recipe that names none: docs/recipe.md says how it was chosen
+DEFAULT_STAGE = Stage(epochs=5, batch_size=16, optimizer={"lr": 1.2e-4})
+
+
 class Base(BaseModel):
     """The run whose kept model a recipe goes on from, and the tasks that come from it; `mtbert add-task` writes it."""
 
@@ -130,7 +134,7 @@ class Recipe(BaseModel):
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(default=(DEFAULT_STAGE,), min_length=1)
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
@@ -190,14 +194,21 @@ class Recipe(BaseModel):
         """A message about a place in this recipe, with file and line where it was read from one."""
         return str(MistakeAt(place, message)) if self._text is None else self._text.say(place, message)
 
+    def completed(self, tasks: dict[str, Task]) -> Recipe:
+        """The recipe with these tasks in the place of its own: what it left to the data has been found there."""
+        return self.model_copy(update={"tasks": self.tasks | tasks})
+
     def source(self, task: str, split: str) -> Any:
-        """Where a task's rows of a split are: a path, a table, or None where the recipe names none."""
+        """Where a task's rows of a split are: a path or a table; None for a share of train, or if it names none."""
         given = getattr(self.tasks[task], split)
+        if share_of(given) is not None:
+            return None
         return Path(self.data) / given if isinstance(given, (str, Path)) else given
 
 
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
     tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
+    unsaid = {key for key in ("classes", "range") if not task.complete} | ({"where"} if not task.where else set())
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
-    return {key: dumped.get(key) for key in type(task).model_fields if key != "name"}
+    return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

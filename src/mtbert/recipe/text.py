@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mtbert.data.formats.table import FORMATS
 from mtbert.errors import Mistake, Place, shown
 
 LIKE = "like"  # the key that names the file from which a recipe takes what it does not say itself
@@ -52,6 +53,8 @@ class Written:
 
 def read_written(path: Path) -> Written:
     """A YAML file of keys and values; raises Mistake with file and line where it is none."""
+    if path.suffix.lower() in FORMATS or (path.is_dir() and any(one.suffix in FORMATS for one in path.iterdir())):
+        raise Mistake(f"{path} holds data and is no recipe; `mtbert init {path}` writes a recipe for it")
     if not path.is_file():
         raise Mistake(f"there is no recipe {path}")
     try:

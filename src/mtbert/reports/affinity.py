@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.errors import Mistake
-from mtbert.reports.base import Report, grid, plain
+from mtbert.reports.base import Report, count, grid, plain
 from mtbert.runs.build import Experiment
 from mtbert.training.observers import Affinity
+
+EXACT = 8  # tasks up to which every partition is tried; beyond that groups are merged two at a time
+DOUBT = 0.05  # the chance, over all affinities together, that one of them is taken for other than 0 and is not
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class AffinityReport(Report):
     spread: list[list[float]]  # standard error of the mean over the looks
     looks: int
     steps: int
-    together: list[list[str]]  # the partition into groups that help their members most
+    together: list[list[str]]  # the groups that surely help their members, each task in one; empty where none does
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -36,8 +40,15 @@ class AffinityReport(Report):
             for values, errors in zip(self.affinity, self.spread, strict=True)
         ]
         yield grid("a step on", [f"lowers {task}" for task in self.tasks], self.tasks, cells)
-        yield plain(f"means over {self.looks} looks in {self.steps:,} steps, standard error in brackets")
-        yield plain("train together: " + "; ".join(" + ".join(group) for group in self.together))
+        looks = count(self.looks, "look")
+        yield plain(f"means over {looks} in {count(self.steps, 'step')}, standard error in brackets")
+        if self.together:
+            yield plain("train together: " + "; ".join(" + ".join(group) for group in self.together))
+        else:
+            yield plain(
+                f"which tasks to train together these {looks} do not say: no group surely helps its members; "
+                "look longer with --steps"
+            )
 
 
 def measure_affinity(experiment: Experiment, steps: int, every: int) -> AffinityReport:
@@ -54,19 +65,38 @@ def measure_affinity(experiment: Experiment, steps: int, every: int) -> Affinity
         raise Mistake(f"{steps} steps are too few to look every {every}")
     looks = np.array(seen)
     tasks = list(trainer.streams)
-    mean = looks.mean(0)
+    mean, count_seen = looks.mean(0), len(looks)
+    error = looks.std(0, ddof=1) / np.sqrt(count_seen) if count_seen > 1 else np.full_like(mean, np.nan)
+    groups = best_partition(surely(mean, error, count_seen))
     return AffinityReport(
         tasks,
         mean.tolist(),
-        (looks.std(0, ddof=1) / np.sqrt(len(looks)) if len(looks) > 1 else np.full_like(mean, np.nan)).tolist(),
-        len(looks),
+        error.tolist(),
+        count_seen,
         min(steps, trainer.steps),
-        [[tasks[index] for index in group] for group in best_partition(mean)],
+        [[tasks[index] for index in group] for group in groups] if any(len(group) > 1 for group in groups) else [],
     )
 
 
+def surely(mean: NDArray[np.float64], error: NDArray[np.float64], looks: int) -> NDArray[np.float64]:
+    """The affinities that their standard errors carry, 0 in the place of all others: (K, K) -> (K, K).
+
+    By Student's t, at a level that allows for the number of affinities (Bonferroni).
+    """
+    if looks < 2:
+        return np.zeros_like(mean)
+    from scipy.stats import t
+
+    pairs = mean.size - len(mean)
+    carried: NDArray[np.float64] = np.where(np.abs(mean) > t.ppf(1 - DOUBT / (2 * pairs), looks - 1) * error, mean, 0.0)
+    return carried
+
+
 def best_partition(affinity: NDArray[np.float64]) -> list[list[int]]:
-    """Groups in which the tasks gain most: a task gains the mean of what the others of its group give it, alone 0."""
+    """Groups in which the tasks gain most: a task gains the mean of what the others of its group give it, alone 0.
+
+    Of more than EXACT tasks, the two groups are merged whose merging gains most, for as long as one gains anything.
+    """
 
     def gain(partition: Sequence[Sequence[int]]) -> float:
         return sum(
@@ -76,7 +106,22 @@ def best_partition(affinity: NDArray[np.float64]) -> list[list[int]]:
             for task in group
         )
 
-    return max(_partitions(list(range(len(affinity)))), key=gain)
+    alone = [[task] for task in range(len(affinity))]
+    if len(affinity) <= EXACT:
+        return max((alone, *_partitions(list(range(len(affinity))))), key=gain)
+    groups, reached = alone, 0.0
+    while len(groups) > 1:
+        merged = [_merged(groups, *pair) for pair in combinations(range(len(groups)), 2)]
+        best = max(merged, key=gain)
+        if gain(best) <= reached:
+            break
+        groups, reached = best, gain(best)
+    return groups
+
+
+def _merged(groups: Sequence[list[int]], one: int, other: int) -> list[list[int]]:
+    kept = [group for place, group in enumerate(groups) if place not in (one, other)]
+    return [*kept, groups[one] + groups[other]]
 
 
 def _partitions(items: list[int]) -> Iterator[list[list[int]]]:

@@ -22,7 +22,7 @@ from mtbert.data.tables import Rows
 from mtbert.data.tasks import Task
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
-from mtbert.reports.base import Report, plain
+from mtbert.reports.base import Report, count, grid, listed, plain
 from mtbert.reports.vocabulary import coverage
 from mtbert.runs.build import Experiment
 from mtbert.scoring.evaluation import evaluate, outputs_of
@@ -51,6 +51,7 @@ class SplitReport:
     duplicates: int  # rows whose texts stood in an earlier row of this split
     contradictions: int  # of these, with another label
     overlap: int  # rows of dev whose texts also stand in train
+    learned_elsewhere: dict[str, int]  # another task -> rows of dev with a text that stands in its train
     unknown: float  # share of the tokens that the vocabulary does not know
     alike: int  # different texts with the tokens of another
     blurred: int  # of these, with unknown tokens
@@ -90,16 +91,12 @@ class CheckReport(Report):
         for split in self.splits:
             yield from _split_shown(split)
         for stage in self.stages:
-            yield plain(_stage_shown(stage))
+            yield from _stage_shown(stage)
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
-        yield from self.problems_shown()
+        yield from (plain(f"problem: {problem}") for problem in self.problems)
         if not self.problems:
             yield plain("no problems found")
-
-    def problems_shown(self) -> Iterable[RenderableType]:
-        """The problems alone."""
-        return (plain(f"problem: {problem}") for problem in self.problems)
 
 
 def check(experiment: Experiment) -> CheckReport:
@@ -132,6 +129,7 @@ def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
         duplicates=repeated.duplicates,
         contradictions=repeated.contradictions,
         overlap=_overlap(rows, experiment.rows["train"][task.name]) if split != "train" else 0,
+        learned_elsewhere=_learned_elsewhere(task.name, rows, experiment.rows["train"]) if split != "train" else {},
         unknown=covered.unknown,
         alike=covered.alike,
         blurred=covered.blurred,
@@ -161,6 +159,19 @@ def _overlap(rows: Rows, learned: Rows) -> int:
     """The rows whose texts also stand among those that are learned from."""
     found = pc.is_in(_joined(rows), value_set=_joined(learned).unique())
     return int(pc.sum(found).as_py() or 0)
+
+
+def _learned_elsewhere(task: str, rows: Rows, learned: Mapping[str, Rows]) -> dict[str, int]:
+    """Other tasks that learn from texts of these rows, with how many rows have such a text."""
+    counts = {}
+    for name, others in learned.items():
+        if name != task:
+            known = pa.chunked_array(
+                [chunk for column in others.texts for chunk in column.chunks], pa.string()
+            ).unique()
+            found = np.any([pc.is_in(column, value_set=known).to_numpy() for column in rows.texts], axis=0)
+            counts[name] = int(found.sum())
+    return {name: count for name, count in counts.items() if count}
 
 
 def _joined(rows: Rows) -> pa.ChunkedArray:
@@ -250,35 +261,42 @@ def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
     where = f"{split.task} {split.split}"
     found = []
     if split.skipped:
-        found.append(f"{where}: {len(split.skipped)} bad rows skipped: {'; '.join(split.skipped[:SHOWN])}")
+        rows = count(len(split.skipped), "bad row")
+        found.append(f"{where}: {rows} skipped: {'; '.join(split.skipped[:SHOWN])}")
     if split.truncated:
         limit = experiment.sets[split.split][split.task].max_length
         found.append(
-            f"{where}: {split.truncated:,} of {split.rows:,} rows are cut to {limit} tokens "
+            f"{where}: {split.truncated:,} of {count(split.rows, 'row')} {_is(split.truncated)} cut to {limit} tokens "
             f"(the longest has {split.longest:,})"
         )
     if split.duplicates:
         found.append(
-            f"{where}: {split.duplicates:,} rows repeat the texts of another, "
-            f"{split.contradictions:,} with another label"
+            f"{where}: {count(split.duplicates, 'row')} {'repeats' if split.duplicates == 1 else 'repeat'} the texts "
+            f"of another, {split.contradictions:,} with another label"
         )
     if split.overlap:
-        found.append(f"{where}: the texts of {split.overlap:,} rows also stand in train")
+        found.append(f"{where}: the texts of {count(split.overlap, 'row')} also stand in train")
+    found += [
+        f"{where}: {count(rows, 'row')} of {split.rows:,} with a text that task '{other}' is trained on"
+        for other, rows in split.learned_elsewhere.items()
+    ]
+    if split.split == "train":
+        found += [f"{split.task}: {oddity}" for oddity in experiment.recipe.tasks[split.task].oddities()]
     if split.blurred or split.unknown >= UNKNOWN:
         found.append(
             f"{where}: the vocabulary does not know {split.unknown:.2%} of the tokens; "
-            f"{split.blurred:,} different texts with such tokens have the same tokens as another"
+            f"{count(split.blurred, 'text')} with such tokens {'has' if split.blurred == 1 else 'have'} the same "
+            "tokens as another text"
         )
     absent = experiment.recipe.tasks[split.task].absent(_labels(experiment.sets[split.split][split.task]))
     if absent:
-        more = f", ... ({len(absent):,} in all)" if len(absent) > LISTED else ""
-        found.append(f"{where}: no row has the label {', '.join(absent[:LISTED])}{more}")
+        found.append(f"{where}: no row has the label {listed(absent, LISTED)}")
     return found
 
 
 def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
     yield plain(
-        f"{split.task} {split.split}: {split.rows:,} rows; {split.mean_length:.0f} tokens a sequence, "
+        f"{split.task} {split.split}: {count(split.rows, 'row')}; {split.mean_length:.0f} tokens a sequence, "
         f"{split.longest:,} in the longest\n  labels: {split.labels}\n"
         f"  tokens unknown to the vocabulary: {split.unknown:.2%}; different texts with equal tokens: {split.alike:,}"
     )
@@ -286,22 +304,21 @@ def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
         yield plain(f"  {label} <- " + " | ".join(_short(text) for text in texts))
 
 
-def _stage_shown(stage: StageReport) -> str:
-    passes = ", ".join(f"{task} {times:.2f} ({stage.batches[task]:,} batches)" for task, times in stage.passes.items())
-    losses = ", ".join(f"{task} {loss:.3f}" for task, loss in stage.first_losses.items())
-    shares = [
-        f"  gradient of {task}: " + ", ".join(f"{term} {share:.1%}" for term, share in terms.items())
-        for task, terms in stage.gradient_shares.items()
+def _stage_shown(stage: StageReport) -> Iterable[RenderableType]:
+    yield plain(f"stage {stage.stage}: {count(stage.steps, 'step')}")
+    cells = [
+        [f"{stage.batches[task]:,}", f"{times:.2f}", f"{stage.first_losses[task]:.3f}"]
+        for task, times in stage.passes.items()
     ]
-    return "\n".join(
-        [
-            f"stage {stage.stage}: {stage.steps:,} steps; passes over each task: {passes}",
-            f"  first losses: {losses}",
-            f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}",
-            *shares,
-            f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations",
-        ]
-    )
+    yield grid("  task", ["batches", "passes over it", "first loss"], [f"  {task}" for task in stage.passes], cells)
+    yield plain(f"  trains: {_parts(stage.trained_parts)}; frozen: {_parts(stage.frozen_parts)}")
+    for task, terms in stage.gradient_shares.items():
+        yield plain(f"  gradient of {task}: " + ", ".join(f"{term} {share:.1%}" for term, share in terms.items()))
+    yield plain(f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations")
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _parts(sizes: Mapping[str, int]) -> str:

@@ -14,13 +14,17 @@ from rich.console import RenderableType
 
 from mtbert.errors import Mistake
 from mtbert.model.parameters.description import layers_together
-from mtbert.reports.base import Report, grid, plain
+from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.folder import Run
 from mtbert.runs.log import Look
 
 DRAWING = "conflict"  # .png and .svg in the run folder
 NOTABLE = 0.05  # a mean cosine nearer to 0 than this is not worth a word
 SURE = 2.0  # standard errors that a mean cosine must be away from 0
+MATRIX = 3  # pairs of tasks, at most, whose cosines in every part are shown; of more, a line a pair
+STRONGEST = 15  # pairs that are shown of many
+SHOWN = 3  # pairs without a finding that are named
+DRAWN = 12  # pairs that are drawn of many
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,46 @@ class ConflictReport(Report):
         return asdict(self) | {"cosines": self.cosines.tolist(), "mean": self.mean.tolist(), "words": self.words}
 
     def shown(self) -> Iterable[RenderableType]:
-        pairs = list(combinations(range(len(self.tasks)), 2))
-        names = [f"{self.tasks[one]}, {self.tasks[other]}" for one, other in pairs]
-        yield grid("part", names, self.groups, [[part[pair] for pair in pairs] for part in self.mean], "+.3f")
-        yield plain(f"mean cosines of the gradients over {len(self.steps)} observations")
-        yield from map(plain, self.words)
+        pairs = self._strongest()
+        if len(pairs) <= MATRIX:
+            names = [f"{self.tasks[one]}, {self.tasks[other]}" for one, other in pairs]
+            yield grid("part", names, self.groups, [[part[pair] for pair in pairs] for part in self.mean], "+.3f")
+        else:
+            yield from self._lines(pairs[:STRONGEST])
+        yield plain(f"mean cosines of the gradients over {count(len(self.steps), 'observation')}")
+        words = self.words
+        yield from map(plain, words[:STRONGEST])
+        if len(words) > STRONGEST:
+            yield plain(f"and {count(len(words) - STRONGEST, 'sentence')} more, with --json")
 
     def draw(self, folder: Path) -> list[Path]:
-        """Each pair's cosines over the steps and parts of the model, as PNG and SVG."""
-        return _draw(self, folder)
+        """The cosines of each pair, of the DRAWN strongest where there are more, over steps and parts: PNG and SVG."""
+        return _draw(self, self._strongest()[:DRAWN], folder)
+
+    def _strongest(self) -> list[tuple[int, int]]:
+        """Every two tasks, in the order of the tasks; where they are many, those first that differ most from 0."""
+        pairs = list(combinations(range(len(self.tasks)), 2))
+        if len(pairs) <= MATRIX:
+            return pairs
+        return sorted(pairs, key=lambda pair: -float(np.abs(self.mean[:, pair[0], pair[1]].mean())))
+
+    def _lines(self, pairs: Sequence[tuple[int, int]]) -> Iterable[RenderableType]:
+        """A line a pair: its mean over the parts of the model, and its lowest and highest part."""
+        names, cells = [], []
+        for one, other in pairs:
+            parts = self.mean[:, one, other]
+            names.append(f"{cut(self.tasks[one], 16)}, {cut(self.tasks[other], 16)}")
+            lowest, highest = int(parts.argmin()), int(parts.argmax())
+            cells.append(
+                [
+                    f"{parts.mean():+.3f}",
+                    *(f"{self.groups[place]} {parts[place]:+.3f}" for place in (lowest, highest)),
+                ]
+            )
+        yield grid("tasks", ["mean", "lowest", "highest"], names, cells)
+        hidden = len(self.tasks) * (len(self.tasks) - 1) // 2 - len(pairs)
+        if hidden:
+            yield plain(f"the {len(pairs)} strongest pairs; {hidden:,} more with --json")
 
 
 def read(run: Run) -> ConflictReport:
@@ -75,40 +110,40 @@ def read(run: Run) -> ConflictReport:
 
 
 def summary(tasks: Sequence[str], groups: Sequence[str], cosines: NDArray[np.float64]) -> list[str]:
-    """Which tasks pull against each other and where, a sentence for each pair and direction.
+    """Which tasks pull against each other and where, a sentence for each pair and direction, and one for all others.
 
     `cosines` are those of every look: (looks, groups, K, K). A pair is said to pull against each other, or along, where
     its mean cosine over the looks is at least NOTABLE away from 0, and SURE standard errors where there are several.
     """
-    sentences = []
+    sentences, neither = [], []
     for one, other in combinations(range(len(tasks)), 2):
         pair = cosines[:, :, one, other]  # (looks, groups)
         mean = pair.mean(0)
         against, along = _notable(-pair), _notable(pair)
         if against.any():
             share = (pair[:, against] < 0).mean()
+            most = f", most in {groups[mean.argmin()]} ({mean.min():.2f})" if against.sum() > 1 else ""
             sentences.append(
                 f"{tasks[one]} and {tasks[other]} pull against each other in {_said(groups, against)}: mean cosine "
-                f"{mean[against].mean():.2f}, most in {groups[mean.argmin()]} ({mean.min():.2f}); "
-                f"below 0 in {share:.0%} of the looks there"
+                f"{mean[against].mean():.2f}{most}; below 0 in {share:.0%} of the looks there"
             )
         if along.any():
+            most = f", most in {groups[mean.argmax()]} ({mean.max():.2f})" if along.sum() > 1 else ""
             sentences.append(
                 f"{tasks[one]} and {tasks[other]} pull along with each other in {_said(groups, along)}: mean cosine "
-                f"{mean[along].mean():.2f}, most in {groups[mean.argmax()]} ({mean.max():.2f})"
+                f"{mean[along].mean():.2f}{most}"
             )
         if not against.any() and not along.any():
-            sentences.append(
-                f"{tasks[one]} and {tasks[other]} neither pull against each other nor along: no mean cosine is surely "
-                f"further than {NOTABLE:g} from 0"
-            )
+            neither.append(f"{tasks[one]} and {tasks[other]}")
+    if neither:
+        said = f"neither pull against each other nor along: no mean cosine is surely further than {NOTABLE:g} from 0"
+        sentences.append(f"{listed(neither, SHOWN)} {said}")
     return sentences
 
 
-def _draw(report: ConflictReport, folder: Path) -> list[Path]:
+def _draw(report: ConflictReport, pairs: Sequence[tuple[int, int]], folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
-    pairs = list(combinations(range(len(report.tasks)), 2))
     limit = max(0.1, *(float(np.abs(report.cosines[:, :, one, other]).max()) for one, other in pairs))
     figure = Figure(figsize=(9, 1.2 + len(pairs) * (0.8 + 0.22 * len(report.groups))), layout="constrained")
     axes = figure.subplots(len(pairs), 1, squeeze=False, sharex=True)[:, 0]

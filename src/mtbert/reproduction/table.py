@@ -72,13 +72,13 @@ class Cost:
             row.table,
             len(found),
             len(planned.runs),
-            a_seed("examples"),
-            a_seed("steps"),
-            a_seed("wall_seconds"),
-            a_seed("parameters"),
-            row.seconds,
-            planned.share,
-            [f"{one.run}: {one.failure}" for one in found if one.failure],
+            examples=a_seed("examples"),
+            steps=a_seed("steps"),
+            seconds=a_seed("wall_seconds"),
+            parameters=a_seed("parameters"),
+            report_seconds=row.seconds,
+            share=planned.share,
+            failures=[f"{one.run}: {one.failure}" for one in found if one.failure],
         )
 
 

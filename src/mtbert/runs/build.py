@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import Task
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -21,10 +19,12 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
+from mtbert.model.heads.head import BeginsAt
 from mtbert.model.multitask import MultiTask
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
 from mtbert.recipe.schema import Recipe, Stage
+from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule, Measures
@@ -110,7 +110,7 @@ class Experiment:
         seed: int,
     ) -> Trainer:
         chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
-        sampler = self._sampler(stage, chosen, seed)
+        sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
             task: Stream(
                 own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
@@ -120,7 +120,7 @@ class Experiment:
         weighting = self._weighting(stage, list(chosen))
         objective = self._objective(stage, model, weighting, stage.divisors(chosen))
         optimizer = self._optimizer(stage, learning, weighting)
-        epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+        length = stage_length(stage, sampler)
         return Trainer(
             objective,
             optimizer=optimizer,
@@ -128,19 +128,12 @@ class Experiment:
             sampler=sampler,
             streams=streams,
             combiner=self._combiner(stage, sampler),
-            steps=stage.steps or max(1, round((stage.epochs or 0) * epoch)),
-            epoch=epoch,
+            steps=length.steps,
+            epoch=length.epoch,
             clip=stage.clip,
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
         )
-
-    def _sampler(self, stage: Stage, chosen: Mapping[str, ExampleSet], seed: int) -> Sampler:
-        sizes = {
-            task: min(len(own), self.recipe.tasks[task].at_most("train") or len(own)) for task, own in chosen.items()
-        }
-        with at("sampler"):
-            return stage.sampler.make(sizes, stage.batch_size, seed)
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
@@ -188,17 +181,41 @@ class Experiment:
             return combiner
 
 
-def build(recipe: Recipe, commit: str | None = None) -> Experiment:
+class StageLength(NamedTuple):
+    """How many optimiser steps a stage takes, and how many of them are an epoch."""
+
+    steps: int
+    epoch: int
+
+
+def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
+    """The sampler of a stage whose tasks have so many training rows."""
+    sizes = {task: min(count, recipe.tasks[task].at_most("train") or count) for task, count in rows.items()}
+    with at("sampler"):
+        return stage.sampler.make(sizes, stage.batch_size, seed)
+
+
+def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
+    """The length of a stage that draws with this sampler."""
+    epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
+    return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
+
+
+def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:
     """Read the data and make the model; nothing is written. Raises Mistake for whatever the data or encoder lack.
 
-    An encoder from the hub is read at `commit`, or at the commit that its revision now means.
+    The head of every task that is to be learned begins where its training labels are, and the experiment's recipe has
+    the classes and ranges that the given one leaves to the data. An encoder from the hub is read at `commit`, or at the
+    commit that its revision now means. Splits that are only `looked_at` are read for the mistakes in them.
     """
     torch.manual_seed(recipe.seed)
-    rows = read_splits(recipe, recipe.learned, ["train", "dev"])
+    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
     with recipe.lines():
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
+    for task, read in rows["train"].items():
+        _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -218,26 +235,10 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
     return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
 
 
-def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
-    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
-    for name in tasks:
-        for split in splits:
-            source = recipe.source(name, split)
-            if source is None:
-                raise Mistake(f"task '{name}' names no `{split}` rows: a file, or a table")
-            rows[split][name] = _limited(read_rows(recipe.tasks[name], source), recipe.tasks[name], split)
-    return rows
-
-
-def _limited(rows: Rows, task: Task, split: str) -> Rows:
-    """The rows of `dev` that are used: the same for every seed, so that runs are judged alike.
-
-    Those of `train` are chosen later, by the seed of a stage.
-    """
-    limit = task.at_most(split)
-    if split == "train" or limit is None or limit >= len(rows):
-        return rows
-    return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:limit]))
+def _begin(model: MultiTask, task: str, rows: Rows) -> None:
+    head = model.heads[task]
+    if isinstance(head, BeginsAt) and rows.labels is not None:
+        head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
 
 def examples_of(

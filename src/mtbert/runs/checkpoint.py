@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, Strict
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mtbert.model.files import checked, naming, read_json, read_tensors, seal, verify, write_json
+from mtbert.model.tensors import save_tensors
 from mtbert.runs.folder import LAST, Run
 
 STATE, FACTS = "state.safetensors", "state.json"
@@ -61,8 +61,7 @@ class Checkpoint:
         """Put it in the place of the run's last one; a kill leaves either the old or the new one."""
 
         def write(folder: Path) -> None:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-            save_file(tensors, folder / STATE)
+            save_tensors(self.tensors, folder / STATE)
             write_json(asdict(self.facts), folder / FACTS)
             seal(folder)
 

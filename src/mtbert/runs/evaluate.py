@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mtbert.data.batches import Examples
 from mtbert.data.perturbation import perturbed
+from mtbert.data.tables import read_rows
+from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.runs.build import examples_of, read_splits
+from mtbert.model.multitask import MultiTask
+from mtbert.recipe.schema import Recipe
+from mtbert.runs.build import examples_of
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
+
+SPLITS = ("dev", "test", "train")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run's kept model, and what it is scored on."""
+
+    recipe: Recipe
+    model: MultiTask
+    tokenizer: Tokenizer
+    sets: dict[str, Examples]  # task -> labelled examples
 
 
 def evaluate_run(
@@ -19,20 +39,42 @@ def evaluate_run(
     data: str | Path | None = None,
     tasks: Sequence[str] | None = None,
     perturbed_by: int | None = None,
+    split: str = "dev",
 ) -> Scores:
-    """Score a run's kept model on the dev sets of these tasks, or of all that the run has trained.
+    """Score a run's kept model on a split of these tasks, or of all that the run has trained.
 
     With the seed `perturbed_by`, on texts with typos and changed case instead. Raises Mistake for a task that the run
-    does not have.
+    does not have, and for one without rows of the split.
     """
+    scored = to_be_scored(folder, data, tasks, perturbed_by, split)
+    return evaluate(scored.model, scored.sets)
+
+
+def to_be_scored(
+    folder: str | Path,
+    data: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    perturbed_by: int | None = None,
+    split: str = "dev",
+    source: Any = None,
+) -> Scored:
+    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named."""
     run = Run.open(folder)
     recipe = run.recipe(data)
     for name in tasks or ():
         if name not in recipe.tasks:
             raise Mistake(unknown("task", name, recipe.tasks))
+    if split not in SPLITS:
+        raise Mistake(unknown("split", split, SPLITS))
+    if source is not None and len(tasks or ()) != 1:
+        raise Mistake(f"a file is scored for one task: name it with --task (tasks: {', '.join(recipe.tasks)})")
+    chosen = list(tasks or recipe.learned)
+    if source is None:
+        rows = read_splits(recipe, chosen, [split])[split]
+    else:
+        rows = {name: read_rows(recipe.tasks[name], source) for name in chosen}
     model, tokenizer = load_model(run.part(BEST))
-    rows = read_splits(recipe, tasks or recipe.learned, ["dev"])
     if perturbed_by is not None:
-        rows = {"dev": {name: perturbed(read, perturbed_by) for name, read in rows["dev"].items()}}
-    sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
-    return evaluate(model.to(best_device()), sets["dev"])
+        rows = {name: perturbed(read, perturbed_by) for name, read in rows.items()}
+    sets = examples_of(recipe, {split: rows}, tokenizer, model.encoder.shape.positions)[split]
+    return Scored(recipe, model.to(best_device()), tokenizer, sets)

@@ -18,6 +18,7 @@ from mtbert.recipe.schema import Recipe
 from mtbert.runs.environment import Environment
 from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note
+from mtbert.runs.notebook import html_table
 from mtbert.runs.writing import disk, flush, write_beside, write_whole
 
 RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
@@ -72,6 +73,28 @@ class Run:
             raise Mistake(f"{folder} holds no run: there is no {RECIPE} with {MARK} or {ENVIRONMENT} of mtbert in it")
         run.check_format()
         return run
+
+    def __repr__(self) -> str:
+        return f"{self._title}\n" + "\n".join(f"  {name}: {said}" for name, said in self._facts)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title, ["task", "dev scores of the kept model"], self._facts)
+
+    @property
+    def _title(self) -> str:
+        if not self.exists:
+            return f"{self.folder}: no run yet"
+        return f"run in {self.folder}" + ("" if self.has(BEST) else ": nothing is kept yet")
+
+    @property
+    def _facts(self) -> list[tuple[str, str]]:
+        """Each task and its scores."""
+        if not self.exists or not self.has(BEST):
+            return []
+        return [
+            (task, ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
+            for task, metrics in self.scores["dev"]["tasks"].items()
+        ]
 
     @property
     def exists(self) -> bool:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mtbert.errors import Mistake
 from mtbert.runs.folder import WRITTEN, Run
 from mtbert.runs.lock import LOCK
-from mtbert.runs.writing import disk, write_whole
+from mtbert.runs.writing import disk, whole_file, write_whole
 
 STANDARD_OUTPUT = Path("-")
 
@@ -41,6 +42,20 @@ class Output:
             return True
         with disk(self.path):
             return self.path.exists() and not (stat.S_ISREG(self.path.stat().st_mode) or self.path.is_dir())
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """A file to write to bit by bit, which appears under its name once it is whole; raises Mistake as `write`."""
+        if self.path == STANDARD_OUTPUT:
+            with disk(Path("standard output")):
+                yield sys.stdout.buffer
+                sys.stdout.buffer.flush()
+        elif self.streams:
+            with disk(self.path), self.path.open("wb") as stream:
+                yield stream
+        else:
+            with whole_file(self.path.resolve()) as file:  # through a link, which stays one
+                yield file
 
     def write(self, content: str) -> None:
         """Write it all, a file whole or not at all; raises Mistake where that fails."""

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtbert.data.tables import read_rows
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import save_model
 from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.multitask import MultiTask
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
+from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, LAST, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Step
@@ -197,8 +197,8 @@ class StageUnderWay:
             yield
         except Diverged as diverged:
             recipe = self.experiment.recipe
-            tasks = {task for task, _ in diverged.batches}
-            ids = {task: read_rows(recipe.tasks[task], recipe.source(task, "train")).ids for task in tasks}
+            tasks = list(dict.fromkeys(task for task, _ in diverged.batches))
+            ids = {task: rows.ids for task, rows in read_splits(recipe, tasks, ["train"])["train"].items()}
             raise diverged.said(ids) from None
 
     def _keep(self, scores: Scores) -> None:

@@ -16,6 +16,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
+from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
@@ -42,8 +43,9 @@ def train(
     that is there is removed. Where a listener ends training early, `stopped` of the returned run says why.
     Raises Mistake for anything the caller can put right, before anything is written.
     """
-    read, run = read_recipe(recipe, overrides, data), run_for(recipe, out)
-    return train_recipe(read, run, resume=resume, overwrite=overwrite, force=force, listener=listener)
+    with mistakes_of_data_too():
+        read = read_recipe(recipe, overrides, data)
+    return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
 def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Run:
@@ -92,6 +94,7 @@ def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener
     """Go on with the run in the folder, or begin one."""
     now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
     if resume and run.exists:
+        check_recipe(run, experiment.recipe)
         check_environment(run, now, force, listener)
     else:
         run.clear()
@@ -111,13 +114,11 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
             )
         return
     run.check_format()
-    if resume:
-        check_recipe(run, recipe)
-    elif not overwrite:
+    if not resume and not overwrite:
         raise Mistake(
             f"{run.folder} already holds a run; --resume goes on with it, --overwrite begins anew, --out names another"
         )
-    elif run.strangers:
+    if not resume and run.strangers:
         raise Mistake(
             f"{run.folder} holds something that no run wrote ({', '.join(run.strangers[:3])}); move it away, "
             "so that --overwrite cannot destroy it, or name another folder with --out"

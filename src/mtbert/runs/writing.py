@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
@@ -16,11 +17,19 @@ from mtbert.errors import Mistake
 
 def write_whole(path: Path, content: str) -> None:
     """Write a text file so that no one ever sees half of it; raises Mistake where it cannot be written."""
+    with whole_file(path) as file:
+        file.write(content.encode())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that no one ever sees half of; raises Mistake where it cannot be written."""
     unfinished = path.with_name(f".{path.name}.new")
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            unfinished.write_text(content, encoding="utf-8", newline="")
+            with unfinished.open("wb") as file:
+                yield file
             flush(unfinished)
             unfinished.replace(path)
             flush(path.parent)

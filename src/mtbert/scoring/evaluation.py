@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import ExampleSet
@@ -72,11 +73,21 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        outputs = outputs_of(model, examples)
-        if not outputs.isfinite().all():
-            raise NotNumbers(f"outputs of task '{name}' that are nan or inf")
-        metrics[name] = task.metrics(task.decode(outputs), examples.labels)
+        metrics[name] = task.metrics(predictions_of(model, examples), examples.labels)
     return Scores.of(model.tasks, metrics)
+
+
+def predictions_of(
+    model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None
+) -> NDArray[np.float64]:
+    """The predictions for all examples of a task, in the order of the set and the units of its labels: (N,).
+
+    Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
+    """
+    outputs = outputs_of(model, examples, told=told)
+    if not outputs.isfinite().all():
+        raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
+    return examples.task.decode(outputs)
 
 
 def constant_scores(
@@ -92,10 +103,13 @@ def constant_scores(
     return Scores.of(tasks, metrics)
 
 
-def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> Tensor:
+def outputs_of(
+    model: AnyModel, examples: ExampleSet, batch_size: int = 64, told: Callable[[int], None] = lambda done: None
+) -> Tensor:
     """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
 
-    For symmetric pairs they are the mean over both orders of the two texts.
+    For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
+    texts or pairs it held.
     """
     device = next(model.parameters()).device
     total = torch.zeros(len(examples), examples.task.outputs)
@@ -103,4 +117,5 @@ def outputs_of(model: AnyModel, examples: ExampleSet, batch_size: int = 64) -> T
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
                 total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
+                told(len(batch))
     return total / len(examples.orders)

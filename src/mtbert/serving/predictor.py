@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import Examples
-from mtbert.data.formats.base import Quotes, whole_text
-from mtbert.data.tables import read_rows
-from mtbert.data.tasks import Task
+from mtbert.data.formats.base import Asked, Quotes
+from mtbert.data.tables import Rows, read_rows, read_table
+from mtbert.data.tasks import Regression, Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
+from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.folder import BEST, Run
+from mtbert.runs.notebook import html_table
 from mtbert.scoring.evaluation import outputs_of
+from mtbert.serving.given import as_arrow, columns_of
 
-Text = str | Sequence[str]  # one text, or a pair
+SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,14 @@ class Predictions:
     ids: list[str]
     values: NDArray[np.float64]  # (N,) class index or score
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
+    kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
 
-    def as_csv(self) -> str:
-        """id, prediction, and one probability column a class."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", "prediction", *(f"probability_{name}" for name in self.probabilities)])
-        columns = [[f"{share:.6f}" for share in column] for column in self.probabilities.values()]
-        writer.writerows(zip(self.ids, map(self._cell, self.values), *columns, strict=True))
-        return text.getvalue()
-
-    def _cell(self, value: float) -> str:
-        said = self.task.say(value)
-        return said if isinstance(said, str) else f"{said:.6f}"
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
+        said = self.values if self.task.scored else [str(self.task.say(value)) for value in self.values]
+        probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
+        return {"id": self.ids, **self.kept, "prediction": said, **probabilities}
 
 
 class Predictor:
@@ -68,25 +65,56 @@ class Predictor:
     def tasks(self) -> list[str]:
         return list(self.model.tasks)
 
-    def predict(self, task: str, texts: Sequence[Text]) -> list[str | float]:
+    def predict(self, task: str, texts: Any) -> list[str | float]:
         """The class name or the score of each text (or pair, for a pair task), in order.
 
-        Raises Mistake for a task the model does not have, or a pair where a single text is due and the reverse.
+        `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
+        or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
+        due and the reverse.
         """
         values = self._task(task).decode(self.outputs(task, texts))
         return [self._task(task).say(value) for value in values]
 
-    def probabilities(self, task: str, texts: Sequence[Text]) -> list[dict[str, float]]:
+    def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
         columns = self._task(task).probabilities(self.outputs(task, texts))
         if not columns:
             raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def outputs(self, task: str, texts: Sequence[Text]) -> Tensor:
+    def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
-        columns = self._columns(self._task(task), texts)
+        columns = columns_of(self._task(task), texts)
         return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+
+    def answers(self, task: str, texts: Sequence[str]) -> list[str]:
+        """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
+
+        Raises Mistake where a pair task is given one text, or three.
+        """
+        chosen = self._task(task)
+        if len(chosen.text) == 2 and len(texts) != 2:
+            raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
+        outputs = self.outputs(task, [tuple(texts)] if len(chosen.text) == 2 else texts)
+        columns = list(chosen.probabilities(outputs).values())
+        lines = []
+        for row, (text, value) in enumerate(
+            zip([" | ".join(texts)] if len(chosen.text) == 2 else texts, chosen.decode(outputs), strict=True)
+        ):
+            said = chosen.say(value)
+            sure = f" ({columns[int(value)][row]:.0%})" if columns else ""
+            lines.append(f"{text} -> {said if isinstance(said, str) else f'{said:.2f}'}{sure}")
+        return lines
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What the shared encoder makes of each text, without any task's modules or head: (N, D), not normalised.
+
+        It is the mean of the last states of the text's tokens. Raises Mistake for what is no list of texts.
+        """
+        (column,) = columns_of(SENTENCE, texts)
+        vectors = sentence_vectors(self.model.encoder, self.tokenizer.encode(column), self.tokenizer)
+        embedded: NDArray[np.float32] = vectors.numpy()
+        return embedded
 
     def predict_table(self, task: str, source: Any, quotes: Quotes | None = None) -> Predictions:
         """Predictions for every row of a file, folder or table, in its order; labels in it are not looked at.
@@ -94,12 +122,63 @@ class Predictor:
         The same texts and ids come out of every format: a missing text is an empty one, a missing id an empty id, and a
         number is read as it is written, whole ones without a point. `quotes` is the task's own, unless it is given.
         """
-        chosen = self._task(task)
+        parts = list(self.predict_slices(task, source, quotes))
+        names = parts[0].probabilities
+        return Predictions(
+            self._task(task),
+            [one for part in parts for one in part.ids],
+            np.concatenate([part.values for part in parts]),
+            {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
+        )
+
+    def predict_slices(
+        self,
+        task: str,
+        source: Any,
+        quotes: Quotes | None = None,
+        keep: Sequence[str] = (),
+        told: Callable[[str, int, int], None] = lambda task, done, rows: None,
+    ) -> Iterator[Predictions]:
+        """The predictions of `predict_table`, SLICE rows at a time, so that no more than these are held.
+
+        The columns to `keep` of the input come with them. `told` hears how many rows are done, of how many. Raises
+        Mistake for a column that is not there, or that has the name of one that is written.
+        """
+        chosen, source = self._task(task), as_arrow(source)
         reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
         rows = read_rows(reading, source, labelled=False)
-        columns = [column.to_pylist() for column in rows.texts]
-        outputs = outputs_of(self.model, Examples.from_texts(chosen, columns, self.tokenizer, self._positions))
-        return Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs))
+        kept = _kept(reading, source, keep)
+        for start in range(0, len(rows), SLICE):
+            columns = [column.slice(start, SLICE).to_pylist() for column in rows.texts]
+            examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
+            done = [start * len(examples.orders)]
+
+            def tell(more: int, done: list[int] = done, orders: int = len(examples.orders)) -> None:
+                done[0] += more
+                told(task, done[0] // orders, len(rows))
+
+            outputs = outputs_of(self.model, examples, told=tell)
+            yield Predictions(
+                chosen,
+                _ids(rows, start),
+                chosen.decode(outputs),
+                chosen.probabilities(outputs),
+                {name: column.slice(start, SLICE) for name, column in kept.items()},
+            )
+
+    def __repr__(self) -> str:
+        tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {_says(task)}" for task in self.model.tasks.values())
+        return f"{self._title}\n{tasks}"
+
+    def _repr_html_(self) -> str:
+        rows = [(task.name, _reads(task), _says(task)) for task in self.model.tasks.values()]
+        return html_table(self._title, ["task", "reads", "says"], rows)
+
+    @property
+    def _title(self) -> str:
+        shape = self.model.encoder.shape
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters; its tasks:"
 
     @property
     def _positions(self) -> int:
@@ -110,16 +189,34 @@ class Predictor:
             raise Mistake(unknown("task", name, self.model.tasks))
         return self.model.tasks[name]
 
-    def _columns(self, task: Task, texts: Sequence[Text]) -> list[list[str]]:
-        if isinstance(texts, str):
-            raise Mistake(f"give a list of texts, not one text: predict('{task.name}', [...])")
-        wanted = len(task.text)
-        columns: list[list[str]] = [[] for _ in range(wanted)]
-        for number, text in enumerate(texts):
-            parts = tuple(text) if isinstance(text, (list, tuple)) else (text,)
-            if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
-                due = "a pair of texts" if wanted == 2 else "one text"
-                raise Mistake(f"task '{task.name}' reads {due}; item {number} is {text!r}")
-            for column, part in zip(columns, parts, strict=True):
-                column.append(whole_text(part))
-        return columns
+
+def _ids(rows: Rows, start: int) -> list[str]:
+    return replace(rows, id_cells=rows.id_cells.slice(start, SLICE)).ids
+
+
+def _kept(task: Task, source: Any, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """Columns of the input by name, as they are there."""
+    if not names:
+        return {}
+    written = {"prediction", *(f"probability_{name}" for name in _class_names(task))}
+    for name in names:
+        if name in written:
+            raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
+    # the text columns too, so that the same delimiter is found as where the texts are read
+    table = read_table(source, Asked({*names, *task.text}, task.quotes))
+    return {name: table.column(name, "the columns to keep") for name in names if name != (task.id or "id")}
+
+
+def _class_names(task: Task) -> list[str]:
+    return [] if task.scored else [str(task.say(float(place))) for place in range(task.outputs)]
+
+
+def _reads(task: Task) -> str:
+    return " | ".join(task.text)
+
+
+def _says(task: Task) -> str:
+    if task.scored:
+        return "a score" + (f" from {task.range[0]:g} to {task.range[1]:g}" if isinstance(task, Regression) else "")
+    names = _class_names(task)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")

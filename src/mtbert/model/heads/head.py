@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,14 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+@runtime_checkable
+class BeginsAt(Protocol):
+    """A head whose outputs can be shifted as a whole."""
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
+
+
 class Linear(nn.Module):
     """Dropout and a linear layer: logits of the classes, or the score as it is. An `activation` comes before both."""
 
@@ -36,6 +44,11 @@ class Linear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.output(self.dropout(self.activation(features)))
         return outputs
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,) for features of 0."""
+        with torch.no_grad():
+            self.output.bias.copy_(outputs)
 
     def _logits(self, task: Task) -> int:
         return task.outputs
@@ -58,6 +71,10 @@ class OneLogit(Linear):
         logit = super().forward(features)  # (B, 1)
         return torch.cat([torch.zeros_like(logit), logit], dim=-1)  # (B, 2)
 
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give the difference of these outputs (2,) for features of 0."""
+        super().begin_at(outputs[1:] - outputs[:1])
+
     def _logits(self, task: Task) -> int:
         return 1
 
@@ -72,6 +89,11 @@ class Sigmoid(Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.low + (self.high - self.low) * torch.sigmoid(super().forward(features))
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (1,) for features of 0; the ends of the range as nearly as a thousandth of it."""
+        share = (outputs - self.low) / (self.high - self.low)
+        super().begin_at(share.clamp(0.001, 0.999).logit())
 
 
 class Cosine(nn.Module):

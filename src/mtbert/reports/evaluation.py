@@ -1,0 +1,218 @@
+"""How well a run's kept model does, class by class, beside a constant predictor and the untrained encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+
+from mtbert.data.batches import Examples
+from mtbert.data.tables import Rows
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake
+from mtbert.model.devices import best_device
+from mtbert.model.sources import Source
+from mtbert.reports.base import Report, count, cut, grid, listed, plain
+from mtbert.runs.data import read_splits
+from mtbert.runs.evaluate import Scored, to_be_scored
+from mtbert.scoring.classes import ClassScores, class_scores
+from mtbert.scoring.evaluation import predictions_of
+from mtbert.scoring.intervals import intervals, spans
+from mtbert.scoring.zero_shot import applies_to, zero_shot_metrics
+
+TABLED = 12  # classes, at most, whose confusion is shown as a table; of more, the commonest mistakes are
+MISTAKES = 5
+NAMED = 10  # classes that a sentence names
+
+Told = Callable[[str, int, int], None]  # task, rows done, rows in all
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One task's scores on one set."""
+
+    rows: int
+    metrics: dict[str, float]  # the main one first
+    intervals: dict[str, list[float]]  # metric -> the ends of its 95 % interval
+    constant: dict[str, float] | None  # the metrics of the best predictor that ignores the text
+    zero_shot: dict[str, float] | None  # those of the untrained encoder's cosine; None where it cannot answer the task
+    classes: ClassScores | None  # None for scores
+    notes: list[str]  # what is missing here and why, and what a person should see
+
+
+@dataclass(frozen=True)
+class EvaluationReport(Report):
+    """Everything `mtbert evaluate` says."""
+
+    scored: str  # the split, or the file
+    overall: float
+    tasks: dict[str, TaskScores]
+
+    def as_dict(self) -> dict[str, Any]:
+        """`overall` and `tasks` as in scores.json, and for each task all the rest under `details`."""
+        details = {name: asdict(one) for name, one in self.tasks.items()}
+        for one in details.values():
+            one.pop("metrics")
+        metrics = {name: one.metrics for name, one in self.tasks.items()}
+        return {"scored": self.scored, "overall": self.overall, "tasks": metrics, "details": details}
+
+    def shown(self) -> Iterable[RenderableType]:
+        names, cells = [], []
+        zero_shot = any(one.zero_shot for one in self.tasks.values())
+        for name, task in self.tasks.items():
+            for place, (metric, value) in enumerate(task.metrics.items()):
+                names.append("" if place else name)
+                low, high = task.intervals[metric]
+                cells.append([metric, f"{value:.4f}", f"{low:.3f} to {high:.3f}", _number(task.constant, metric)])
+                cells[-1] += [_number(task.zero_shot, metric)] if zero_shot else []
+        columns = ["metric", "score", "95 % interval", "constant", *(["zero-shot"] if zero_shot else [])]
+        yield grid("task", columns, names, cells)
+        if len(self.tasks) > 1:
+            yield plain(f"overall: {self.overall:.4f}")
+        for name, task in self.tasks.items():
+            yield from _task_shown(name, task)
+        yield plain("constant: the best prediction that ignores the text, learned from the training labels")
+        if zero_shot:
+            yield plain(
+                "zero-shot: the cosine between the two texts in the untrained encoder, apart, mean of the tokens' "
+                "states; two classes by the best threshold on training pairs"
+            )
+
+
+def evaluation(
+    folder: str | Path,
+    data: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    *,
+    split: str = "dev",
+    source: Any = None,
+    perturbed_by: int | None = None,
+    told: Told = lambda task, done, rows: None,
+) -> EvaluationReport:
+    """Score a run's kept model on a split, or for one task on the labelled rows of `source`, a file or a table.
+
+    What the training rows are needed for is left out, and said, where they are gone. Raises Mistake for a task, split
+    or file that is not there, and for rows without valid labels.
+    """
+    scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
+    beside = _Beside(scored)
+    found, normalised = {}, []
+    for name, examples in scored.sets.items():
+        found[name] = _task_scores(scored, beside, examples, told)
+        normalised.append(examples.task.normalised(found[name].metrics))
+    said = split if source is None else str(source) if isinstance(source, (str, Path)) else "the table given"
+    return EvaluationReport(said, sum(normalised) / len(normalised), found)
+
+
+class _Beside:
+    """What a model is compared with: training rows, and the encoder that training began with, each read once."""
+
+    def __init__(self, scored: Scored) -> None:
+        self._scored = scored
+        self._recipe = scored.recipe
+        self._source: Source | None = None
+
+    def train(self, task: str) -> Rows:
+        """The task's training rows; raises Mistake where they are gone."""
+        return read_splits(self._recipe, [task], ["train"])["train"][task]
+
+    def zero_shot(self, examples: Examples, train: Rows | None) -> dict[str, float]:
+        """The metrics of the untrained encoder's cosine; raises Mistake where the encoder cannot be had."""
+        if self._source is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(self._recipe.seed)  # as in training, for an encoder that is drawn at random
+                encoder, tokenizer = self._recipe.encoder.make()
+            self._source = encoder.to(best_device()), tokenizer
+        scored, task = self._scored, examples.task
+        if task.scored or train is None:
+            return zero_shot_metrics(*self._source, examples, None)
+        positions = scored.model.encoder.shape.positions
+        learned = Examples.from_rows(task, train, scored.tokenizer, positions)
+        return zero_shot_metrics(*self._source, examples, learned)
+
+
+def _task_scores(scored: Scored, beside: _Beside, examples: Examples, told: Told) -> TaskScores:
+    task, labels, notes = examples.task, examples.labels, []
+    assert labels is not None  # only labelled rows are read here
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        told(task.name, done // len(examples.orders), len(examples))
+
+    predictions = predictions_of(scored.model, examples, tell)
+    constant = zero_shot = train = None
+    try:
+        train = beside.train(task.name)
+        assert train.labels is not None  # training rows are read with their labels
+        constant = task.metrics(np.full_like(labels, task.constant(train.labels)), labels)
+    except Mistake as mistake:
+        notes.append(f"no constant predictor: {mistake}")
+    if applies_to(task) and (task.scored or train is not None):
+        try:
+            zero_shot = beside.zero_shot(examples, train)
+        except Mistake as mistake:
+            notes.append(f"no zero-shot row: {mistake}")
+    metrics = task.metrics(predictions, labels)
+    classes = None if task.scored else class_scores(list(_names(task)), predictions, labels)
+    notes += _warnings(task, metrics, constant, zero_shot, classes)
+    return TaskScores(
+        len(labels), metrics, spans(intervals(task, predictions, labels)), constant, zero_shot, classes, notes
+    )
+
+
+def _warnings(
+    task: Task,
+    metrics: dict[str, float],
+    constant: dict[str, float] | None,
+    zero_shot: dict[str, float] | None,
+    classes: ClassScores | None,
+) -> list[str]:
+    said = []
+    if classes is not None and classes.unfound:
+        which = listed(classes.unfound, NAMED)
+        are = "class" if len(classes.unfound) == 1 else "classes"
+        said.append(f"not a single row of the {are} {which} is found (recall 0)")
+    if classes is not None and classes.unasked:
+        said.append(f"no row has the label {listed(classes.unasked, NAMED)}: nothing is known of it here")
+    if zero_shot is not None and metrics[task.main] < zero_shot[task.main]:
+        said.append(
+            f"the untrained encoder does better ({task.main} {zero_shot[task.main]:.4f} against "
+            f"{metrics[task.main]:.4f}): training has not helped this task; train it longer, or more gently"
+        )
+    if constant is not None and metrics[task.main] <= constant[task.main]:
+        said.append(f"no better than a constant ({task.main} {constant[task.main]:.4f}): the texts are not made use of")
+    return said
+
+
+def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
+    yield plain(f"\n{name}: {count(task.rows, 'row')}")
+    for note in task.notes:
+        yield plain(f"  note: {note}")
+    if task.classes is None:
+        return
+    scores, table = task.classes.classes, task.classes.confusion
+    cells = [[f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"] for one in scores]
+    names = [one.name for one in scores]
+    yield grid("  class", ["precision", "recall", "F1", "rows"], [f"  {one}" for one in names], cells)
+    if len(names) <= TABLED:
+        yield grid("  is / said", [cut(one, 12) for one in names], [f"  {one}" for one in names], table)
+        return
+    taken = [(rows, label, said) for label, row in enumerate(table) for said, rows in enumerate(row)]
+    wrong = sorted(((rows, label, said) for rows, label, said in taken if rows and label != said), reverse=True)
+    for rows, label, said in wrong[:MISTAKES]:
+        yield plain(f"  {names[label]} taken for {names[said]}: {count(rows, 'row')}")
+
+
+def _names(task: Task) -> Iterable[str]:
+    return (str(task.say(float(place))) for place in range(task.outputs))
+
+
+def _number(metrics: dict[str, float] | None, metric: str) -> str:
+    return "" if metrics is None or metric not in metrics else f"{metrics[metric]:.4f}"

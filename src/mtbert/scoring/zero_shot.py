@@ -1,0 +1,84 @@
+"""What the untrained encoder knows of pairs: a trained model should know more.
+
+The two texts are encoded apart, each to the mean of its tokens' states, and compared by their cosine.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtbert.data.batches import Examples
+from mtbert.data.tasks import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens, starts_of
+from mtbert.model.encoder import Encoder
+from mtbert.model.sentences import cosines
+
+MOST = 10_000  # pairs that are compared, of a set that holds more
+LEARNED = 2_000  # training pairs from which the threshold is learned, where there are more
+SEED = 20_220_502
+
+
+class Threshold(NamedTuple):
+    """From which cosine on a pair is of one class rather than the other."""
+
+    cosine: float
+    above: float  # the class from there on; the other one below
+
+
+def applies_to(task: Task) -> bool:
+    """Whether a cosine can answer the task: a score of pairs, or one of two classes."""
+    return len(task.text) == 2 and (task.scored or task.outputs == 2)
+
+
+def zero_shot_metrics(
+    encoder: Encoder, tokenizer: Tokenizer, examples: Examples, train: Examples | None
+) -> dict[str, float]:
+    """The metrics of the cosine on labelled pairs, for a task that it `applies_to`.
+
+    For scores Pearson's and Spearman's correlation; for two classes the metrics of the best threshold on `train`.
+    Of more than MOST pairs, so many are compared, always the same.
+    """
+    task = examples.task
+    values, labels = _compared(encoder, tokenizer, examples, MOST)
+    if task.scored:
+        found = task.metrics(values, labels)
+        return {metric: found[metric] for metric in ("pearson", "spearman")}
+    assert train is not None  # two classes need examples to learn the threshold from
+    learned = best_threshold(*_compared(encoder, tokenizer, train, LEARNED))
+    return task.metrics(np.where(values >= learned.cosine, learned.above, 1 - learned.above), labels)
+
+
+def best_threshold(values: NDArray[np.float64], labels: NDArray[np.float64]) -> Threshold:
+    """The threshold that tells classes 0 and 1 apart most often on cosines (N,), and the class above it."""
+    order = np.argsort(-values, kind="stable")
+    ones = np.concatenate([[0], np.cumsum(labels[order] == 1)])  # among the highest 0, 1, ..., N
+    counted = np.arange(len(values) + 1)
+    right = ones + (len(values) - counted) - (ones[-1] - ones)  # the highest are of class 1, the others of class 0
+    ends = np.concatenate([[True], np.diff(values[order]) != 0, [True]])  # equal cosines stay together
+    best_one = int(np.where(ends, right, -1).argmax())
+    best_zero = int(np.where(ends, len(values) - right, -1).argmax())
+    above = right[best_one] >= len(values) - right[best_zero]
+    highest = best_one if above else best_zero
+    return Threshold(float(values[order[highest - 1]]) if highest else np.inf, float(above))
+
+
+def _compared(
+    encoder: Encoder, tokenizer: Tokenizer, examples: Examples, most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The cosines and labels of the pairs, or of so many of them."""
+    labels = examples.labels
+    assert labels is not None  # whoever scores a set has looked
+    if len(examples) <= most:
+        return cosines(encoder, examples.tokens, tokenizer).numpy(), labels
+    chosen = np.sort(np.random.default_rng(SEED).permutation(len(examples))[:most])
+    pairs = [_taken(tokens, chosen) for tokens in examples.tokens]
+    return cosines(encoder, pairs, tokenizer).numpy(), labels[chosen]
+
+
+def _taken(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
+    pieces = [tokens.flat[tokens.starts[row] : tokens.starts[row + 1]] for row in rows]
+    return Tokens(np.concatenate(pieces), starts_of([tokens.lengths[rows]]))

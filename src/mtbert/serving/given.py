@@ -1,0 +1,85 @@
+"""What is given to predict, in whatever form: lists of texts, pairs or dicts, and tables of other libraries."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.interchange
+
+from mtbert.data.formats.base import whole_text
+from mtbert.data.tables import read_rows
+from mtbert.data.tasks import Task
+from mtbert.errors import Mistake, shown
+
+Text = str | Sequence[str] | Mapping[str, Any]  # one text, or a pair, or a row with the task's columns
+
+# how the bytes of a format begin
+BEGINNINGS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"{": ".jsonl"}
+
+
+def columns_of(task: Task, texts: Any) -> list[list[str]]:
+    """The texts of a task as one or two lists of N; raises Mistake for what is no list of its texts."""
+    if isinstance(texts, (str, Mapping)):
+        raise Mistake(f"give a list of texts, not {'one text' if isinstance(texts, str) else 'one row'}: [...]")
+    if is_table(texts):
+        return [column.to_pylist() for column in read_rows(task, as_arrow(texts), labelled=False).texts]
+    columns: list[list[str]] = [[] for _ in task.text]
+    for number, text in enumerate(texts):
+        for column, part in zip(columns, _parts(task, text, number), strict=True):
+            column.append(whole_text(str(part)))
+    return columns
+
+
+def is_table(given: Any) -> bool:
+    """Whether it is a table of pyarrow, pandas, polars or datasets, and not a column of one."""
+    if hasattr(given, "__dataframe__") or hasattr(given, "with_format"):
+        return True
+    return hasattr(given, "__arrow_c_stream__") and (hasattr(given, "schema") or hasattr(given, "columns"))
+
+
+def as_arrow(given: Any) -> Any:
+    """A table that speaks the Arrow C stream; an older pandas table is taken over by the dataframe protocol."""
+    if isinstance(given, (str, Path)) or hasattr(given, "__arrow_c_stream__") or not hasattr(given, "__dataframe__"):
+        return given
+    return pa.interchange.from_dataframe(given)
+
+
+@contextmanager
+def file_of(source: Any) -> Iterator[Any]:
+    """The source itself; in the place of `-` a file of what comes on standard input, in the format that it begins as.
+
+    Text that is not JSONL is taken for CSV, whatever separates its cells.
+    """
+    if source != Path("-") and source != "-":
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        stream: BinaryIO = sys.stdin.buffer
+        first = stream.read(1 << 16)
+        text = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+        ending = next((ending for begin, ending in BEGINNINGS.items() if text.startswith(begin)), ".csv")
+        path = Path(folder) / f"standard-input{ending}"
+        with path.open("wb") as file:
+            while first:
+                file.write(first)
+                first = stream.read(1 << 20)
+        yield path
+
+
+def _parts(task: Task, text: Any, number: int) -> tuple[str, ...]:
+    if isinstance(text, Mapping):
+        absent = [column for column in task.text if column not in text]
+        if absent:
+            raise Mistake(f"item {number} has no '{absent[0]}'; task '{task.name}' reads {' and '.join(task.text)}")
+        text = tuple(text[column] for column in task.text)
+    parts = tuple(text) if isinstance(text, (list, tuple)) else (text,)
+    if len(parts) != len(task.text) or not all(isinstance(part, str) for part in parts):
+        due = "a pair of texts" if len(task.text) == 2 else "one text"
+        raise Mistake(f"task '{task.name}' reads {due}; item {number} is {shown(text)}")
+    return parts

@@ -1,0 +1,1 @@
+"""The first hour: from a person's files to a recipe."""

@@ -1,0 +1,204 @@
+"""What the columns of a person's table are for: texts, classes, scores, names of rows.
+
+The rules are few and can be told to the person. A column of labels has few different values for its rows, or numbers; a
+column of text has many, and long ones. Two columns of text are a pair where their names are alike, or where the texts
+of a row have more words in common than those of different rows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Literal
+
+import pyarrow as pa
+
+from mtbert.data.formats.base import Table
+from mtbert.data.formats.cells import as_texts, is_time, is_value
+
+Role = Literal["id", "text", "class", "score", "number", "list", "time", "nothing"]
+
+MOST_CLASSES = 1000
+ROWS_A_CLASS = 3  # on average, at least
+MOST_WHOLE_NUMBERS = 21  # different ones that may be classes: 0 to 20
+WORDS_IN_A_NAME = 3.0  # of a class, on average, at most
+ALIKE = 500  # rows whose texts are compared
+NAMES_OF_ROWS = re.compile(
+    r"(?:.*[\W_])?(?:[a-z]?id|idx|index|guid|uuid|nr|key)\d*(?:[\W_].*)?|unnamed: \d+|", re.IGNORECASE
+)
+NAMES_OF_SCORES = re.compile(r"score|rating|similarity|relatedness|points|grade|stars|percent", re.IGNORECASE)
+NUMBERED = re.compile(r"[!-~]*\d[!-~]*")  # as in tr-0017
+DAY = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}( .*)?|\d\d?:\d\d(:\d\d)?")
+PARTNERS = (
+    {"a", "b"}, {"first", "second"}, {"left", "right"}, {"one", "two"}, {"x", "y"},
+    {"premise", "hypothesis"}, {"source", "target"}, {"original", "paraphrase"},
+    {"query", "document"}, {"query", "passage"}, {"query", "doc"},
+    {"question", "answer"}, {"question", "context"}, {"question", "passage"}, {"question", "sentence"},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table as texts, with '' where a row has nothing there."""
+
+    name: str
+    cells: list[str]
+    nested: bool = False  # whether it holds lists or records
+    time: bool = False
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each value stands there, empty ones aside."""
+        counts = Counter(self.cells)
+        counts.pop("", None)
+        return counts
+
+    @cached_property
+    def filled(self) -> int:
+        return sum(self.counts.values())
+
+    @cached_property
+    def numbers(self) -> list[float]:
+        """The different values as numbers; empty where one of them is none."""
+        try:
+            found = [float(value.replace("_", "no digit")) for value in self.counts]
+        except ValueError:
+            return []
+        return found if all(map(math.isfinite, found)) else []
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return bool(self.numbers) and all(number.is_integer() for number in self.numbers)
+
+    @property
+    def length(self) -> float:
+        """Characters of a cell on average."""
+        return sum(len(value) * count for value, count in self.counts.items()) / max(1, self.filled)
+
+    @property
+    def words(self) -> float:
+        """Words of a cell on average."""
+        return sum(len(value.split()) * count for value, count in self.counts.items()) / max(1, self.filled)
+
+    @cached_property
+    def role(self) -> Role:
+        """What it is for, judged by itself."""
+        different = len(self.counts)
+        if self.nested or _all_match(re.compile(r"\[.*\]", re.DOTALL), self.counts):
+            return "list"
+        if self.time or _all_match(DAY, self.counts):
+            return "time"
+        if different < 2:
+            return "nothing"
+        all_different = different == self.filled
+        if NAMES_OF_ROWS.fullmatch(self.name) and (self.numbers or self.words <= 1):
+            return "id"
+        few = different <= max(2, min(MOST_CLASSES, self.filled / ROWS_A_CLASS))
+        if self.numbers:
+            if not self.whole:
+                return "score"
+            counted_through = max(self.numbers) - min(self.numbers) + 1 == different
+            indices = counted_through and min(self.numbers) in (0, 1) and not NAMES_OF_SCORES.search(self.name)
+            if few and (different <= MOST_WHOLE_NUMBERS or indices):
+                return "class"
+            return "id" if counted_through and different == self.filled > 2 else "number"
+        if few and self.words <= WORDS_IN_A_NAME and self.length <= 60:
+            return "class"
+        if all_different and self.words <= 1 and _all_match(NUMBERED, self.counts):
+            return "id"
+        return "text"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its classes are numbers without a gap, of which there are more than two, as marks are."""
+        return self.whole and len(self.numbers) > 2 and max(self.numbers) - min(self.numbers) + 1 == len(self.numbers)
+
+    def among(self, rows: Sequence[int]) -> Column:
+        """The same column of some rows."""
+        return Column(self.name, [self.cells[row] for row in rows], self.nested, self.time)
+
+
+def columns_of(table: Table) -> list[Column]:
+    """The columns of a table that can be told apart by their names."""
+    return [
+        _column(name, table.columns.column(name))
+        for name in table.names
+        if name in table.columns.column_names and table.names.count(name) == 1
+    ]
+
+
+def _column(name: str, cells: pa.ChunkedArray) -> Column:
+    if is_value(cells.type):
+        texts = [(text or "").strip() for text in as_texts(cells).to_pylist()]
+        return Column(name, texts)
+    filled = ["" if cell is None else "filled" for cell in cells.to_pylist()]
+    return Column(name, filled, nested=not is_time(cells.type), time=is_time(cells.type))
+
+
+def _all_match(pattern: re.Pattern[str], values: Counter[str]) -> bool:
+    return bool(values) and all(pattern.fullmatch(value) for value in values)
+
+
+def ways_to_read(columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    """The columns of text that a task may read, a pair or one, the likeliest way first; empty where none is text."""
+    texts = sorted((one for one in columns if one.role == "text"), key=_richness, reverse=True)
+    single = [(one.name,) for one in texts]
+    order = [column.name for column in columns]
+    pairs = [tuple(sorted((a.name, b.name), key=order.index)) for a, b in combinations(texts, 2)]
+    alike = [pair for pair in pairs if names_alike(*pair)]
+    if not alike and len(texts) == 2 and _share_words(*texts):
+        alike = pairs
+    rest = [pair for pair in pairs if pair not in alike]
+    return [*alike, *single, *rest]
+
+
+def _richness(column: Column) -> float:
+    return column.length * len(column.counts) / max(1, column.filled)
+
+
+def names_alike(one: str, other: str) -> bool:
+    """Whether two columns are named as the two texts of a pair.
+
+    >>> names_alike("#1 String", "#2 String"), names_alike("premise", "hypothesis"), names_alike("title", "body")
+    (True, True, False)
+    """
+    if re.sub(r"\d+", "", one) == re.sub(r"\d+", "", other):
+        return True
+    ours, theirs = (re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) for name in (one, other))
+    if len(ours) != len(theirs):
+        return False
+    differing = [{a.lower(), b.lower()} for a, b in zip(ours, theirs, strict=True) if a.lower() != b.lower()]
+    return len(differing) == 1 and differing[0] in PARTNERS
+
+
+def _share_words(one: Column, other: Column) -> bool:
+    """Whether two columns hold texts of one sort: those of a row have more words in common than those of two.
+
+    A title has words in common with what stands below it, too, but is far shorter.
+    """
+    if max(one.length, other.length) > 2 * min(one.length, other.length):
+        return False
+    rows = [row for row in range(len(one.cells)) if one.cells[row] and other.cells[row]][:ALIKE]
+    if len(rows) < 3:
+        return False
+    ours, theirs = ([set(column.cells[row].casefold().split()) for row in rows] for column in (one, other))
+    together = sum(_common(ours, theirs)) / len(rows)
+    half = len(rows) // 2
+    apart = sum(_common(ours, [*theirs[half:], *theirs[:half]])) / len(rows)
+    return together > 2 * apart + 0.02
+
+
+def _common(ours: Sequence[set[str]], theirs: Sequence[set[str]]) -> Iterator[float]:
+    return (len(a & b) / max(1, len(a | b)) for a, b in zip(ours, theirs, strict=True))
+
+
+def say_the_same(one: Column, other: Column) -> bool:
+    """Whether two columns of classes are the same labels in two spellings, as numbers and as names."""
+    pairs = set(zip(one.cells, other.cells, strict=True))
+    return len(pairs) == len(set(one.cells)) == len(set(other.cells))

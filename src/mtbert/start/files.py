@@ -1,0 +1,152 @@
+"""Which of a person's files belong together, as training, dev and test rows of one table, and how each is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtbert.data.formats.base import Asked, Quotes, Table
+from mtbert.data.formats.table import FORMATS
+from mtbert.data.tables import read_table
+from mtbert.errors import Gathering, Mistake
+from mtbert.start.columns import Column, columns_of
+
+SPLITS = {
+    "train": {"train", "training", "trn"},
+    "dev": {"dev", "devel", "development", "val", "valid", "validation", "eval"},
+    "test": {"test", "testing", "heldout"},
+}
+COMMON_NAMES = {"", "data", "dataset", "datasets", "files", "raw"}  # folders named so say nothing of a task
+QUOTES: tuple[Quotes, ...] = ("checked", "none", "trusted")  # in the order in which they are tried
+LINE = 60  # signs of a first line that a message shows
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was read, and how its quotes are meant."""
+
+    path: Path
+    columns: list[Column]
+    quotes: Quotes
+    doubtful: int  # rows that may hold what is not theirs
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0].cells) if self.columns else 0
+
+    def named(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass
+class FileSet:
+    """The files of one table: split -> file."""
+
+    name: str
+    files: dict[str, File] = field(default_factory=dict)
+
+
+def read_sets(paths: Sequence[Path]) -> list[FileSet]:
+    """The sets that these files and folders hold; raises Mistakes for all that cannot be read."""
+    gathering, sets = Gathering(), dict[tuple[Path, str], FileSet]()
+    found = [path for given in paths for path in _files_in(given, gathering)]
+    for path in dict.fromkeys(found):
+        name, split = _name_and_split(path)
+        with gathering.going_on():
+            file = read_file(path)
+            place = sets.setdefault((path.parent, name), FileSet(_usable(name, path)))
+            if split in place.files:
+                raise Mistake(
+                    f"{path} and {place.files[split].path} are both {split} rows of '{place.name}', by their names; "
+                    "give one of them, or rename it"
+                )
+            place.files[split] = file
+    gathering.stop()
+    for one in sets.values():
+        if "train" not in one.files:  # a lone file called test.csv is what there is to learn from
+            split = next(split for split in ("dev", "test") if split in one.files)
+            if len(one.files) > 1:
+                there = ", ".join(str(file.path) for file in one.files.values())
+                raise Mistake(f"'{one.name}' has no training rows: {there}; name a file with `train` in its name too")
+            one.files["train"] = one.files.pop(split)
+    return list(sets.values())
+
+
+def read_file(path: Path) -> File:
+    """A file, its quotes meant as they fit it best; raises Mistake where it cannot be read or has no header."""
+    best: tuple[int, Quotes, Table] | None = None
+    refused: Mistake | None = None
+    for quotes in QUOTES:
+        try:
+            table = read_table(path, Asked(None, quotes))
+        except Mistake as mistake:
+            refused = refused or mistake
+            continue
+        if best is None or len(table.doubts) < best[0]:
+            best = len(table.doubts), quotes, table
+        if not table.doubts:
+            break
+    if best is None:
+        assert refused is not None  # every way to read it was tried
+        raise refused
+    doubtful, quotes, table = best
+    columns = columns_of(table)
+    if not table.typed:
+        _check_header(path, table.names, columns)
+    if not columns or not columns[0].cells:
+        raise Mistake(f"{path} is empty: it has no rows below its header")
+    return File(path, columns, quotes, doubtful)
+
+
+def _check_header(path: Path, names: Sequence[str], columns: Sequence[Column]) -> None:
+    """Raise Mistake where the first line of a CSV or TSV file looks like the others."""
+    odd = [name for name in names if re.fullmatch(r"[-+]?\d+(\.\d+)?", name.strip()) or len(name.split()) > 6]
+    own = [one.name for one in columns if one.role == "class" and one.name.strip() in one.counts]
+    twice = [name for name in names if name and names.count(name) > 1]
+    if odd or own or twice:
+        first = " | ".join(names)
+        shown = first if len(first) <= LINE else first[: LINE - 1] + "…"
+        if twice and not (odd or own):
+            raise Mistake(f"{path}: several columns are named '{twice[0]}'; rename all but one")
+        raise Mistake(
+            f"{path} has no line with the names of its columns: its first line reads '{shown}'; put a line on top that "
+            f"names its {len(names)} columns, such as text and label, separated as the others are"
+        )
+
+
+def _files_in(given: Path, gathering: Gathering) -> Iterable[Path]:
+    """A file, a folder that is one table, or the files in a folder and in those below it."""
+    if not given.is_dir():
+        return [given]
+    if (given / "state.json").exists():
+        return [given]
+    if (given / "dataset_dict.json").exists():
+        return sorted(path for path in given.iterdir() if path.is_dir())
+    inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+    if not inside:
+        gathering.messages.append(f"{given} holds no file that can be read (endings: {', '.join(FORMATS)})")
+    if len(inside) > 1 and {path.suffix for path in inside} <= {".parquet", ".arrow"}:
+        splits = [_name_and_split(path)[1] for path in inside]
+        if splits == ["train"] * len(inside):  # the parts of one table
+            return [given]
+    return inside
+
+
+def _name_and_split(path: Path) -> tuple[str, str]:
+    """What a file is called without the word for its split, and the split: train where none is named."""
+    stem = re.sub(r"-\d+-of-\d+", "", path.name if path.is_dir() else path.stem)
+    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", stem) if word]
+    for index in reversed(range(len(words))):
+        for split, spelt in SPLITS.items():
+            if words[index].lower() in spelt:
+                return "_".join(words[:index] + words[index + 1 :]).lower(), split
+    return "_".join(words).lower(), "train"
+
+
+def _usable(name: str, path: Path) -> str:
+    """The name, or that of the folder where the files are called train and dev only."""
+    if name not in COMMON_NAMES:
+        return name
+    return next((one.name for one in path.resolve().parents if one.name.lower() not in COMMON_NAMES), "task")
