@@ -83,6 +83,7 @@ def test_a_class_that_only_dev_has_is_named(small_recipe: dict[str, Any]) -> Non
     path.write_text(path.read_text() + "999\ta film\tgreat\n")
     (message,) = messages(small_recipe)
     assert "mood-dev.tsv, line 14: column 'mood': label 'great' is not one of high, low, mid" in message
+    assert f"(as found in {small_recipe['data']}/mood-train.tsv)" in message
 
 
 def test_a_score_of_dev_outside_the_range_of_train_is_named(small_recipe: dict[str, Any]) -> None:
