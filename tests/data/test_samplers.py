@@ -464,13 +464,8 @@ def test_as_many_parts_as_are_named_in_the_message_can_be_filled() -> None:
 def test_parts_that_are_kept_hold_the_same_examples_whenever_their_turn_comes() -> None:
     counts = {"many": 50, "few": 9}
     sampler = made("equal_split", counts, 4, parts={"many": 4}, keep_parts=True)
-    feed = Stream(  # 13 batches: parts of 4, 4, 4 and 1
-        Numbered(50),
-        4,
-        (1, 0),
-        sampler.examples["many"],
-        sampler.kept_parts["many"],  # type: ignore[arg-type]
-    )
+    rows: Any = Numbered(50)  # 13 batches: parts of 4, 4, 4 and 1
+    feed = Stream(rows, 4, (1, 0), sampler.examples["many"], sampler.kept_parts["many"])
     passes = [[[feed.draw().rows for _ in range(count)] for count in (4, 4, 4, 1)] for _ in range(2)]
     parts = [[sorted(itertools.chain(*part)) for part in one] for one in passes]
     assert parts[0] == parts[1]

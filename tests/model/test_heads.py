@@ -370,7 +370,8 @@ def test_one_logit_has_half_the_parameters_and_the_binary_cross_entropy() -> Non
     assert sum(p.numel() for p in one_logit(768).parameters()) == 769
     head, features = one_logit(), random(40, 16)
     outputs = outputs_of(head, features)
-    logits = features @ head.output.weight[0] + head.output.bias
+    output: Any = head.output
+    logits = features @ output.weight[0] + output.bias
     targets = torch.arange(40) % 2
     by_hand = nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
     torch.testing.assert_close(SAME.losses(outputs, targets), by_hand.detach())
@@ -415,7 +416,7 @@ def test_an_activation_comes_before_the_linear_layer(name: str) -> None:
 
 def test_a_squashed_score_without_a_scale_lies_in_the_tasks_range() -> None:
     raw, scaled = (joint(scaled=flag) for flag in (False, True))
-    low, high = scaled.range  # type: ignore[attr-defined]
+    low, high = scaled.range
     heads = [make_head("sigmoid", task, 16) for task in (raw, scaled)]
     heads[0].load_state_dict(heads[1].state_dict())
     features = random(9, 16)

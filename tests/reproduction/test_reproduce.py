@@ -46,7 +46,7 @@ def test_the_recipes_together_are_short() -> None:
 
 
 def test_printed_overall_scores_are_those_of_the_printed_parts() -> None:
-    """R4 prints `overall` beside its parts; only where it contradicts itself do the two differ by more than rounding."""
+    """R4 prints `overall` beside its parts; the two differ by more than rounding only where it contradicts itself."""
     differing = {}
     for row in rows():
         for split, cells in (("dev", row.dev), ("test", row.test)):
@@ -91,7 +91,7 @@ def test_a_row_that_there_is_not_is_answered_with_the_nearest(asked: str, said: 
 
 
 def test_a_folder_without_recipes_is_said() -> None:
-    with pytest.raises(Mistake, match="there is no recipe nowhere/R0/plain.yaml; --recipes names"):
+    with pytest.raises(Mistake, match=r"there is no recipe nowhere/R0/plain\.yaml; --recipes names"):
         chosen(["R0/plain"])[0].files(Path("nowhere"))
 
 

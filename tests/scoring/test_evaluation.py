@@ -187,6 +187,8 @@ def test_a_limited_dev_set_is_the_same_for_every_seed(small_recipe: dict[str, An
     kept = [whole.ids.index(one) for one in ids[0]]
     assert kept == sorted(kept)
     labels = [found[0].rows["dev"]["near"].labels, whole.labels]
+    assert labels[0] is not None
+    assert labels[1] is not None
     assert labels[0].tolist() == labels[1][kept].tolist()
     assert [column.to_pylist() for column in found[0].rows["dev"]["near"].texts] == [
         [column.to_pylist()[row] for row in kept] for column in whole.texts
