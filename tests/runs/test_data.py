@@ -14,7 +14,7 @@ import mtbert
 from mtbert.data.tables import Rows
 from mtbert.errors import Mistake, Mistakes
 from mtbert.recipe.reading import read_recipe
-from mtbert.recipe.schema import DEFAULT_STAGE
+from mtbert.recipe.schema import DEFAULT_STAGE, Stage
 from mtbert.runs.build import build
 from mtbert.runs.data import mistakes_of_data_too, read_data, read_splits
 from mtbert.runs.evaluate import evaluate_run
@@ -67,7 +67,11 @@ def test_a_recipe_with_open_ends_reads_back_as_itself(open_recipe: dict[str, Any
 
 def test_a_recipe_without_stages_has_the_default_one(small_recipe: dict[str, Any]) -> None:
     del small_recipe["stages"]
-    assert read_recipe(small_recipe).stages == (DEFAULT_STAGE,)
+    assert read_recipe(small_recipe).stages == (Stage(**DEFAULT_STAGE),)
+    (stage,) = read_recipe(small_recipe, ["stages.0.epochs=1", "stages.0.optimizer.lr=1e-3"]).stages
+    assert stage == Stage(**DEFAULT_STAGE | {"epochs": 1, "optimizer": {"lr": 1e-3}})
+    (stage,) = read_recipe(small_recipe | {"stage_defaults": {"steps": 7, "batch_size": 4}}).stages
+    assert (stage.epochs, stage.steps, stage.batch_size) == (None, 7, 4)
     small_recipe["stages"] = []
     with pytest.raises(Mistake, match="stages: needs at least 1"):
         read_recipe(small_recipe)
@@ -79,6 +83,7 @@ def test_a_class_that_only_dev_has_is_named(small_recipe: dict[str, Any]) -> Non
     path.write_text(path.read_text() + "999\ta film\tgreat\n")
     (message,) = messages(small_recipe)
     assert "mood-dev.tsv, line 14: column 'mood': label 'great' is not one of high, low, mid" in message
+    assert f"(as found in {small_recipe['data']}/mood-train.tsv)" in message
 
 
 def test_a_score_of_dev_outside_the_range_of_train_is_named(small_recipe: dict[str, Any]) -> None:

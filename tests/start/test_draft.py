@@ -111,6 +111,16 @@ def test_a_file_without_the_word_is_the_training_file_of_one_with_it(tmp_path: P
     assert (tasks["reviews"]["train"], tasks["reviews"]["dev"]) == ("reviews.tsv", "reviews-dev.tsv")
 
 
+def test_words_behind_that_for_the_split_are_no_other_task(tmp_path: Path) -> None:
+    for name in ("sst-train", "sst-dev", "sst-test-student"):
+        rows = [{"sentence": text(i, name), "sentiment": "ab"[i % 2]} for i in range(60)]
+        kept = [{"sentence": row["sentence"]} for row in rows] if "test" in name else rows
+        write_csv(tmp_path / f"{name}.csv", kept)
+    tasks = drafted([tmp_path], tmp_path / "r.yaml")["tasks"]
+    assert list(tasks) == ["sst"]
+    assert tasks["sst"]["test"] == "sst-test-student.csv"
+
+
 def test_classes_and_ranges_are_those_of_train_and_dev_together(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a-train.jsonl", [{"t": text(i), "c": "xy"[i % 2], "s": i % 9 / 2} for i in range(60)])
     write_jsonl(tmp_path / "a-dev.jsonl", [{"t": text(i), "c": "yz"[i % 2], "s": 6.5} for i in range(90, 99)])

@@ -112,7 +112,7 @@ class Stage(BaseModel):
 
 
 # of a recipe that names none: docs/recipe.md says how it was chosen
-DEFAULT_STAGE = Stage(epochs=5, batch_size=16, optimizer={"lr": 1.2e-4})
+DEFAULT_STAGE: Mapping[str, Any] = {"epochs": 5, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 1.2e-4}}
 
 
 class Base(BaseModel):
@@ -134,7 +134,7 @@ class Recipe(BaseModel):
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
-    stages: tuple[Stage, ...] = Field(default=(DEFAULT_STAGE,), min_length=1)
+    stages: tuple[Stage, ...] = Field(default=(Stage(**DEFAULT_STAGE),), min_length=1)
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False

@@ -65,11 +65,7 @@ class Column:
     @cached_property
     def numbers(self) -> list[float]:
         """The different values as numbers; empty where one of them is none."""
-        try:
-            found = [float(value.replace("_", "no digit")) for value in self.counts]
-        except ValueError:
-            return []
-        return found if all(map(math.isfinite, found)) else []
+        return [float(value) for value in self.counts] if all(map(is_number, self.counts)) else []
 
     @property
     def whole(self) -> bool:
@@ -139,6 +135,14 @@ def _column(name: str, cells: pa.ChunkedArray) -> Column:
         return Column(name, texts)
     filled = ["" if cell is None else "filled" for cell in cells.to_pylist()]
     return Column(name, filled, nested=not is_time(cells.type), time=is_time(cells.type))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number that is neither infinite nor none at all."""
+    try:
+        return math.isfinite(float(text.replace("_", "no digit")))
+    except ValueError:
+        return False
 
 
 def _all_match(pattern: re.Pattern[str], values: Counter[str]) -> bool:
