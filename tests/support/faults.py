@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-
 WRITING = ("w", "a", "x", "+")
 
 
