@@ -22,6 +22,7 @@ from typer.main import get_command
 
 import mtbert
 from mtbert.app import cli
+from mtbert.comparison.methods import read_methods
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
 from tests.support.small import recipe_over, sentence
@@ -109,8 +110,15 @@ def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @named([block for page in PAGES for block in blocks(page, "yaml")])
-def test_a_recipe_shown_is_a_recipe(shown: Shown) -> None:
-    for recipe in completed(yaml.safe_load(shown.text)):
+def test_a_recipe_shown_is_a_recipe(shown: Shown, tmp_path: Path) -> None:
+    part = yaml.safe_load(shown.text)
+    if "rows" in part:  # a grid, which names its recipe as those in experiments/ do
+        shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+        (tmp_path / "experiments").mkdir()
+        (tmp_path / "experiments" / "grid.yaml").write_text(shown.text)
+        assert len(read_methods([str(tmp_path / "experiments" / "grid.yaml")], None)) == len(part["rows"])
+        return
+    for recipe in completed(part):
         read_recipe(recipe)
 
 
@@ -131,11 +139,9 @@ def test_a_command_shown_can_be_given(shown: Shown, tmp_path: Path) -> None:
         assert not recipe.startswith("recipes/"), f"there is no {recipe}"
 
 
-@named(commands_of("python"))
-def test_a_script_shown_is_there_with_what_it_reads(shown: Shown) -> None:
-    script, *arguments = shown.text.split()[1:]
-    assert (ROOT / script).exists()
-    assert [one for one in arguments if one.endswith(".yaml") and not (ROOT / one).exists()] == []
+def test_scripts_shown_are_there_with_what_they_read() -> None:
+    files = [(shown, one) for shown in commands_of("python") for one in re.findall(r"\S+\.(?:py|yaml)\b", shown.text)]
+    assert [(shown.place, one) for shown, one in files if not (ROOT / one).exists()] == []
 
 
 @named(commands_of("make"))
@@ -171,6 +177,7 @@ def write_readme_files(folder: Path) -> None:
     recipe, replaced = re.subn(r"^encoder: minilm .*\n", tiny, readme_recipe(), flags=re.MULTILINE)
     assert replaced == 1
     (folder / "recipe.yaml").write_text(recipe)
+    (folder / "other.yaml").write_text(recipe + "keep: mean\n")
     (addition,) = (text for _, text in blocks(ROOT / "docs" / "recipe.md", "yaml") if "tone" in text)
     (folder / "new_task.yaml").write_text(addition)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from mtbert.comparison.budget import Budget
+from mtbert.comparison.budget import Budget, lengths
 from mtbert.comparison.measured import Measured, read_measured
 from mtbert.data.tasks import Classification, Regression, Task
 from mtbert.errors import Mistake
+from mtbert.recipe.reading import read_recipe
 from mtbert.reproduction.outlook import Listing, Outlook
 from mtbert.reproduction.reproduce import Asked, reproduce
 from mtbert.reproduction.rows import Row, chosen, rows
@@ -104,8 +105,8 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(course: Path, **changes: Any) -> Asked:
-    """On a tiny random encoder, 12 steps a run."""
-    given = {"recipes": RECIPES, "data": course, "encoder": "random", "budget": Budget("steps", 12), "seeds": 2}
+    """On a tiny random encoder, 30 steps a run."""
+    given = {"recipes": RECIPES, "data": course, "encoder": "random", "budget": Budget("steps", 30), "seeds": 2}
     return Asked(**{**given, **changes})
 
 
@@ -129,7 +130,7 @@ def test_every_run_has_the_budget_and_its_own_seed(course: Path, folder: Path) -
         for run in asked(course).plan(row).runs:
             found = read_measured(folder, run.name)
             assert found is not None
-            assert found.steps == 12
+            assert found.steps == 30
             assert found.reported == {}  # nothing but dev is read
             assert found.selected.keys() == set(run.content["tasks"])
 
@@ -144,7 +145,7 @@ def test_what_is_done_is_not_done_again(course: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"budget": Budget("steps", 13)}, "rows of another budget: 12 steps a run, not 13 steps a run"),
+        ({"budget": Budget("steps", 31)}, "rows of another budget: 30 steps a run, not 31 steps a run"),
         ({"encoder": "minilm"}, "rows of another encoder: random, not minilm"),
         ({"data": None}, "rows of another data"),
     ],
@@ -167,12 +168,24 @@ def test_what_cannot_be_asked_for(course: Path) -> None:
         asked(course, budget=Budget.parse("seconds=5"))
 
 
+def test_a_budget_of_less_than_an_epoch_is_an_epoch_over_fewer_rows(course: Path) -> None:
+    planned = asked(course).plan(chosen(["R1/baseline_10ep"])[0])  # an epoch is 9 + 17 + 17 batches of 8
+    assert planned.share == pytest.approx(30 / 43)
+    content = planned.runs[0].content
+    limits = {name: task["limit"]["train"] for name, task in content["tasks"].items()}
+    assert limits == {"sst": int(72 * 30 / 43), "quora": int(136 * 30 / 43), "sts": int(136 * 30 / 43)}
+    (stage,) = lengths(read_recipe(content), {"sst": 72, "quora": 136, "sts": 136})
+    assert stage.steps == 30
+    assert stage.steps >= stage.epoch - 1  # rows are whole, and so are batches
+    assert asked(course).plan(chosen(["R1/split1_10ep"])[0]).share == 1.0  # 9 + 1 + 17
+
+
 # ---- the table
 
 
 def test_the_table_sets_our_means_beside_what_is_printed(course: Path, folder: Path, tmp_path: Path) -> None:
     planned = [asked(course).plan(row) for row in two_rows()]
-    table = Reproduction.of("12 steps a run", ["mtbert reproduce"], planned, folder)
+    table = Reproduction.of("30 steps a run", ["mtbert reproduce"], planned, folder)
     cells = {(cell.row, cell.split, cell.measure): cell for cell in table.cells}
     single = cells["R4/single_task", "dev", "sst"]
     ours = [read_measured(folder, f"r4-single_task-seed-{seed}-single_task_sst") for seed in (1, 2)]
@@ -188,7 +201,7 @@ def test_the_table_sets_our_means_beside_what_is_printed(course: Path, folder: P
     lone, several = (next(cost for cost in table.costs if cost.row == row.name) for row in two_rows())
     assert (lone.row, several.row) == ("R1/baseline_10ep", "R4/single_task")
     assert (lone.done, lone.planned, several.done, several.planned) == (2, 2, 4, 4)
-    assert (lone.steps, several.steps) == (12, 24)  # a seed of two models
+    assert (lone.steps, several.steps) == (30, 60)  # a seed of two models
     assert lone.report_seconds == 1200
 
     files = {path.name: path for path in table.write(tmp_path)}
@@ -197,7 +210,7 @@ def test_the_table_sets_our_means_beside_what_is_printed(course: Path, folder: P
     assert read["R1/baseline_10ep", "sst"]["report"] == "0.465"
     assert read["R4/single_task", "cfimdb"]["report"] == read["R4/single_task", "cfimdb"]["difference"] == ""
     assert "| R1/baseline_10ep | dev | quora | 0.883 |" in files["table.md"].read_text(encoding="utf-8")
-    assert json.loads(files["result.json"].read_text(encoding="utf-8"))["budget"] == "12 steps a run"
+    assert json.loads(files["result.json"].read_text(encoding="utf-8"))["budget"] == "30 steps a run"
 
 
 def test_what_has_not_been_run_is_empty(course: Path, tmp_path: Path) -> None:
@@ -219,8 +232,8 @@ def test_the_list_and_the_plan_say_what_is_done(course: Path, folder: Path) -> N
     ]
     outlook = Outlook.of(asked(course), [*two_rows(), *chosen(["R0/plain"])], folder)
     assert [(one.row, one.done, one.runs, one.steps, one.measured) for one in outlook.prospects] == [
-        ("R1/baseline_10ep", 2, 2, 12, "its runs"),
-        ("R4/single_task", 4, 4, 24, "its runs"),
-        ("R0/plain", 0, 2, 12, "a few steps"),
+        ("R1/baseline_10ep", 2, 2, 30, "its runs"),
+        ("R4/single_task", 4, 4, 60, "its runs"),
+        ("R0/plain", 0, 2, 30, "a few steps"),
     ]
     assert outlook.hours == pytest.approx(outlook.prospects[-1].minutes * 2 / 60)
