@@ -25,8 +25,14 @@ def _in_float32(value: float) -> float:
     return value
 
 
+def _countable(value: int) -> int:
+    if value > 2**53:
+        raise ValueError(f"no machine counts that far (at most {2**53:,})")
+    return value
+
+
 # strict, so that `true` is no number
-Count = Annotated[int, Strict(), Field(ge=1)]
+Count = Annotated[int, Strict(), Field(ge=1), AfterValidator(_countable)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), AfterValidator(_in_float32)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), AfterValidator(_in_float32)]

@@ -96,7 +96,7 @@ def _packaged_minilm() -> Path | None:
 
 def _folder(place: str, revision: str | None) -> Path:
     """A local folder as it is, or the folder that a hub id is downloaded to."""
-    local = Path(place)
+    local = Path(place).expanduser()
     if local.is_dir():
         if revision is not None:
             raise Mistake(f"encoder '{place}' is a local folder, which has no revision '{revision}'; leave it out")

@@ -43,7 +43,7 @@ def read_recipe(
     if not isinstance(folder, (str, Path)):
         reader.problem(("data",), f"is {shown(folder)}, not a folder")
         reader.raise_problems()
-    given["data"] = str(Path(data or text.folder / folder).resolve())
+    given["data"] = str(Path(data or text.folder / Path(folder).expanduser()).resolve())
 
     parts: dict[str, Any] = {
         "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},

@@ -139,7 +139,7 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
     save_every: Positive | None = 600.0
-    seed: Annotated[int, Strict()] = Field(11711, ge=0)
+    seed: Annotated[int, Strict()] = Field(11711, ge=0, le=2**62)
     _text: RecipeText | None = PrivateAttr(None)
 
     @field_serializer("tasks")
@@ -203,7 +203,7 @@ class Recipe(BaseModel):
         given = getattr(self.tasks[task], split)
         if share_of(given) is not None:
             return None
-        return Path(self.data) / given if isinstance(given, (str, Path)) else given
+        return Path(self.data) / Path(given).expanduser() if isinstance(given, (str, Path)) else given
 
 
 def _dumped(task: Task) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from mtbert.errors import Mistake, Place, shown
 LIKE = "like"  # the key that names the file from which a recipe takes what it does not say itself
 FOR_ALL = {"task_defaults": "tasks", "stage_defaults": "stages"}  # what each task, each stage does not say itself
 EVERY = "*"  # in an override: every entry at this place
+DEEPEST = 64  # mappings and lists inside of each other
+MOST_PARTS = 1_000_000  # keys and values of a recipe, those counted anew that an alias (`*name`) repeats
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,7 @@ def read_written(path: Path) -> Written:
     if not path.is_file():
         raise Mistake(f"there is no recipe {path}")
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        content = loader.construct_document(node) if node else None
+        node, content = _parsed(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise Mistake(f"{path} is not text in UTF-8") from None
     except yaml.MarkedYAMLError as error:
@@ -71,6 +71,43 @@ def read_written(path: Path) -> Written:
     if not isinstance(content, dict):
         raise Mistake(f"{path} is not a recipe: it holds no `tasks:` and `stages:`")
     return Written(str(path), path.parent, content, node)
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a YAML text, which know their lines, and what they say; raises YAMLError where it is none."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise _error(f"more than {DEEPEST} lists and mappings stand inside of each other", event)
+        if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+            raise _error("the character NUL, which no name and no path may hold, stands here", event)
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None, None
+    _count_parts(node, {})
+    return node, loader.construct_document(node)
+
+
+def _count_parts(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many keys and values a node stands for, all that its aliases repeat counted again."""
+    if id(node) not in known:
+        known[id(node)] = 0  # while it is being counted
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_count_parts(part, known) for part in parts)
+    count = known[id(node)]
+    if count == 0:
+        raise _error("an alias (`*name`) stands inside of what it names", node)
+    if count > MOST_PARTS:
+        raise _error(f"aliases (`*name`) repeat each other: more than {MOST_PARTS:,} keys and values stand here", node)
+    return count
+
+
+def _error(problem: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    mark: Any = where.start_mark
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def with_those_it_is_like(written: Written) -> list[Written]:
@@ -84,7 +121,7 @@ def with_those_it_is_like(written: Written) -> list[Written]:
         last = chain[-1]
         if not isinstance(given, (str, Path)):
             raise Mistake(last.say((LIKE,), f"is {shown(given)}, not the name of a recipe's file"))
-        path = last.folder / given
+        path = last.folder / Path(given).expanduser()
         if any(one.node is not None and Path(one.name).resolve() == path.resolve() for one in chain):
             circle = " -> ".join([*(one.name for one in chain), str(path)])
             raise Mistake(last.say((LIKE,), f"goes round in a circle: {circle}"))
@@ -143,7 +180,7 @@ class RecipeText:
         if keys == LIKE:
             raise Mistake(f"{assignment}: overrides come after what a recipe is like; write `like` into the recipe")
         try:
-            parsed = yaml.load(value, _Loader)
+            _, parsed = _parsed(value)
         except yaml.YAMLError:
             raise Mistake(f"{assignment}: '{value}' is not a YAML value") from None
 
