@@ -329,6 +329,7 @@ def test_scores_are_scaled_to_the_range_and_back() -> None:
 
 def test_decoded_scores_stay_inside_the_range() -> None:
     assert score(1, 3).decode(torch.tensor([[-4.0], [0.5], [9.0]])).tolist() == [1, 2, 3]
+    assert score(1, 3).measured(torch.tensor([[-4.0], [0.5], [9.0]])).tolist() == [-7, 2, 19]  # what metrics see
 
 
 def test_squared_error_does_not_broadcast() -> None:

@@ -174,7 +174,7 @@ def _predictions(run: Run, rows: Mapping[str, Rows]) -> dict[str, Floats]:
     model.to(best_device())
     positions = model.encoder.shape.positions
     sets = {task: Examples.from_rows(model.tasks[task], some, tokenizer, positions) for task, some in rows.items()}
-    return {task: model.tasks[task].decode(outputs_of(model, examples)) for task, examples in sets.items()}
+    return {task: model.tasks[task].measured(outputs_of(model, examples)) for task, examples in sets.items()}
 
 
 def _selected(recipe: Recipe, run: Run, constant: bool) -> tuple[Metrics, tuple[int, int] | None]:

@@ -87,7 +87,7 @@ def predictions_of(
     outputs = outputs_of(model, examples, told=told)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
-    return examples.task.decode(outputs)
+    return examples.task.measured(outputs)
 
 
 def constant_scores(
