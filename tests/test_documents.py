@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shlex
@@ -19,7 +20,9 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
+import mtbert
 from mtbert.app import cli
+from mtbert.comparison.methods import read_methods
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
 from tests.support.small import recipe_over, sentence
@@ -51,7 +54,7 @@ def shown_commands() -> Iterator[Shown]:
         name = page.relative_to(ROOT)
         for place, block in blocks(page, ""):
             for line in block.splitlines():
-                for command in line.split(" #")[0].split("; "):
+                for command in re.split("; | && ", line.split(" #")[0]):
                     yield Shown(place, command.strip())
         for inline in re.findall(r"`([a-z]+ [^`]+)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)):
             yield Shown(str(name), " ".join(inline.split()))
@@ -107,8 +110,15 @@ def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @named([block for page in PAGES for block in blocks(page, "yaml")])
-def test_a_recipe_shown_is_a_recipe(shown: Shown) -> None:
-    for recipe in completed(yaml.safe_load(shown.text)):
+def test_a_recipe_shown_is_a_recipe(shown: Shown, tmp_path: Path) -> None:
+    part = yaml.safe_load(shown.text)
+    if "rows" in part:  # a grid, which names its recipe as those in experiments/ do
+        shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+        (tmp_path / "experiments").mkdir()
+        (tmp_path / "experiments" / "grid.yaml").write_text(shown.text)
+        assert len(read_methods([str(tmp_path / "experiments" / "grid.yaml")], None)) == len(part["rows"])
+        return
+    for recipe in completed(part):
         read_recipe(recipe)
 
 
@@ -129,11 +139,9 @@ def test_a_command_shown_can_be_given(shown: Shown, tmp_path: Path) -> None:
         assert not recipe.startswith("recipes/"), f"there is no {recipe}"
 
 
-@named(commands_of("python"))
-def test_a_script_shown_is_there_with_what_it_reads(shown: Shown) -> None:
-    script, *arguments = shown.text.split()[1:]
-    assert (ROOT / script).exists()
-    assert [one for one in arguments if one.endswith(".yaml") and not (ROOT / one).exists()] == []
+def test_scripts_shown_are_there_with_what_they_read() -> None:
+    files = [(shown, one) for shown in commands_of("python") for one in re.findall(r"\S+\.(?:py|yaml)\b", shown.text)]
+    assert [(shown.place, one) for shown, one in files if not (ROOT / one).exists()] == []
 
 
 @named(commands_of("make"))
@@ -169,6 +177,7 @@ def write_readme_files(folder: Path) -> None:
     recipe, replaced = re.subn(r"^encoder: minilm .*\n", tiny, readme_recipe(), flags=re.MULTILINE)
     assert replaced == 1
     (folder / "recipe.yaml").write_text(recipe)
+    (folder / "other.yaml").write_text(recipe + "keep: mean\n")
     (addition,) = (text for _, text in blocks(ROOT / "docs" / "recipe.md", "yaml") if "tone" in text)
     (folder / "new_task.yaml").write_text(addition)
 
@@ -178,7 +187,9 @@ def test_the_readme_does_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_readme_files(tmp_path)
-    shown = [text for place, text in commands_of("mtbert") if place.startswith("README.md, line")]
+    commands = [shown for shown in commands_of("mtbert") if shown.place.startswith("README.md, line")]
+    without_editor = {place for place, text in commands if text.startswith("mtbert init")}  # in a test of its own
+    shown = [text for place, text in commands if place not in without_editor]
     assert len(shown) > 5
     for text in shown:
         monkeypatch.setattr(sys, "argv", shlex.split(text, comments=True))
@@ -193,6 +204,22 @@ def test_the_readme_does_what_it_says(
     left: dict[str, Any] = {}
     exec(compile(program.text, program.place, "exec"), left)
     assert left["model"].tasks == ["mood", "same_question", "closeness"]
+
+
+def test_two_commands_lead_from_files_to_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_readme_files(tmp_path)
+    (tmp_path / "recipe.yaml").unlink()
+    commands = [shown for shown in commands_of("mtbert") if shown.place.startswith("README.md, line")]
+    (place,) = (place for place, text in commands if text.startswith("mtbert init"))
+    init, train = (shlex.split(text) for shown, text in commands if shown == place)
+    files = [name for pattern in init[2:] for name in sorted(glob.glob(pattern))]
+    for words in ([*init[:2], *files], [*train, "encoder={name: random, layers: 1, width: 16, heads: 2, inner: 16}"]):
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+    assert set(mtbert.load("runs/recipe").tasks) == {"reviews", "tone", "pairs", "scores"}
 
 
 @named([block for page in PAGES for block in blocks(page, "python")])

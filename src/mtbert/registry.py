@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Discriminator, Field, Strict, Tag, TypeAdapter, ValidationError
 
 from mtbert.errors import Mistake, shown, unknown
 
@@ -31,6 +31,10 @@ Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), AfterValidator(_in_float32)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), AfterValidator(_in_float32)]
 BelowOne = Annotated[float, Strict(), Field(ge=0, lt=1)]
+
+# a value, or one for each of some keys: which of the two was meant is told by what was written, not by what fits
+ONE, EACH = Tag("one"), Tag("each")
+ONE_OR_EACH = Discriminator(lambda given: (EACH if isinstance(given, Mapping) else ONE).tag)
 
 Named = str | dict[str, Any]  # a method as a recipe writes it: its name, or {name: ..., option: value}
 

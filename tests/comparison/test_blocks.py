@@ -23,7 +23,7 @@ METHODS = (
 )
 
 
-def trained(recipe: dict[str, Any], seed: int, steps: int = 6, **stage: Any) -> tuple[str, dict[str, torch.Tensor]]:
+def trained(recipe: dict[str, Any], seed: int, steps: int = 4, **stage: Any) -> tuple[str, dict[str, torch.Tensor]]:
     """A hash of the batches of the first steps, texts and all, and the heads that training began with."""
     given = {"steps": 20, "batch_size": 8, "sampler": "joint", "optimizer": {"lr": 1e-4}} | stage
     experiment = build(read_recipe(recipe | {"seed": seed, "stages": [given]}))

@@ -26,13 +26,13 @@ def test_a_process_killed_at_ten_random_instants_goes_on_with_nothing_lost_and_n
     tmp_path: Path,
 ) -> None:
     recipe = recipe_over(write_small_data(tmp_path / "data")) | {"data": "data"}
-    stages = [{"steps": 150, "batch_size": 8, "evaluate_every": 10, "optimizer": {"lr": 1e-3}}]
+    stages = [{"steps": 60, "batch_size": 8, "evaluate_every": 10, "optimizer": {"lr": 1e-3}}]
     for name, modules in (("plain", []), ("adapter", ["adapter"])):
         changed: dict[str, Any] = recipe | {"modules": modules, "stages": stages}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
 
     def begin(out: str) -> subprocess.Popen[bytes]:
-        arguments = ["compare", "plain.yaml", "adapter.yaml", "--seeds", "3", "--quiet", "--out", out]
+        arguments = ["compare", "plain.yaml", "adapter.yaml", "--seeds", "2", "--quiet", "--out", out]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
@@ -53,5 +53,5 @@ def test_a_process_killed_at_ten_random_instants_goes_on_with_nothing_lost_and_n
     assert begin("killed").wait() == 0
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
     # a kill between the note of a reading and its result makes the next process read again, and say so
-    assert 6 <= readings(tmp_path / "killed") <= 6 + kills
+    assert 4 <= readings(tmp_path / "killed") <= 4 + kills
     assert not list((tmp_path / "killed").rglob("*.safetensors"))

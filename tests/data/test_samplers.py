@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import chisquare
 
 from mtbert.data.batches import Stream
-from mtbert.data.samplers.base import Sampler
+from mtbert.data.samplers.base import BatchSize, Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.errors import Mistake
 
@@ -28,7 +28,9 @@ def needed(name: str, tasks: dict[str, int]) -> dict[str, Any]:
     return {"weights": {task: index + 1.0 for index, task in enumerate(tasks)}} if name == "weighted" else {}
 
 
-def made(name: str, examples: dict[str, int] | None = None, batch: int = 1, seed: int = 11711, **given: Any) -> Sampler:
+def made(
+    name: str, examples: dict[str, int] | None = None, batch: BatchSize = 1, seed: int = 11711, **given: Any
+) -> Sampler:
     examples = examples or BATCHES
     options = SAMPLERS.complete(name, needed(name, examples) | given)
     return SAMPLERS[name](examples, batch, seed, **options)
@@ -457,3 +459,38 @@ def test_a_reference_may_be_too_small_for_a_step() -> None:
 
 def test_as_many_parts_as_are_named_in_the_message_can_be_filled() -> None:
     assert made("equal_split", REPORTS, 8, parts={"sts": 378}).steps_per_epoch == 1068 + 17688 + 2
+
+
+def test_parts_that_are_kept_hold_the_same_examples_whenever_their_turn_comes() -> None:
+    counts = {"many": 50, "few": 9}
+    sampler = made("equal_split", counts, 4, parts={"many": 4}, keep_parts=True)
+    rows: Any = Numbered(50)  # 13 batches: parts of 4, 4, 4 and 1
+    feed = Stream(rows, 4, (1, 0), sampler.examples["many"], sampler.kept_parts["many"])
+    passes = [[[feed.draw().rows for _ in range(count)] for count in (4, 4, 4, 1)] for _ in range(2)]
+    parts = [[sorted(itertools.chain(*part)) for part in one] for one in passes]
+    assert parts[0] == parts[1]
+    assert sorted(itertools.chain(*parts[0])) == list(range(50))
+    assert passes[0] != passes[1]  # in another order
+    assert parts[0][0] != list(range(16))  # drawn at random
+    feed.position = 5
+    assert feed.draw().rows == passes[0][1][1]  # a position is all that a stream remembers
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_batch_size_by_task_of_one_number_is_that_number(name: str) -> None:
+    one, each = made(name, REPORTS, 8), made(name, REPORTS, dict.fromkeys(REPORTS, 8))
+    assert (one.batch_sizes, one.examples, one.steps_per_epoch) == (
+        each.batch_sizes,
+        each.examples,
+        each.steps_per_epoch,
+    )
+    assert drawn(one, 40) == drawn(each, 40)
+
+
+def test_batch_sizes_differ_by_task() -> None:
+    sizes = {"sst": 64, "quora": 32, "sts": 16}
+    sampler = made("sequential", REPORTS, sizes)
+    assert sampler.batches == {"sst": 134, "quora": 4422, "sts": 378}
+    assert epoch(sampler) == ["sst"] * 134 + ["quora"] * 4422 + ["sts"] * 378
+    equal = made("equal_round_robin", REPORTS, sizes)
+    assert equal.examples == {"sst": 133 * 64, "quora": 133 * 32, "sts": 133 * 16}

@@ -280,7 +280,7 @@ def test_bad_rows_are_counted_in_the_error(tmp_path: Path) -> None:
         read_rows(classify(), path)
     label, missing, empty = caught.value.messages
     assert f"{path}, line 2: column 'label': label 'q' is not one of low, high" in label
-    assert "(q 2, r 1)" in label
+    assert "(and in 2 more rows); the file holds low 2, q 2, r 1: write `classes: [low, q, r]` on task 'mood'" in label
     assert f"{path}, line 4: column 'label': there is no label (1 more like it)" in missing
     assert f"{path}, line 5: column 'text' is empty" in empty
 
@@ -303,7 +303,7 @@ def test_names_where_a_number_of_classes_is_given_are_proposed(tmp_path: Path) -
         read_rows(classify(classes=6), tmp_path / "a.jsonl")
     message = str(caught.value)
     assert "line 1: column 'label': label 'bug' is not one of 0, 1, 2, 3, 4, 5" in message
-    assert "(bug 10, feature 10, help 10, other 10, praise 10, spam 10)" in message
+    assert "the file holds bug 10, feature 10, help 10, other 10, praise 10, spam 10: " in message
     assert "write `classes: [bug, feature, help, other, praise, spam]` on task 'mood'" in message
     assert read_rows(classify(classes=names), tmp_path / "a.jsonl").labels is not None
 

@@ -369,7 +369,7 @@ def test_the_best_constant_score_is_the_mean() -> None:
 
 
 def test_the_distribution_of_scores_shows_range_and_quartiles() -> None:
-    assert score().describe_labels(np.array([0.0, 1, 2, 3, 5])) == "0 to 5, quartiles 1, 2, 3"
+    assert score().describe_labels(np.array([0.0, 1, 2, 3, 5])) == "0 to 5 in a range of 0 to 5, quartiles 1, 2, 3"
 
 
 @pytest.mark.parametrize("ends", [(5, 0), (3, 3), (0, math.inf), (math.nan, 1)])
@@ -448,3 +448,30 @@ def test_the_curvature_of_scores_is_the_tangent() -> None:
     task = Regression(name="score", text="text", label="label", range=(0, 1))
     tangent = torch.randn(4, 1)
     assert torch.equal(task.curvature(torch.randn(4, 1), tangent), tangent)
+
+
+def test_an_unscaled_score_is_learned_and_told_in_the_units_of_its_labels() -> None:
+    scaled, raw = score(-1, 4), score(-1, 4, scaled=False)
+    labels = np.array([-1.0, 0.25, 4.0])
+    outputs = torch.tensor([[0.0], [0.5], [1.5]])
+    assert raw.targets(labels).tolist() == [-1.0, 0.25, 4.0]
+    assert scaled.targets(labels).tolist() == [0.0, 0.25, 1.0]
+    assert raw.decode(outputs * 5 - 1).tolist() == scaled.decode(outputs).tolist() == [-1.0, 1.5, 4.0]  # cut at the top
+    # the loss is in squared units: 5^2 times that of the share of the range
+    ours, theirs = (
+        raw.losses(outputs * 5 - 1, raw.targets(labels)),
+        scaled.losses(outputs, scaled.targets(labels)),
+    )
+    torch.testing.assert_close(ours, 25 * theirs)
+
+
+def test_a_limit_is_of_training_rows_unless_it_names_the_split() -> None:
+    found = [classify(limit=limit) for limit in (None, 7, {"train": 7, "dev": 3}, {"dev": 3})]
+    assert [(task.at_most("train"), task.at_most("dev")) for task in found] == [
+        (None, None),
+        (7, None),
+        (7, 3),
+        (None, 3),
+    ]
+    with pytest.raises(ValidationError):
+        classify(limit={"tests": 3})

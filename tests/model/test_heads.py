@@ -357,3 +357,69 @@ def test_a_head_that_does_not_fit_its_task_is_said_with_its_line(small_recipe: d
 def test_an_unknown_name_is_answered_with_the_nearest(family: Any, wrong: str) -> None:
     with pytest.raises(Mistake, match=f"unknown {family.family} '{wrong}'; did you mean"):
         family[wrong]
+
+
+# ---- one logit, and an activation before a head
+
+
+def one_logit(width: int = 16, activation: str = "none") -> nn.Module:
+    return HEADS["one_logit"](SAME, width, width, activation=activation).eval()
+
+
+def test_one_logit_has_half_the_parameters_and_the_binary_cross_entropy() -> None:
+    assert sum(p.numel() for p in one_logit(768).parameters()) == 769
+    head, features = one_logit(), random(40, 16)
+    outputs = outputs_of(head, features)
+    output: Any = head.output
+    logits = features @ output.weight[0] + output.bias
+    targets = torch.arange(40) % 2
+    by_hand = nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+    torch.testing.assert_close(SAME.losses(outputs, targets), by_hand.detach())
+    # predict 1 where the logit is above 0
+    assert SAME.decode(outputs).tolist() == (logits > 0).double().tolist()
+    assert SAME.decode(torch.zeros(1, 2)).tolist() == [0.0]
+    torch.testing.assert_close(torch.from_numpy(SAME.probabilities(outputs)["1"]).float(), logits.sigmoid().detach())
+
+
+@pytest.mark.parametrize(("u", "v", "divergence"), [(0.0, math.log(9), 0.87888983), (0.5, -0.3, 0.15752148)])
+def test_the_divergence_of_one_logit_is_bernoullis_and_never_zero_by_construction(
+    u: float, v: float, divergence: float
+) -> None:
+    def outputs(logit: float) -> Tensor:
+        head = one_logit(1)
+        with torch.no_grad():
+            head.output.weight.fill_(logit)
+            head.output.bias.zero_()
+        return head(torch.ones(1, 1))
+
+    closed = (1 / (1 + math.exp(-u)) - 1 / (1 + math.exp(-v))) * (u - v)
+    found = SAME.divergence(outputs(u), outputs(v))
+    assert found.item() == pytest.approx(closed, rel=1e-5)
+    assert found.item() == pytest.approx(divergence, rel=1e-6)
+    assert found.requires_grad
+
+
+@pytest.mark.parametrize("task", [MOOD, NEAR])
+def test_one_logit_is_for_two_classes(task: Task) -> None:
+    with pytest.raises(Mistake, match=f"task '{task.name}': head 'one_logit' is for two classes"):
+        make_head("one_logit", task, 16)
+
+
+@pytest.mark.parametrize("name", ["linear", "one_logit"])
+def test_an_activation_comes_before_the_linear_layer(name: str) -> None:
+    features = random(6, 16)
+    by_hand = torch.where(features > 0, features, 0.01 * features)
+    plain, leaky = (HEADS[name](SAME, 16, 16, activation=kind).eval() for kind in ("none", "leaky_relu"))
+    leaky.load_state_dict(plain.state_dict())
+    assert torch.equal(outputs_of(leaky, features), outputs_of(plain, by_hand))
+
+
+def test_a_squashed_score_without_a_scale_lies_in_the_tasks_range() -> None:
+    raw, scaled = (joint(scaled=flag) for flag in (False, True))
+    low, high = scaled.range
+    heads = [make_head("sigmoid", task, 16) for task in (raw, scaled)]
+    heads[0].load_state_dict(heads[1].state_dict())
+    features = random(9, 16)
+    ours, theirs = (outputs_of(head, features) for head in heads)
+    torch.testing.assert_close(ours, low + (high - low) * theirs)
+    assert raw.decode(ours).tolist() == pytest.approx(scaled.decode(theirs).tolist(), rel=1e-5)

@@ -650,3 +650,22 @@ def test_modules_that_a_recipe_cannot_have_are_explained(
 ) -> None:
     with pytest.raises(Mistake, match=words):
         build(read_recipe(small_recipe | {"modules": modules}))
+
+
+def test_a_fixed_scale_multiplies_and_does_not_learn() -> None:
+    shape = tiny_encoder().shape
+    learned, fixed = (
+        shaken(PALs(shape, size=6, heads=2, scale=0.3, scale_of=of), seed=1) for of in ("all_tasks", "fixed")
+    )
+    with torch.no_grad():
+        learned.scales.fill_(0.3)
+    fixed.load_state_dict({name: value for name, value in learned.state_dict().items() if name != "scales"})
+    batch = BATCHES["mood"]
+    x, update = torch.randn(2, *batch.tokens.shape, shape.width)
+    for layer in range(shape.layers):
+        ours, theirs = (pals.after_ffn(update, x, layer, batch) for pals in (fixed, learned))
+        torch.testing.assert_close(ours, theirs)
+        assert not torch.equal(ours, update)
+    assert set(dict(learned.named_parameters())) - set(dict(fixed.named_parameters())) == {"scales"}
+    with pytest.raises(Mistake, match=r"`scale_of: fixed` .* give it as `scale`"):
+        PALs(shape, size=6, heads=2, scale_of="fixed")

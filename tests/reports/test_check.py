@@ -235,3 +235,26 @@ def test_a_long_list_of_absent_classes_is_cut(clean: dict[str, Any]) -> None:
     absent = [problem for problem in looked(clean).problems if "no row has the label" in problem]
     assert len(absent) == 2
     assert all(problem.endswith("class 19, ... (500 in all)") for problem in absent)
+
+
+def test_texts_that_another_task_is_trained_on_are_counted(clean: dict[str, Any]) -> None:
+    task = clean["tasks"]["clean"]
+    lines = [
+        f"{text}\tother {number}\t{'ab'[number % 2]}"
+        for number, text in enumerate(("good one more", "x", "bad two more"))
+    ]
+    for split, texts in {"train": lines, "dev": ["p\tq\ta", "r\tgood one\tb"]}.items():
+        Path(clean["data"], f"pairs-{split}.tsv").write_text("\n".join(["one\ttwo\tlabel", *texts]) + "\n")
+    pairs = {"text": ["one", "two"], "classes": ["a", "b"], "train": "pairs-train.tsv", "dev": "pairs-dev.tsv"}
+    clean["tasks"]["pairs"] = task | pairs
+    assert looked(clean).problems == [
+        "clean dev: 2 rows of 6 with a text that task 'pairs' is trained on",
+        "pairs dev: 1 row of 2 with a text that task 'clean' is trained on",
+    ]
+
+
+def test_classes_that_differ_by_case_only_are_said(clean: dict[str, Any]) -> None:
+    del clean["tasks"]["clean"]["classes"]
+    for split in ("train", "dev"):
+        rewrite(clean, split, [f"{split} {word}\t{word}" for word in ("good", "Good", "bad")])
+    assert looked(clean).problems == ["clean: the classes Good and good differ by case only"]

@@ -123,7 +123,7 @@ def race(workers: list[Worker], recipe_file: Path, tmp_path: Path, rounds: int) 
 def test_of_two_that_start_resume_or_overwrite_at_once_exactly_one_goes_on(
     workers: list[Worker], recipe_file: Path, tmp_path: Path
 ) -> None:
-    race(workers, recipe_file, tmp_path, rounds=6)
+    race(workers, recipe_file, tmp_path, rounds=3)
 
 
 @pytest.mark.long

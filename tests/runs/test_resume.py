@@ -307,17 +307,17 @@ def test_a_kill_costs_no_more_than_the_time_between_saves(
 def test_a_run_saved_by_the_clock_resumes_to_the_bit_also_where_it_reverts(
     recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    stage = recipe["stages"][0] | {"steps": 8, "regularizers": ["bregman"]}
+    stage = recipe["stages"][0] | {"steps": 4, "evaluate_every": 2, "regularizers": ["bregman"]}
     second = stage | {"keep": {"name": "threshold", "share": 0.9}, "for_each_task": True}
     recipe = recipe | {"stages": [stage, second], "save_every": 1e-6}
     whole = mtbert.train(recipe, out=tmp_path / "whole")
     assert len(list(whole.log.only(Evaluation))) == 8
-    for steps in (15, 23):
+    for steps in (7, 11):
         with pytest.raises(Killed):
             mtbert.train(recipe, out=tmp_path / f"{steps}", listener=Kill(steps=steps))
         saved = Checkpoint.read(Run(tmp_path / f"{steps}"))
         assert saved is not None
-        assert (saved.facts.stage, saved.facts.step) == divmod(steps - 1, 8)
+        assert (saved.facts.stage, saved.facts.step) == divmod(steps - 1, 4)
         assert_same_run(mtbert.train(recipe, out=tmp_path / f"{steps}", resume=True), whole)
 
 
@@ -444,7 +444,7 @@ def outlive_mutations(cut: Run, recipe: dict[str, Any], seeds: range) -> None:
 
 
 def test_a_mutated_checkpoint_goes_on_or_is_a_mistake(cut: Run, recipe: dict[str, Any]) -> None:
-    outlive_mutations(cut, recipe, range(60))
+    outlive_mutations(cut, recipe, range(40))
 
 
 @pytest.mark.long

@@ -166,3 +166,32 @@ def test_predictions_of_a_symmetric_task_do_not_depend_on_the_order_of_a_pair(
     small_recipe["tasks"]["near"]["symmetric"] = False
     one_way = outputs_of(experiment.model, build(read_recipe(small_recipe)).sets["dev"]["near"])
     assert (there - one_way).abs().max() > 1e-4
+
+
+def test_tasks_that_do_not_count_are_scored_and_left_out_of_the_whole() -> None:
+    tasks: dict[str, Task] = {"sst": SST, "film": SST.model_copy(update={"name": "film", "counts": False}), "sts": STS}
+    found = Scores.of(tasks, {"sst": {"accuracy": 0.5}, "film": {"accuracy": 0.9}, "sts": {"pearson": 0.2}})
+    assert found.overall == pytest.approx((0.5 + 0.6) / 2)
+    assert found.measures == pytest.approx({"sst": 0.5, "film": 0.9, "sts": 0.2, "overall": 0.55, "mean": 0.35})
+    alone = Scores.of(tasks, {"film": {"accuracy": 0.9}})  # where nothing else is scored
+    assert alone.overall == alone.measures["mean"] == 0.9
+
+
+def test_a_limited_dev_set_is_the_same_for_every_seed(small_recipe: dict[str, Any]) -> None:
+    whole = build(read_recipe(small_recipe)).rows["dev"]["near"]
+    small_recipe["tasks"]["near"]["limit"] = {"dev": 5}
+    found = [build(read_recipe(small_recipe | {"seed": seed})) for seed in (1, 2)]
+    ids = [one.rows["dev"]["near"].ids for one in found]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 5
+    kept = [whole.ids.index(one) for one in ids[0]]
+    assert kept == sorted(kept)
+    labels = [found[0].rows["dev"]["near"].labels, whole.labels]
+    assert labels[0] is not None
+    assert labels[1] is not None
+    assert labels[0].tolist() == labels[1][kept].tolist()
+    assert [column.to_pylist() for column in found[0].rows["dev"]["near"].texts] == [
+        [column.to_pylist()[row] for row in kept] for column in whole.texts
+    ]
+    assert len(found[0].sets["train"]["near"]) == 40
+    assert evaluate(found[0].model, found[0].sets["dev"]).tasks["near"]

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import mtbert.model.checkpoints
-import mtbert.runs.checkpoint
+from safetensors.torch import save_file
 
 WRITING = ("w", "a", "x", "+")
 
@@ -45,8 +43,7 @@ class Operations:
                 *((os, one) for one in ("fsync", "truncate", "write")),
             ):
                 patch.setattr(owner, name, self._passed(name, getattr(owner, name), named=owner is Path))
-            for module in (mtbert.runs.checkpoint, mtbert.model.checkpoints):
-                patch.setattr(module, "save_file", self._saved(module.save_file))
+            patch.setattr("mtbert.model.tensors.save_file", self._saved(save_file))
             patch.setattr(Path, "open", self._opened(Path.open))
             patch.setattr(os, "open", self._opened_low(os.open))
             yield self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,40 @@ def test_a_batch_is_where_it_was(plain: Experiment) -> None:
     assert outputs.device == batch.tokens.device
     assert not outputs.requires_grad
     assert np.array_equal(batch.rows, np.arange(6))
+
+
+def test_bregman_as_it_ran_takes_scores_by_their_softmax_over_the_batch(plain: Experiment) -> None:
+    one = make("bregman_r2_exact")
+    one.start(plain.model)
+    shake(plain.model)
+    passes = passes_of(plain, "near")
+    teacher = one.teacher.model(passes.batch)  # type: ignore[attr-defined]
+    ours, theirs = (scores.flatten().tolist() for scores in (passes.clean.outputs, teacher))
+
+    def shares(scores: list[float]) -> list[float]:
+        return [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
+
+    by_hand = sum((a - b) ** 2 for a, b in zip(shares(ours), shares(theirs), strict=True)) / len(ours)
+    assert one(passes, 0.0).item() == pytest.approx(by_hand, rel=1e-3)
+    assert one(passes_of(plain, "same"), 0.0).item() == 0.0
+    assert one(passes_of(plain, "mood"), 0.0).item() == pytest.approx(
+        make_like(one, "bregman")(passes_of(plain, "mood"), 0.0).item(), rel=1e-5
+    )
+
+
+def make_like(one: Any, name: str) -> Any:
+    """Another penalty with the same teacher."""
+    other = make(name)
+    other.teacher = one.teacher  # type: ignore[attr-defined]
+    return other
+
+
+def test_the_teacher_as_it_ran_has_dropout_and_is_left_without_it(dropping: Experiment) -> None:
+    one = make("bregman_r2_exact")
+    one.start(dropping.model)
+    dropping.model.eval()  # the same weights, without dropout of their own
+    found = [one(passes_of(dropping, "mood"), 0.0).item() for _ in range(2)]
+    assert min(found) > 0
+    assert found[0] != found[1]
+    assert make_like(one, "bregman")(passes_of(dropping, "mood"), 0.0).item() < 1e-9
+    assert not any(part.training for part in one.teacher.model.modules())  # type: ignore[attr-defined]

@@ -93,6 +93,12 @@ def test_threshold_floors_stay_at_the_baseline_while_the_kept_model_moves() -> N
     assert not one.take(measured(0.24, 0.9, 0.9))
 
 
+def test_the_literal_threshold_asks_more_of_a_negative_baseline_than_it_had() -> None:
+    begins = measured(0.5, 0.8, -0.125)
+    script = [(0.6, 0.7201, -0.125), (0.6, 0.7201, -0.1126), (0.6, 0.7201, -0.1124), (0.7, 0.7199, 0.5)]
+    assert decisions(rule("threshold", begins, literal=True), script) == [False, False, True, False]
+
+
 def test_threshold_needs_a_stage_before_it() -> None:
     with pytest.raises(Mistake, match="'threshold' compares with an earlier stage"):
         rule("threshold")

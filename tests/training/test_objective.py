@@ -109,3 +109,29 @@ def test_asking_for_shares_leaves_no_trace(dropping: Experiment) -> None:
     ):
         assert before.keys() == after.keys()
         assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_weight_by_task_is_each_tasks_own_and_leaves_the_others_alone(dropping: Experiment) -> None:
+    weights = {"mood": 2.0, "near": {"name": "linear", "value": 6.0, "warmup": 0.5}}
+    by_task = objective(dropping, gaussian=make("gaussian", weight=weights))
+    plain = objective(dropping, gaussian=make("gaussian", weight=1.0))
+    for task, progress, factor in (("mood", 0.25, 2.0), ("near", 0.25, 3.0), ("near", 0.5, 6.0)):
+        found = []
+        for one in (by_task, plain):
+            torch.manual_seed(3)
+            found.append(one(batch_of(dropping, task), progress).terms["gaussian"])
+        assert found[0] == pytest.approx(factor * found[1], rel=1e-6)
+    assert set(by_task(batch_of(dropping, "same"), 0.0).terms) == {"loss"}
+
+
+def test_a_weight_of_a_task_that_is_not_there_is_refused(dropping: Experiment) -> None:
+    with pytest.raises(Mistake, match="unknown task 'moood'"):
+        objective(dropping, smart=make("smart", weight={"moood": 1.0}))
+
+
+def test_a_divisor_is_of_its_task_alone(plain: Experiment) -> None:
+    made = Objective(plain.model, {}, Fixed(plain.recipe.tasks, []), {"mood": 64})
+    means = Objective(plain.model, {}, Fixed(plain.recipe.tasks, []))
+    for task, factor in (("mood", 3 / 64), ("near", 1.0)):  # three rows over 64
+        batch = batch_of(plain, task, range(3))
+        assert made(batch, 0.0).terms["loss"] == pytest.approx(factor * means(batch, 0.0).terms["loss"], rel=1e-6)

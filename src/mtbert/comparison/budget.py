@@ -47,6 +47,10 @@ class Budget:
         return f"{self.amount:,.0f} {self.currency} a run" if self.amount else f"{self.currency} of the first recipe"
 
 
+class TooShort(Mistake):
+    """A budget that is less than one epoch of a sampler which needs a whole one to draw every task."""
+
+
 @dataclass(frozen=True)
 class Length:
     """How long one stage is."""
@@ -79,7 +83,7 @@ def within(
 ) -> dict[str, Any]:
     """A recipe's content with every stage made longer or shorter by one factor, so that the whole costs the budget.
 
-    Raises Mistake where that makes a stage too short for one epoch of its sampler, so that a task gets less than half
+    Raises TooShort where that makes a stage too short for one epoch of its sampler, so that a task gets less than half
     the share of the batches that a whole epoch would give it.
     """
     if budget.currency == "as written" or budget.amount is None:
@@ -132,7 +136,7 @@ def _check(recipe: Recipe, rows: Mapping[str, int], written: Sequence[Length], b
     for length, before, (entry, stage) in found:
         for task, share in length.epoch_shares.items():
             if length.steps < before.steps and length.shares[task] < share / 2:
-                raise Mistake(
+                raise TooShort(
                     f"{name}, stage {entry}: {budget} are {length.steps:,} steps here, too few for one epoch of "
                     f"sampler '{stage.sampler.name}' ({length.epoch:,} steps): {task} would hardly be drawn; "
                     "give a larger --budget, or fewer rows with tasks.TASK.limit=N"

@@ -118,13 +118,13 @@ class _Problem:
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
 
     def said(self, task: Task, name: str, place: str, few: bool = False) -> str:
-        """The first of the rows, how many there are, and the remedy; to skip them is none unless they are `few`."""
+        """The first of the rows, how many there are, and the remedy, which is to skip them only if all are `few`."""
         count = len(self.messages)
         more = f" ({self.found})" if self.found else f" ({count - 1:,} more like it)"
         settings = [*([SKIP] if few else []), *self.settings]
         remedy = "mend the file" + (f", or set {' or '.join(settings)} on task '{task.name}'" if settings else "")
-        if self.proposal and not few:
-            remedy = f"{self.proposal} on task '{task.name}'"
+        if self.proposal:
+            more, remedy = f" (and in {count - 1:,} more rows)", f"{self.proposal} on task '{task.name}'"
         first = next(iter(self.messages.values()))
         return f"{name}, {place}: {first}{more if count > 1 else ''}; {remedy}"
 
@@ -141,7 +141,8 @@ def _said(task: Task, table: Table, problems: Sequence[_Problem], doubts: Mappin
         left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
         if left:
             (place,) = table.where([next(iter(left))])
-            yield replace(problem, messages=left).said(task, table.name, place, few)
+            proposal = problem.proposal if len(left) > max(1, FEW * rows) else ""
+            yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few)
 
 
 def forget(rows: dict[str, dict[str, Rows]]) -> None:
@@ -298,13 +299,12 @@ def _labels(task: Task, cells: _LabelCells, found_in: str) -> tuple[NDArray[np.f
         except Mistake as mistake:
             values.append(np.nan)
             if str(cell).strip():
-                wrong[code] = f"column '{cells.name}': {mistake}"
+                origin = f" (as found in {found_in})" if found_in else ""
+                wrong[code] = f"column '{cells.name}': {mistake}{origin}"
     labels = np.append(np.array(values, dtype=np.float64), np.nan)[cells.codes]
     bad = {int(row): wrong.get(int(cells.codes[row])) for row in np.flatnonzero(np.isnan(labels))}
     missing = dict.fromkeys([row for row, message in bad.items() if message is None], "there is no label")
     proposal = task.proposal(cells.counted()) if wrong else ""
-    if found_in:
-        proposal = f"the recipe has its labels from {found_in}, where this one is not; {proposal}"
     return labels, [
         _Problem(
             {row: message for row, message in bad.items() if message is not None},

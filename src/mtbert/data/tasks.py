@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mtbert.data.formats.base import Quotes
 from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake
-from mtbert.registry import Count, Named, Positive, Registry, Share
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Registry, Share
 
 MOST_CLASSES = 1_000_000
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
@@ -76,7 +76,14 @@ class Task(BaseModel):
     train: Any = Field(None, description="a file, a folder or a table")
     dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
-    limit: Count | dict[Literal["train", "dev"], Count] | None = None  # rows at most; a number is of `train`
+    # rows at most; a number is of `train`
+    limit: (
+        Annotated[
+            Annotated[Count, ONE] | Annotated[dict[Literal["train", "dev"], Count], EACH],
+            ONE_OR_EACH,
+        ]
+        | None
+    ) = None
     bad_rows: Literal["error", "skip"] = "error"
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
@@ -515,7 +522,8 @@ class Regression(Task):
 
     def describe_labels(self, labels: NDArray[np.float64]) -> str:
         low, quarter, half, three_quarters, high = np.quantile(labels, [0, 0.25, 0.5, 0.75, 1])
-        return f"{low:g} to {high:g}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
+        ends = f"{low:g} to {high:g} in a range of {self.range[0]:g} to {self.range[1]:g}"
+        return f"{ends}, quartiles {quarter:.3g}, {half:.3g}, {three_quarters:.3g}"
 
 
 def rounded_outward(low: float, high: float) -> tuple[float, float]:

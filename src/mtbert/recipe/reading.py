@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,9 +14,9 @@ from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
-from mtbert.recipe.schema import Base, Recipe, Stage
+from mtbert.recipe.schema import DEFAULT_STAGE, Base, Recipe, Stage
 from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
-from mtbert.registry import OptionMistake
+from mtbert.registry import EACH, ONE, OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
@@ -31,6 +32,7 @@ def read_recipe(
     is relative to where one stands.
     """
     text = RecipeText(source)
+    text.content.setdefault("stages", [_default_stage(text.content.get("stage_defaults"))])
     for assignment in overrides:
         text.override(assignment)
     given = text.spelt_out()
@@ -46,10 +48,10 @@ def read_recipe(
     parts: dict[str, Any] = {
         "tasks": {name: reader.task(name, entry) for name, entry in reader.mapping(given, "tasks").items()},
         "modules": [reader.module(i, entry) for i, entry in enumerate(reader.listing(given, "modules"))],
+        "stages": [
+            reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
+        ],
     }
-    if "stages" in given:
-        entries = enumerate(reader.listing(given, "stages"))
-        parts["stages"] = [reader.model(Stage, entry, ("stages", index)) for index, entry in entries]
     reader.readable = Readable(given["data"], {name: task for name, task in parts["tasks"].items() if task is not None})
     reader.raise_problems()
     recipe: Recipe = reader.model(Recipe, given | parts, ())
@@ -58,6 +60,13 @@ def read_recipe(
     reader.raise_problems()
     recipe._text = text
     return recipe
+
+
+def _default_stage(of_all_stages: Any) -> dict[str, Any]:
+    """The stage of a recipe that names none, but for what the recipe says of all stages."""
+    said = set(of_all_stages) if isinstance(of_all_stages, Mapping) else set()
+    left_out = said | ({"epochs"} if "steps" in said else set())
+    return {key: deepcopy(value) for key, value in DEFAULT_STAGE.items() if key not in left_out}
 
 
 class Readable(NamedTuple):
@@ -98,7 +107,7 @@ class _Reader:
             return kind.model_validate(given)
         except ValidationError as error:
             for one in error.errors():
-                key = one["loc"]
+                key = tuple(step for step in one["loc"] if step not in (ONE.tag, EACH.tag, "[key]"))
                 if one["type"] == "extra_forbidden":
                     keys = [name for name in kind.model_fields if name != "name"]
                     message = unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if kind is Recipe and not place else [])])

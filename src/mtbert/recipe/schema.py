@@ -29,7 +29,7 @@ from mtbert.model.sources import Source
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.text import RecipeText, as_text
-from mtbert.registry import Choice, Count, Named, Positive
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Choice, Count, Named, Positive
 from mtbert.schedules import Schedule
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule
@@ -64,7 +64,7 @@ class Stage(BaseModel):
     epochs: Positive | None = None
     steps: Count | None = None
     steps_per_epoch: Count | None = None
-    batch_size: Count | dict[str, Count] = 32
+    batch_size: Annotated[Annotated[Count, ONE] | Annotated[dict[str, Count], EACH], ONE_OR_EACH] = 32
     train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("train")
     cache_features: bool = True
     optimizer: Annotated[Choice[Optimizer], FAMILIES["optimizer"]] = _default("optimizer")
@@ -73,7 +73,7 @@ class Stage(BaseModel):
     regularizers: tuple[Annotated[Choice[Regularizer], FAMILIES["regularizers"]], ...] = ()
     combiner: Annotated[Choice[Combiner], FAMILIES["combiner"]] = _default("combiner")
     weighting: Annotated[Choice[Weighting], FAMILIES["weighting"]] = _default("weighting")
-    reduction: Reduction | dict[str, Reduction] = "mean"
+    reduction: Annotated[Annotated[Reduction, ONE] | Annotated[dict[str, Reduction], EACH], ONE_OR_EACH] = "mean"
     accumulate: Count = 1
     observe: Annotated[tuple[Watcher, ...], BeforeValidator(_one_or_more)] = ()
     evaluate_every: Count | None = None
@@ -112,7 +112,7 @@ class Stage(BaseModel):
 
 
 # of a recipe that names none: docs/recipe.md says how it was chosen
-DEFAULT_STAGE = Stage(epochs=5, batch_size=16, optimizer={"lr": 1.2e-4})
+DEFAULT_STAGE: Mapping[str, Any] = {"epochs": 5, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 1.2e-4}}
 
 
 class Base(BaseModel):
@@ -134,7 +134,7 @@ class Recipe(BaseModel):
     data: str = "."
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
-    stages: tuple[Stage, ...] = Field(default=(DEFAULT_STAGE,), min_length=1)
+    stages: tuple[Stage, ...] = Field(default=(Stage(**DEFAULT_STAGE),), min_length=1)
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False

@@ -172,7 +172,10 @@ class RecipeText:
         place: Any = self.content
         before, after = path[: path.index(EVERY)], path[path.index(EVERY) + 1 :]
         for step in before:
-            place = _entered(place, step, assignment)
+            if isinstance(place, list):
+                place = place[_index(place, step, assignment)]
+            else:
+                place = place.get(step) if isinstance(place, dict) else None
         if not isinstance(place, (dict, list)) or not place:
             raise Mistake(f"{assignment}: there is nothing at '{'.'.join(before)}' for `*` to mean")
         entries = list(place) if isinstance(place, dict) else range(len(place))

@@ -51,6 +51,7 @@ class SplitReport:
     duplicates: int  # rows whose texts stood in an earlier row of this split
     contradictions: int  # of these, with another label
     overlap: int  # rows of dev whose texts also stand in train
+    learned_elsewhere: dict[str, int]  # another task -> rows of dev with a text that stands in its train
     unknown: float  # share of the tokens that the vocabulary does not know
     alike: int  # different texts with the tokens of another
     blurred: int  # of these, with unknown tokens
@@ -128,6 +129,7 @@ def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
         duplicates=repeated.duplicates,
         contradictions=repeated.contradictions,
         overlap=_overlap(rows, experiment.rows["train"][task.name]) if split != "train" else 0,
+        learned_elsewhere=_learned_elsewhere(task.name, rows, experiment.rows["train"]) if split != "train" else {},
         unknown=covered.unknown,
         alike=covered.alike,
         blurred=covered.blurred,
@@ -157,6 +159,19 @@ def _overlap(rows: Rows, learned: Rows) -> int:
     """The rows whose texts also stand among those that are learned from."""
     found = pc.is_in(_joined(rows), value_set=_joined(learned).unique())
     return int(pc.sum(found).as_py() or 0)
+
+
+def _learned_elsewhere(task: str, rows: Rows, learned: Mapping[str, Rows]) -> dict[str, int]:
+    """Other tasks that learn from texts of these rows, with how many rows have such a text."""
+    counts = {}
+    for name, others in learned.items():
+        if name != task:
+            known = pa.chunked_array(
+                [chunk for column in others.texts for chunk in column.chunks], pa.string()
+            ).unique()
+            found = np.any([pc.is_in(column, value_set=known).to_numpy() for column in rows.texts], axis=0)
+            counts[name] = int(found.sum())
+    return {name: count for name, count in counts.items() if count}
 
 
 def _joined(rows: Rows) -> pa.ChunkedArray:
@@ -261,6 +276,12 @@ def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
         )
     if split.overlap:
         found.append(f"{where}: the texts of {count(split.overlap, 'row')} also stand in train")
+    found += [
+        f"{where}: {count(rows, 'row')} of {split.rows:,} with a text that task '{other}' is trained on"
+        for other, rows in split.learned_elsewhere.items()
+    ]
+    if split.split == "train":
+        found += [f"{split.task}: {oddity}" for oddity in experiment.recipe.tasks[split.task].oddities()]
     if split.blurred or split.unknown >= UNKNOWN:
         found.append(
             f"{where}: the vocabulary does not know {split.unknown:.2%} of the tokens; "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtbert.comparison.budget import Budget, within
+from mtbert.comparison.budget import Budget, Length, TooShort, lengths, spent, within
 from mtbert.comparison.declare import training_rows
 from mtbert.comparison.execution import Told, run_missing, tidy
 from mtbert.comparison.methods import Content, Method, content_of
@@ -54,6 +54,7 @@ class PlannedRow:
 
     row: Row
     runs: Sequence[RowRun]
+    share: float  # of the training rows: less than 1 where the budget is less than an epoch of all
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ class Asked:
 
     def plan(self, row: Row) -> PlannedRow:
         """What a row will run; raises Mistake where a recipe cannot be read, or the budget is too small for it."""
-        parts = {part: self._content(path) for part, path in row.files(self.recipes).items()}
-        method = Method(row.name, {row.name: parts})
+        sized = {part: self._sized(path) for part, path in row.files(self.recipes).items()}
+        method = Method(row.name, {row.name: {part: content for part, (content, _) in sized.items()}})
         seeds = range(1, self.seeds + 1)
-        return PlannedRow(row, [RowRun(method, row.name, part, seed, {}) for seed in seeds for part in parts])
+        runs = [RowRun(method, row.name, part, seed, {}) for seed in seeds for part in sized]
+        return PlannedRow(row, runs, min(share for _, share in sized.values()))
 
     def declare(self, folder: Path) -> None:
         """Write into a folder what its runs are of; raises Mistake where it holds something else."""
@@ -95,12 +97,38 @@ class Asked:
                     f"{folder} holds rows of another {key}: {before.get(key)}, not {value}; name another with --out"
                 )
 
-    def _content(self, path: Path) -> Content:
-        """A recipe within the budget, as its file would hold it."""
+    def _sized(self, path: Path) -> tuple[Content, float]:
+        """A recipe within the budget, as its file would hold it, and the share of the training rows that it reads.
+
+        A sampler that takes the tasks one after the other needs a whole epoch. Where the budget is less, it is one over
+        fewer rows of every task.
+        """
         recipe = read_recipe(path, [] if self.encoder is None else [f"encoder.name={self.encoder}"], self.data)
+        content = content_of(recipe)
         if self.budget.amount is None:
-            return content_of(recipe)
-        return within(content_of(recipe), training_rows(recipe), self.budget, str(path))
+            return content, 1.0
+        rows = training_rows(recipe)
+        try:
+            return within(content, rows, self.budget, str(path)), 1.0
+        except TooShort:
+            share = self._share_of_an_epoch(lengths(recipe, rows))
+            return within(_with_fewer_rows(content, rows, share), rows, self.budget, str(path)), share
+
+    def _share_of_an_epoch(self, stages: Sequence[Length]) -> float:
+        """The smallest share of an epoch that the budget leaves to any stage."""
+        assert self.budget.amount is not None
+        whole = spent(stages, self.budget.currency)
+        return min(1.0, *(self.budget.amount / whole * stage.steps / stage.epoch for stage in stages))
+
+
+def _with_fewer_rows(content: Content, rows: Mapping[str, int], share: float) -> Content:
+    """A recipe with this share of the training rows that each task uses."""
+    tasks = {}
+    for name, task in content["tasks"].items():
+        limits = task["limit"] if isinstance(task["limit"], dict) else {"train": task["limit"]}
+        used = min(rows[name], limits.get("train") or rows[name])
+        tasks[name] = {**task, "limit": {**limits, "train": max(1, int(used * share))}}
+    return {**content, "tasks": tasks}
 
 
 def reproduce(asked: Asked, planned: Sequence[PlannedRow], folder: Path, listener: Listener, told: Told) -> str | None:

@@ -56,6 +56,7 @@ class Cost:
     seconds: float | None
     parameters: float | None
     report_seconds: float | None  # an epoch, on the report's machine
+    share: float  # of the training rows that the row uses
     failures: list[str]
 
     @classmethod
@@ -76,6 +77,7 @@ class Cost:
             seconds=a_seed("wall_seconds"),
             parameters=a_seed("parameters"),
             report_seconds=row.seconds,
+            share=planned.share,
             failures=[f"{one.run}: {one.failure}" for one in found if one.failure],
         )
 
@@ -154,6 +156,11 @@ class Reproduction(Report):
             f"budget: {self.budget}",
             "ours are dev scores of the kept model, means over n seeds; intervals are over new seeds alone",
             *([TEST] if any(cell.split == "test" for cell in self.cells) else []),
+            *(
+                f"{cost.row}: tasks come one after the other: the budget is an epoch over {cost.share:.0%} of the rows"
+                for cost in self.costs
+                if cost.share < 1
+            ),
             *(f"failed: {failure}" for cost in self.costs for failure in cost.failures),
             *(f"made by: {command}" for command in self.commands),
         ]

@@ -32,6 +32,7 @@ NAMES_OF_ROWS = re.compile(
     r"(?:.*[\W_])?(?:[a-z]?id|idx|index|guid|uuid|nr|key)\d*(?:[\W_].*)?|unnamed: \d+|", re.IGNORECASE
 )
 NAMES_OF_SCORES = re.compile(r"score|rating|similarity|relatedness|points|grade|stars|percent", re.IGNORECASE)
+NUMBERED = re.compile(r"[!-~]*\d[!-~]*")  # as in tr-0017
 DAY = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}( .*)?|\d\d?:\d\d(:\d\d)?")
 PARTNERS = (
     {"a", "b"}, {"first", "second"}, {"left", "right"}, {"one", "two"}, {"x", "y"},
@@ -64,11 +65,7 @@ class Column:
     @cached_property
     def numbers(self) -> list[float]:
         """The different values as numbers; empty where one of them is none."""
-        try:
-            found = [float(value.replace("_", "no digit")) for value in self.counts]
-        except ValueError:
-            return []
-        return found if all(map(math.isfinite, found)) else []
+        return [float(value) for value in self.counts] if all(map(is_number, self.counts)) else []
 
     @property
     def whole(self) -> bool:
@@ -109,7 +106,7 @@ class Column:
             return "id" if counted_through and different == self.filled > 2 else "number"
         if few and self.words <= WORDS_IN_A_NAME and self.length <= 60:
             return "class"
-        if all_different and self.words <= 1 and all(re.search(r"\d", value) for value in self.counts):
+        if all_different and self.words <= 1 and _all_match(NUMBERED, self.counts):
             return "id"
         return "text"
 
@@ -138,6 +135,14 @@ def _column(name: str, cells: pa.ChunkedArray) -> Column:
         return Column(name, texts)
     filled = ["" if cell is None else "filled" for cell in cells.to_pylist()]
     return Column(name, filled, nested=not is_time(cells.type), time=is_time(cells.type))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number that is neither infinite nor none at all."""
+    try:
+        return math.isfinite(float(text.replace("_", "no digit")))
+    except ValueError:
+        return False
 
 
 def _all_match(pattern: re.Pattern[str], values: Counter[str]) -> bool:
@@ -177,7 +182,7 @@ def names_alike(one: str, other: str) -> bool:
 
 
 def _share_words(one: Column, other: Column) -> bool:
-    """Whether two columns hold texts of one sort: those of a row have more words in common than those of neighbours.
+    """Whether two columns hold texts of one sort: those of a row have more words in common than those of two.
 
     A title has words in common with what stands below it, too, but is far shorter.
     """
@@ -188,7 +193,8 @@ def _share_words(one: Column, other: Column) -> bool:
         return False
     ours, theirs = ([set(column.cells[row].casefold().split()) for row in rows] for column in (one, other))
     together = sum(_common(ours, theirs)) / len(rows)
-    apart = sum(_common(ours, [*theirs[1:], theirs[0]])) / len(rows)
+    half = len(rows) // 2
+    apart = sum(_common(ours, [*theirs[half:], *theirs[:half]])) / len(rows)
     return together > 2 * apart + 0.02
 
 

@@ -118,7 +118,8 @@ def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Ite
     for label in labels:
         task = _drafted(part, text, label, folder, notes)
         if len(ways) > 1:
-            task.beside["text"] = f"or {' or '.join(map(_list, ways[1:4]))}".replace("'", "")
+            others = [_list(way) for way in ways if way != text]
+            task.beside["text"] = f"or {' or '.join(others[:3])}"
         if several:
             question = f"{path.name}: a task that predicts '{label.name}' ({_values(label)})?"
             if ask(Question(question, ("yes", "no"))) == "no":

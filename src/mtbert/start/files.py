@@ -11,7 +11,7 @@ from mtbert.data.formats.base import Asked, Quotes, Table
 from mtbert.data.formats.table import FORMATS
 from mtbert.data.tables import read_table
 from mtbert.errors import Gathering, Mistake
-from mtbert.start.columns import Column, columns_of
+from mtbert.start.columns import Column, columns_of, is_number
 
 SPLITS = {
     "train": {"train", "training", "trn"},
@@ -51,9 +51,12 @@ class FileSet:
 def read_sets(paths: Sequence[Path]) -> list[FileSet]:
     """The sets that these files and folders hold; raises Mistakes for all that cannot be read."""
     gathering, sets = Gathering(), dict[tuple[Path, str], FileSet]()
-    found = [path for given in paths for path in _files_in(given, gathering)]
-    for path in dict.fromkeys(found):
-        name, split = _name_and_split(path)
+    found = list(dict.fromkeys(path for given in paths for path in _files_in(given, gathering)))
+    names = {path: _name_and_split(path) for path in found}
+    trained = {(path.parent, name) for path, (name, split, _) in names.items() if split == "train"}
+    for path, (name, split, before) in names.items():
+        if split != "train" and (path.parent, name) not in trained and (path.parent, before) in trained:
+            name = before  # sst-test-student beside sst-train
         with gathering.going_on():
             file = read_file(path)
             place = sets.setdefault((path.parent, name), FileSet(_usable(name, path)))
@@ -102,7 +105,8 @@ def read_file(path: Path) -> File:
 
 def _check_header(path: Path, names: Sequence[str], columns: Sequence[Column]) -> None:
     """Raise Mistake where the first line of a CSV or TSV file looks like the others."""
-    odd = [name for name in names if re.fullmatch(r"[-+]?\d+(\.\d+)?", name.strip()) or len(name.split()) > 6]
+    odd = [name for name in names if len(name.split()) > 6]
+    odd += [one.name for one in columns if is_number(one.name) and one.role in ("class", "score", "number")]
     own = [one.name for one in columns if one.role == "class" and one.name.strip() in one.counts]
     twice = [name for name in names if name and names.count(name) > 1]
     if odd or own or twice:
@@ -134,15 +138,21 @@ def _files_in(given: Path, gathering: Gathering) -> Iterable[Path]:
     return inside
 
 
-def _name_and_split(path: Path) -> tuple[str, str]:
-    """What a file is called without the word for its split, and the split: train where none is named."""
+def _name_and_split(path: Path) -> tuple[str, str, str]:
+    """What a file is called without the word for its split, the split (train where none is named), and what stands
+    before that word.
+    """
     stem = re.sub(r"-\d+-of-\d+", "", path.name if path.is_dir() else path.stem)
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", stem) if word]
     for index in reversed(range(len(words))):
         for split, spelt in SPLITS.items():
             if words[index].lower() in spelt:
-                return "_".join(words[:index] + words[index + 1 :]).lower(), split
-    return "_".join(words).lower(), "train"
+                return _joined(words[:index] + words[index + 1 :]), split, _joined(words[:index])
+    return _joined(words), "train", _joined(words)
+
+
+def _joined(words: Sequence[str]) -> str:
+    return "_".join(words).lower()
 
 
 def _usable(name: str, path: Path) -> str:

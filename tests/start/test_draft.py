@@ -1,0 +1,272 @@
+"""A recipe drafted from files: what each layout gives, that it can be read, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import yaml
+
+from mtbert.errors import Mistake
+from mtbert.recipe.reading import read_recipe
+from mtbert.reports.check import check
+from mtbert.runs.build import build
+from mtbert.runs.data import read_data
+from mtbert.start.columns import Column, names_alike, ways_to_read
+from mtbert.start.draft import Question, draft_recipe, take_the_guess
+from tests.support.cases import each
+from tests.support.layouts import SAY_WHAT_THEY_NEED, TWELVE, Expected, text, write_csv, write_jsonl
+
+TINY = {"name": "random", "layers": 1, "width": 16, "heads": 2, "inner": 16}
+
+
+def drafted(paths: Sequence[Path], out: Path) -> dict[str, Any]:
+    """The recipe that is drafted, as any reader of YAML reads it."""
+    out.write_text(draft_recipe(paths, out), encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(out.read_text(encoding="utf-8"))
+    return content
+
+
+def assert_as_expected(tasks: dict[str, Any], expected: dict[str, Expected]) -> None:
+    assert set(tasks) == set(expected)
+    for name, (kind, texts, labels) in expected.items():
+        task = tasks[name]
+        assert task["kind"] == kind
+        assert ([task["text"]] if isinstance(task["text"], str) else task["text"]) == list(texts)
+        said = task["range"] if kind == "regression" else map(str, task["classes"])
+        assert list(said) == list(labels), name
+
+
+@each(layout=TWELVE)
+def test_a_layout_needs_no_edit_or_says_what_it_needs(tmp_path_factory: pytest.TempPathFactory, layout: str) -> None:
+    folder = tmp_path_factory.mktemp("layouts") / layout
+    folder.mkdir()
+    expected, out = TWELVE[layout](folder), folder.parent / "recipe.yaml"
+    if layout in SAY_WHAT_THEY_NEED:
+        with pytest.raises(Mistake, match=SAY_WHAT_THEY_NEED[layout]):
+            draft_recipe([folder], out)
+        return
+    assert_as_expected(drafted(list(folder.iterdir()), out)["tasks"], expected)
+    recipe = read_recipe(out)
+    read, rows = read_data(recipe, list(recipe.tasks), ["train", "dev"], ["test"])
+    assert all(len(rows[split][task]) for split in rows for task in read.tasks)
+
+
+def test_ten_of_the_twelve_need_no_edit() -> None:
+    assert len(TWELVE) == 12
+    assert len(TWELVE.keys() - SAY_WHAT_THEY_NEED.keys()) >= 10
+
+
+def test_a_drafted_recipe_passes_check(tmp_path: Path) -> None:
+    TWELVE["several_tasks"](tmp_path)
+    TWELVE["quotes"](tmp_path)
+    recipe = drafted([tmp_path], tmp_path / "recipe.yaml")
+    report = check(build(read_recipe(recipe | {"encoder": TINY, "data": str(tmp_path), "stages": [{"steps": 2}]})))
+    assert [problem for problem in report.problems if "bad rows" in problem] == []
+
+
+# ---- files like those of public sets
+
+
+def test_question_types_in_jsonl(tmp_path: Path) -> None:
+    coarse = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
+    rows = [
+        {
+            "text": f"What {text(i, 'was')} ?",
+            "coarse_label": i % 6,
+            "fine_label": i % 6 * 8 + i // 6 % 8,
+            "name": coarse[i % 6],
+        }
+        for i in range(960)
+    ]
+    write_jsonl(tmp_path / "trec-train.jsonl", rows)
+    write_jsonl(tmp_path / "trec-test.jsonl", rows[:40])
+    tasks = drafted([tmp_path / "trec-train.jsonl", tmp_path / "trec-test.jsonl"], tmp_path / "r.yaml")["tasks"]
+    assert tasks["trec_name"]["classes"] == coarse  # names tell more than the numbers that say the same
+    assert tasks["trec_fine_label"]["kind"] == "classification"
+    assert "trec_coarse_label" not in tasks
+    assert {task["dev"] for task in tasks.values()} == {"10%"}
+    assert {task["test"] for task in tasks.values()} == {"trec-test.jsonl"}
+
+
+def test_subjectivity_in_csv_with_the_word_for_the_split_alone(tmp_path: Path) -> None:
+    (tmp_path / "subj").mkdir()
+    for split, start in {"train": 0, "dev": 500}.items():
+        rows = [{"label": ["objective", "subjective"][i % 2], "sentence": text(i)} for i in range(start, start + 80)]
+        write_csv(tmp_path / "subj" / f"{split}.csv", rows)
+    tasks = drafted([tmp_path / "subj"], tmp_path / "r.yaml")["tasks"]
+    assert list(tasks) == ["subj"]
+    assert (tasks["subj"]["train"], tasks["subj"]["dev"]) == ("train.csv", "dev.csv")
+
+
+def test_a_file_without_the_word_is_the_training_file_of_one_with_it(tmp_path: Path) -> None:
+    for name in ("reviews.tsv", "reviews-dev.tsv"):
+        write_csv(tmp_path / name, [{"review": text(i, name), "mood": "ab"[i % 2]} for i in range(60)], "\t")
+    tasks = drafted([tmp_path], tmp_path / "r.yaml")["tasks"]
+    assert (tasks["reviews"]["train"], tasks["reviews"]["dev"]) == ("reviews.tsv", "reviews-dev.tsv")
+
+
+def test_words_behind_that_for_the_split_are_no_other_task(tmp_path: Path) -> None:
+    for name in ("sst-train", "sst-dev", "sst-test-student"):
+        rows = [{"sentence": text(i, name), "sentiment": "ab"[i % 2]} for i in range(60)]
+        kept = [{"sentence": row["sentence"]} for row in rows] if "test" in name else rows
+        write_csv(tmp_path / f"{name}.csv", kept)
+    tasks = drafted([tmp_path], tmp_path / "r.yaml")["tasks"]
+    assert list(tasks) == ["sst"]
+    assert tasks["sst"]["test"] == "sst-test-student.csv"
+
+
+def test_classes_and_ranges_are_those_of_train_and_dev_together(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a-train.jsonl", [{"t": text(i), "c": "xy"[i % 2], "s": i % 9 / 2} for i in range(60)])
+    write_jsonl(tmp_path / "a-dev.jsonl", [{"t": text(i), "c": "yz"[i % 2], "s": 6.5} for i in range(90, 99)])
+    tasks = drafted([tmp_path], tmp_path / "r.yaml")["tasks"]
+    assert tasks["a_c"]["classes"] == ["x", "y", "z"]
+    assert tasks["a_s"]["range"] == [0, 7]
+    recipe = read_recipe(tmp_path / "r.yaml")
+    read_data(recipe, list(recipe.tasks), ["train", "dev"])
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    folder.mkdir()
+    for part in range(2):
+        rows = [{"text": text(100 * part + i), "label": "ab"[i % 2]} for i in range(50)]
+        pa.parquet.write_table(pa.Table.from_pylist(rows), folder / f"part-{part}.parquet")
+    tasks = drafted([folder], tmp_path / "r.yaml")["tasks"]
+    assert list(tasks) == ["news"]
+    recipe = read_recipe(tmp_path / "r.yaml")
+    _, rows_read = read_data(recipe, ["news"], ["train", "dev"])
+    assert len(rows_read["train"]["news"]) + len(rows_read["dev"]["news"]) == 100
+
+
+def test_names_of_tasks_are_fit_and_differ(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for name in ("type.csv", "my reviews (2).csv"):
+            write_csv(tmp_path / folder / name, [{"text": text(i), "label": "ab"[i % 2]} for i in range(30)])
+    tasks = drafted([tmp_path], tmp_path / "r.yaml")["tasks"]
+    assert set(tasks) == {"type_task", "type_task_2", "my_reviews_2", "my_reviews_2_2"}
+    read_recipe(tmp_path / "r.yaml")
+
+
+# ---- what is asked, and what is said
+
+
+def test_marks_are_classes_or_scores_as_the_answer_has_it(tmp_path: Path) -> None:
+    TWELVE["dates"](tmp_path)
+    asked: list[Question] = []
+
+    def ask(question: Question) -> str:
+        asked.append(question)
+        return "regression" if "regression" in question.answers else question.answers[0]
+
+    tasks = yaml.safe_load(draft_recipe([tmp_path], tmp_path / "r.yaml", ask))["tasks"]
+    assert (tasks["stars"]["kind"], tasks["stars"]["range"]) == ("regression", [1, 5])
+    assert "classes" not in tasks["stars"]
+    assert [take_the_guess(question) for question in asked] == ["classification"]
+    assert "or regression, with `range: [1, 5]`" in draft_recipe([tmp_path], tmp_path / "r.yaml")
+
+
+def test_a_task_that_is_declined_is_left_out(tmp_path: Path) -> None:
+    TWELVE["wide"](tmp_path)
+    answers = {"'toxic'": "no"}
+
+    def ask(question: Question) -> str:
+        return next((answer for word, answer in answers.items() if word in question.text), question.answers[0])
+
+    tasks = yaml.safe_load(draft_recipe([tmp_path], tmp_path / "r.yaml", ask))["tasks"]
+    assert set(tasks) == {"posts_sentiment", "posts_topic"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text,number\n" + "".join(f"{text(i)},x{i}\n" for i in range(30)), "no column of labels"),
+        ("label,other\n" + "a,b\nb,a\n" * 20, "no column of texts"),
+        ("text,label\n", "is empty: it has no rows"),
+        ("", "is empty"),
+        ("text,text,label\n" + "a b c,d e f,x\n" * 9, "several columns are named 'text'"),
+    ],
+)
+def test_files_without_texts_and_labels_say_so(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(Mistake, match=said):
+        draft_recipe([tmp_path / "a.csv"], tmp_path / "r.yaml")
+
+
+def test_all_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("")
+    (tmp_path / "b.docx").write_text("x")
+    with pytest.raises(Mistake) as caught:
+        draft_recipe([tmp_path / name for name in ("a.csv", "b.docx", "c.tsv")], tmp_path / "r.yaml")
+    assert all(name in str(caught.value) for name in ("a.csv", "b.docx", "c.tsv"))
+
+
+def test_a_dev_file_with_other_columns_is_left_out_and_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a-train.csv", [{"text": text(i), "label": "xy"[i % 2]} for i in range(60)])
+    write_csv(tmp_path / "a-dev.csv", [{"text": text(i), "mood": "xy"[i % 2]} for i in range(60, 80)])
+    recipe = draft_recipe([tmp_path], tmp_path / "r.yaml")
+    assert "a-dev.csv is left out: it has no column label (it has text, mood)" in recipe
+    assert yaml.safe_load(recipe)["tasks"]["a"]["dev"] == "10%"
+
+
+def test_classes_that_differ_by_case_only_are_said(tmp_path: Path) -> None:
+    rows = [{"text": text(i), "label": ["Good", "good", "bad"][i % 3]} for i in range(60)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    assert "the classes Good and good differ by case only" in draft_recipe([tmp_path / "a.jsonl"], tmp_path / "r.yaml")
+
+
+def test_two_training_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a-train.csv", "a_train.jsonl"):
+        (tmp_path / name).write_text(
+            "text,label\nx y z,a\n" if name.endswith("csv") else json.dumps({"text": "x"}) + "\n"
+        )
+    with pytest.raises(Mistake, match="are both train rows of 'a'"):
+        draft_recipe([tmp_path], tmp_path / "r.yaml")
+
+
+# ---- columns
+
+
+def test_columns_are_alike_by_their_names() -> None:
+    alike = ["sentence1 sentence2", "a b", "text_a text_b", "premise hypothesis", "sentenceA sentenceB", "q1 q2"]
+    unlike = ["title body", "text comment", "a sentence", "question_text answer_id"]
+    assert [pair for pair in alike if not names_alike(*pair.split())] == []
+    assert [pair for pair in unlike if names_alike(*pair.split())] == []
+
+
+def test_texts_of_one_sort_are_a_pair_whatever_they_are_called() -> None:
+    one = Column("satz", [text(i) for i in range(100)])
+    other = Column("gegenstück", [text(i, "A") for i in range(100)])
+    shuffled = Column("anderes", [text(i * 37 % 1000 + 200, "A") for i in range(100)])
+    assert ways_to_read([one, other])[0] == ("satz", "gegenstück")
+    assert len(ways_to_read([one, shuffled])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "role"),
+    [
+        ("label", ["0", "1"] * 20, "class"),
+        ("label", ["0.0", "1.0"] * 20, "class"),
+        ("label", [str(i % 50) for i in range(1000)], "class"),
+        ("score", [str(i % 101) for i in range(1000)], "number"),
+        ("score", [str(i / 7) for i in range(100)], "score"),
+        ("id", [str(i * 3) for i in range(100)], "id"),
+        ("qid1", [str(i // 2) for i in range(100)], "id"),
+        ("n", [str(i) for i in range(100)], "id"),
+        ("key", [f"tr-{i:03}" for i in range(100)], "id"),
+        ("when", ["2024-01-02", "3.4.2024"] * 9, "time"),
+        ("tags", ["[1, 2]", "[]"] * 9, "list"),
+        ("constant", ["x"] * 9, "nothing"),
+        ("topic", ["Sci/Tech", "World news", ""] * 9, "class"),
+        ("text", [text(i) for i in range(30)], "text"),
+        ("句子", [f"今天的天气非常好呀{i}" for i in range(30)], "text"),
+    ],
+)
+def test_a_column_is_judged_by_its_cells(name: str, cells: list[str], role: str) -> None:
+    assert Column(name, cells).role == role
