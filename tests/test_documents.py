@@ -100,8 +100,9 @@ def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
         return [part | {"like": str(ROOT / "recipes" / part["like"])}]
     whole = recipe_over(Path("data"))
     tasks = whole["tasks"]
+    defaults = {"task_defaults", "stage_defaults"}
     whole["tasks"] = {"sentiment": tasks["mood"], "paraphrase": tasks["same"], "similarity": tasks["near"]}
-    if part.keys() <= set(Recipe.model_fields):
+    if part.keys() <= set(Recipe.model_fields) | defaults:
         return [whole | part]
     if part.keys() <= set(Stage.model_fields):
         return [whole | {"stages": [whole["stages"][0] | part]}]
@@ -187,6 +188,7 @@ def test_the_readme_does_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_readme_files(tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")  # README speaks to who has the repository
     commands = [shown for shown in commands_of("mtbert") if shown.place.startswith("README.md, line")]
     without_editor = {place for place, text in commands if text.startswith("mtbert init")}  # in a test of its own
     shown = [text for place, text in commands if place not in without_editor]

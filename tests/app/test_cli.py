@@ -755,7 +755,12 @@ def test_methods_lists_every_table_and_every_method(command: Command) -> None:
 def test_methods_explains_every_one_of_a_name(command: Command) -> None:
     shown = command("methods", "linear")
     assert shown.code == 0
-    for part in ("linear (heads)", "linear (schedules)", "warmup  number from 0 to 1; default 0.1", "head: linear"):
+    for part in (
+        "linear (heads)",
+        "linear (schedules)",
+        "warmup  number from 0 to 1; default 0.1",
+        "head: {name: linear",
+    ):
         assert part in shown.out
     listed = json.loads(command("methods", "linear", "--json").out)
     assert [one["family"] for one in listed] == ["heads", "schedules"]

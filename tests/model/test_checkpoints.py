@@ -255,7 +255,7 @@ def assert_reloads_to_the_last_bit(model: MultiTask, folder: Path) -> MultiTask:
 
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [name for name in HEADS if name != "one_logit"])  # which is for two classes
 def test_a_reloaded_score_has_the_same_bits(head: str, pooling: str, features: str, tmp_path: Path) -> None:
     options = {"head": head, "pooling": pooling, "features": features}
     near = NEAR.model_copy(update=options)

@@ -113,7 +113,7 @@ def test_only_the_new_head_and_module_learn_and_both_do(run: Run, new: dict[str,
 
 
 def test_the_new_task_learns(run: Run, new: dict[str, Any], tmp_path: Path) -> None:
-    new["stages"] = [{"steps": 150, "batch_size": 8, "optimizer": {"lr": 0.03}, "evaluate_every": 150}]
+    new["stages"] = [{"steps": 300, "batch_size": 8, "optimizer": {"lr": 0.03}, "evaluate_every": 300}]
     new["tasks"]["near"]["dropout"] = 0.0
     added = mtbert.add_task(run.folder, new, out=tmp_path / "RUN2")
     losses = [step.terms["near"]["loss"] for step in added.log.only(Step)]

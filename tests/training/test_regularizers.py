@@ -365,11 +365,14 @@ def test_noise_that_half_precision_can_hold_shares_the_losss_pass(plain: Experim
     found = []
     for enabled in (False, True):
         torch.manual_seed(3)
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            calls = Calls(plain.model, "mood")
-            found.append(make(name)(passes_of(plain, "mood"), 0.0).item())
-    assert len(calls.training) == 2
-    assert found[1] == pytest.approx(found[0], rel=0.25)
+        penalties = []
+        for _ in range(16):  # a mean over draws, in which the rounding of single outputs is small
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                calls = Calls(plain.model, "mood")
+                penalties.append(make(name)(passes_of(plain, "mood"), 0.0).item())
+            assert len(calls.training) == 2
+        found.append(sum(penalties) / len(penalties))
+    assert found[1] == pytest.approx(found[0], rel=0.1)
 
 
 def test_passes_under_the_same_conditions_are_made_once(dropping: Experiment) -> None:

@@ -389,9 +389,12 @@ class Classification(Task):
         return float(np.bincount(labels.astype(np.int64)).argmax())
 
     def constant_outputs(self, labels: NDArray[np.float64]) -> Tensor:
-        """Logarithms of the classes' shares, each class counted once more: one without labels is no infinity."""
-        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1
-        return torch.from_numpy(np.log(counts / counts.sum())).float()
+        """Logarithms of the classes' shares, moved so that their mean is 0: classes of equal size begin at 0.
+
+        Each class is counted once more, so that one without labels is no infinity.
+        """
+        logits = np.log(np.bincount(labels.astype(np.int64), minlength=len(self.classes)) + 1)
+        return torch.from_numpy(logits - logits.mean()).float()
 
     def normalised(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]

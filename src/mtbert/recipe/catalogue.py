@@ -197,7 +197,7 @@ class _Undrawn(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs else args[0]
         if getattr(func, "__name__", None) in ("normal_", "uniform_"):
-            return args[0]
+            return args[0].zero_()  # not as it lies in memory: a truncated normal is drawn again until it is in bounds
         return func(*args, **(kwargs or {}))
 
 
