@@ -121,6 +121,7 @@ class RowsProgress:
         self._line = Line()
         self._task = ""
         self._began = time.monotonic()
+        self._first = 0
 
     def __enter__(self) -> RowsProgress:
         self._line.__enter__()
@@ -134,12 +135,12 @@ class RowsProgress:
     def reached(self, task: str, done: int, rows: int) -> None:
         """So many rows of a task are done, of so many in all."""
         if task != self._task:
-            self._task, self._began = task, time.monotonic()
-        if not self._line.due:
-            return
-        spent = max(time.monotonic() - self._began, 1e-9)
-        left = duration((rows - done) * spent / max(done, 1))
-        said = GAP.join([f"{done:,}/{count(rows, 'row')}", f"{left} left", f"{done / spent:,.0f} rows/s"])
+            self._task, self._began, self._first = task, time.monotonic(), done
+        spent, taken = time.monotonic() - self._began, done - self._first
+        if not (self._line.due and taken and spent):
+            return  # the first batch says nothing yet of how long one takes
+        left = duration((rows - done) * spent / taken)
+        said = GAP.join([f"{done:,}/{count(rows, 'row')}", f"{left} left", f"{taken / spent:,.0f} rows/s"])
         self._line.show(f"{cut(task, max(self._line.console.width - len(said) - 2, 8))}: {said}")
 
 

@@ -45,7 +45,7 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """A file to write to bit by bit, which appears under its name once it is whole; raises Mistake as `write`."""
+        """A file to write to piece by piece, which appears once it is whole; raises Mistake as `write`."""
         if self.path == STANDARD_OUTPUT:
             with disk(Path("standard output")):
                 yield sys.stdout.buffer
