@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def old(small_data: Path, tmp_path: Path) -> Run:
 
 
 def test_it_is_evaluated_and_predicts(old: Run) -> None:
-    found = evaluate_run(old.folder).as_dict()
+    found: dict[str, Any] = evaluate_run(old.folder).as_dict()
     then = old.scores["dev"]["tasks"]
     for task in ("mood", "same"):  # scores of `near` were moved into their range before they were judged
         assert found["tasks"][task] == pytest.approx(then[task], abs=1e-6)
