@@ -476,3 +476,11 @@ def test_a_limit_is_of_training_rows_unless_it_names_the_split() -> None:
     ]
     with pytest.raises(ValidationError):
         classify(limit={"tests": 3})
+
+
+def test_a_head_of_classes_begins_at_their_shares_and_at_0_where_they_are_equal() -> None:
+    task = classify(3)
+    assert task.constant_outputs(np.array([0.0, 1, 2] * 4)).tolist() == [0, 0, 0]
+    uneven = task.constant_outputs(np.array([0.0] * 7 + [1.0] * 3 + [2.0] * 1))
+    torch.testing.assert_close(uneven.softmax(0), torch.tensor([8.0, 4.0, 2.0]) / 14)  # each counted once more
+    assert uneven.mean().item() == pytest.approx(0, abs=1e-6)

@@ -195,3 +195,20 @@ def test_a_limited_dev_set_is_the_same_for_every_seed(small_recipe: dict[str, An
     ]
     assert len(found[0].sets["train"]["near"]) == 40
     assert evaluate(found[0].model, found[0].sets["dev"]).tasks["near"]
+
+
+def test_a_correlation_is_that_of_raw_scores_also_outside_of_their_range(small_recipe: dict[str, Any]) -> None:
+    from scipy.stats import pearsonr
+
+    experiment = build(read_recipe(small_recipe))
+    head: Any = experiment.model.heads["near"]
+    with torch.no_grad():  # half of the scores below their range
+        outputs = outputs_of(experiment.model, experiment.sets["dev"]["near"])
+        head.output.bias -= outputs.median()
+    raw = outputs_of(experiment.model, experiment.sets["dev"]["near"]).double().squeeze(-1).numpy()
+    assert raw.min() < 0 < raw.max()
+    labels = experiment.sets["dev"]["near"].labels
+    assert labels is not None
+    found = evaluate(experiment.model, {"near": experiment.sets["dev"]["near"]}).tasks["near"]["pearson"]
+    assert found == pytest.approx(float(pearsonr(raw, labels).statistic), abs=1e-9)
+    assert found != pytest.approx(float(pearsonr(raw.clip(0, 1), labels).statistic), abs=1e-3)
