@@ -76,5 +76,5 @@ def to_be_scored(
     model, tokenizer = load_model(run.part(BEST))
     if perturbed_by is not None:
         rows = {name: perturbed(read, perturbed_by) for name, read in rows.items()}
-    sets = examples_of(recipe, {split: rows}, tokenizer, model.encoder.shape.positions)[split]
+    sets = examples_of(model, {split: rows}, tokenizer)[split]
     return Scored(recipe, model.to(best_device()), tokenizer, sets)

@@ -85,7 +85,7 @@ class Predictor:
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
         columns = columns_of(self._task(task), texts)
-        return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+        return outputs_of(self.model, self._examples(task, columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -150,7 +150,7 @@ class Predictor:
         kept = _kept(reading, source, keep)
         for start in range(0, len(rows), SLICE):
             columns = [column.slice(start, SLICE).to_pylist() for column in rows.texts]
-            examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
+            examples = self._examples(task, columns)
             done = [start * len(examples.orders)]
 
             def tell(more: int, done: list[int] = done, orders: int = len(examples.orders)) -> None:
@@ -178,11 +178,13 @@ class Predictor:
     def _title(self) -> str:
         shape = self.model.encoder.shape
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters; its tasks:"
+        original = self.model.original
+        beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
+        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    @property
-    def _positions(self) -> int:
-        return self.model.encoder.shape.positions
+    def _examples(self, task: str, columns: Sequence[Sequence[str]]) -> Examples:
+        positions = self.model.encoder.shape.positions
+        return Examples.from_texts(self._task(task), columns, self.tokenizer, positions, self.model.apart(task))
 
     def _task(self, name: str) -> Task:
         if name not in self.model.tasks:
