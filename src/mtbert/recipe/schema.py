@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
 from mtbert.model.sources import Source

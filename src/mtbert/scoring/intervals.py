@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, plain
 
 TIMES = 1000  # resamples
 ROWS = 10_000  # drawn for one resample of scores; of more rows, these tell how far the whole would move
@@ -23,8 +24,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def intervals(task: Task, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, Interval]:
-    """The 95 % percentile interval of each metric, for predictions and labels (N,), always the same for the same rows.
+def intervals(task: Task, predictions: Labels, labels: Labels) -> dict[str, Interval]:
+    """The 95 % percentile interval of each metric, for predictions and labels of N rows, always the same for the same.
 
     Classes are resampled as a confusion table, which is exact and costs the same for any number of rows. Scores are
     resampled row by row; of more than ROWS rows, only so many are drawn at a time, and the deviations scaled by
@@ -33,7 +34,7 @@ def intervals(task: Task, predictions: NDArray[np.float64], labels: NDArray[np.f
     Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Bickel, Götze and van Zwet,
     Resampling fewer than n observations, Statistica Sinica 7, 1997.
     """
-    found = _of_scores(predictions, labels) if task.scored else _of_classes(predictions, labels)
+    found = (_of_scores if task.scored else _of_classes)(plain(predictions), plain(labels))
     scale = np.sqrt(min(1.0, ROWS / len(labels))) if task.scored else 1.0
     whole = task.metrics(predictions, labels)
     return {metric: _interval(whole[metric], values, scale) for metric, values in found.items()}

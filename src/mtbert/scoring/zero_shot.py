@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtbert.data.batches import Examples
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import plain
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens, starts_of
 from mtbert.model.encoder import Encoder
@@ -31,7 +32,7 @@ class Threshold(NamedTuple):
 
 def applies_to(task: Task) -> bool:
     """Whether a cosine can answer the task: a score of pairs, or one of two classes."""
-    return len(task.text) == 2 and (task.scored or task.outputs == 2)
+    return len(task.text) == 2 and (task.scored or task.binary)
 
 
 def zero_shot_metrics(
@@ -70,8 +71,8 @@ def _compared(
     encoder: Encoder, tokenizer: Tokenizer, examples: Examples, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The cosines and labels of the pairs, or of so many of them."""
-    labels = examples.labels
-    assert labels is not None  # whoever scores a set has looked
+    assert examples.labels is not None  # whoever scores a set has looked
+    labels = plain(examples.labels)
     if len(examples) <= most:
         return cosines(encoder, examples.tokens, tokenizer).numpy(), labels
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(examples))[:most])
