@@ -44,6 +44,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     main: ClassVar[str]  # the metric by which the task is judged
+    from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
     target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`

@@ -31,6 +31,7 @@ class Classification(Task):
     """
 
     main = "accuracy"
+    from_data = frozenset({"classes"})
     exclusive = True
     target_type = torch.int64
     kind: Literal["classification"] = "classification"

@@ -27,6 +27,7 @@ class Regression(Task):
     """
 
     main = "pearson"
+    from_data = frozenset({"range"})
     scored = True
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
