@@ -175,9 +175,7 @@ def test_no_more_is_held_than_a_few_pieces(tmp_path: Path, monkeypatch: pytest.M
     rows = [{"text": f"a text with some words {n}", "label": "low"} for n in range(60_000)]
     for ending in (".csv", ".jsonl", ".parquet"):
         path = written(tmp_path / f"in{ending}", rows)
-        before, held = pa.total_allocated_bytes(), []
-        stream = stream_rows(task(), path)
-        for _ in stream.slices(1000):
-            held.append(pa.total_allocated_bytes() - before)
+        before = pa.total_allocated_bytes()
+        held = [pa.total_allocated_bytes() - before for _ in stream_rows(task(), path).slices(1000)]
         assert len(held) == 60
         assert np.max(held) < 1 << 20  # of about 2 MB of texts
