@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
