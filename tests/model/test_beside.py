@@ -23,8 +23,11 @@ from mtbert.model.frozen import FrozenExamples, FrozenModel
 from mtbert.model.heads.beside import OF_A_PAIR, Name, features_beside
 from mtbert.model.original import Original
 from mtbert.recipe.reading import read_recipe
+from mtbert.reports.check import check
+from mtbert.reports.info import read as info
 from mtbert.runs.build import Experiment, build
 from mtbert.runs.evaluate import evaluate_run
+from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import outputs_of
 from tests.support.cut_off import Kill, Killed, assert_same_run
 from tests.support.tiny_models import SENTENCES, publish, same_bits, tiny_bert, tiny_tokenizer
@@ -334,3 +337,34 @@ def test_one_text_has_no_orders(small_recipe: dict[str, Any]) -> None:
     small_recipe["tasks"]["mood"]["symmetric"] = "train"
     with pytest.raises(Mistake, match="symmetric is for pairs"):
         read_recipe(small_recipe)
+
+
+# ---- what it costs is said
+
+
+def test_check_info_and_training_say_what_the_copy_costs(
+    trained: Trained, small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    made = build(read_recipe(trained.recipe))
+    report = check(made)
+    assert report.beside is not None
+    assert made.model.original is not None
+    size = sum(p.numel() for p in made.model.encoder.parameters())
+    assert (report.beside.tasks, report.beside.parameters, report.beside.texts) == (["same"], size, 2 * (40 + 12))
+    assert f"{size:,} parameters" in report.beside.said
+    assert check(build(read_recipe(small_recipe))).beside is None
+    sizes = info(trained.run).sizes
+    assert sizes["best"] > sizes["best/original"] > 4 * size
+
+    class Notes(Listener):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    notes = Notes()
+    small_recipe["stages"][0]["steps"] = 1
+    for number, recipe in enumerate((small_recipe, beside(small_recipe))):
+        mtbert.train(recipe, out=tmp_path / str(number), listener=notes)
+    assert [one.split(":")[0] for one in notes.said] == ["features beside the vector"]

@@ -64,6 +64,12 @@ class Experiment:
         """Of the matrix products in training, on the device where the model is; a name in PRECISIONS."""
         return settled(self.recipe.precision, next(self.model.parameters()).device)
 
+    @property
+    def read_apart(self) -> list[Examples]:
+        """The sets whose texts the original encoder reads too, for features beside the vector."""
+        asked = read_apart(self.model.tasks.values())
+        return [by_task[task] for by_task in self.sets.values() for task in asked if task in by_task]
+
     def stage(self, index: int) -> PreparedStage:
         """A stage of the unrolled recipe, ready for its first step; raises Mistake where its parts do not fit together.
 
