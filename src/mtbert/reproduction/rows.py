@@ -11,7 +11,6 @@ import yaml
 from mtbert.errors import Mistake, unknown
 
 PRINTED = Path(__file__).parent / "printed.yaml"
-RECIPES = Path("recipes/reports")  # of a copy of the repository
 Cells = Mapping[str, float]  # task, or `overall` -> what the report prints
 
 
