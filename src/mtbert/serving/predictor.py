@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import Examples
-from mtbert.data.formats.base import Asked, Quotes
-from mtbert.data.tables import Rows, read_rows, read_table
+from mtbert.data.formats.base import Quotes
+from mtbert.data.streams import stream_rows
 from mtbert.data.tasks import Regression, Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
@@ -146,25 +146,19 @@ class Predictor:
         """
         chosen, source = self._task(task), as_arrow(source)
         reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
-        rows = read_rows(reading, source, labelled=False)
-        kept = _kept(reading, source, keep)
-        for start in range(0, len(rows), SLICE):
-            columns = [column.slice(start, SLICE).to_pylist() for column in rows.texts]
+        stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
+        orders, done = 2 if chosen.symmetric else 1, 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            told(task, done // orders, len(stream))
+
+        for rows in stream.slices(SLICE):
+            columns = [column.to_pylist() for column in rows.texts]
             examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
-            done = [start * len(examples.orders)]
-
-            def tell(more: int, done: list[int] = done, orders: int = len(examples.orders)) -> None:
-                done[0] += more
-                told(task, done[0] // orders, len(rows))
-
             outputs = outputs_of(self.model, examples, told=tell)
-            yield Predictions(
-                chosen,
-                _ids(rows, start),
-                chosen.decode(outputs),
-                chosen.probabilities(outputs),
-                {name: column.slice(start, SLICE) for name, column in kept.items()},
-            )
+            yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {_says(task)}" for task in self.model.tasks.values())
@@ -190,21 +184,13 @@ class Predictor:
         return self.model.tasks[name]
 
 
-def _ids(rows: Rows, start: int) -> list[str]:
-    return replace(rows, id_cells=rows.id_cells.slice(start, SLICE)).ids
-
-
-def _kept(task: Task, source: Any, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """Columns of the input by name, as they are there."""
-    if not names:
-        return {}
+def _to_keep(task: Task, names: Sequence[str]) -> list[str]:
+    """The columns that are carried through beside the ids; raises Mistake for the name of one that is written."""
     written = {"prediction", *(f"probability_{name}" for name in _class_names(task))}
     for name in names:
         if name in written:
             raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
-    # the text columns too, so that the same delimiter is found as where the texts are read
-    table = read_table(source, Asked({*names, *task.text}, task.quotes))
-    return {name: table.column(name, "the columns to keep") for name in names if name != (task.id or "id")}
+    return [name for name in names if name != (task.id or "id")]
 
 
 def _class_names(task: Task) -> list[str]:
