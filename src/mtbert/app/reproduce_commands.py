@@ -11,6 +11,9 @@ from mtbert.app.campaign import carry_out, command_line, show
 from mtbert.app.options import AsJson, DataFolder, Quiet
 
 RECIPES = Path("recipes/reports")
+Encoder = Annotated[
+    str | None, typer.Option("--encoder", help="In place of the recipes': google-bert/bert-base-uncased.")
+]
 Recipes = Annotated[Path, typer.Option("--recipes", help="The folder of the rows' recipes.")]
 
 
@@ -19,9 +22,7 @@ def reproduce(
         list[str] | None, typer.Argument(metavar="[REPORT[/ROW]]...", help="Such as R2 or R1/split1_10ep; all of them.")
     ] = None,
     data: DataFolder = None,
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="In place of the recipes': google-bert/bert-base-uncased.")
-    ] = None,
+    encoder: Encoder = None,
     budget: Annotated[
         str, typer.Option("--budget", help="full: as the reports; quick: 19,200 examples a run; examples=M; steps=M.")
     ] = "full",
@@ -63,6 +64,7 @@ def orderings(
         list[str] | None, typer.Argument(metavar="[ORDERING]...", help="Such as pals_top; all of them.")
     ] = None,
     data: DataFolder = None,
+    encoder: Encoder = None,
     budget: Annotated[
         str,
         typer.Option("--budget", help="Of every run: quick (19,200 examples), examples=M, steps=M, seconds=M, full."),
@@ -89,7 +91,7 @@ def orderings(
     if list_claims:
         show(Claims(claims), as_json)
         return
-    declared = plans(claims, recipes, data, {"blocks": seeds, "budget": Budget.parse(budget)}, out)
+    declared = plans(claims, recipes, data, encoder, Budget.parse(budget), seeds, out)
 
     def found() -> tuple[Orderings, list[Path]]:
         table = Orderings.of(claims, declared, out, command_line())

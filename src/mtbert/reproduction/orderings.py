@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 from rich.console import RenderableType
 
+from mtbert.comparison.budget import Budget
 from mtbert.comparison.compare import compare, sampled
 from mtbert.comparison.contrasts import Samples
-from mtbert.comparison.declare import Asked, declare
+from mtbert.comparison.declare import Asked, declare, training_rows
 from mtbert.comparison.execution import Told
 from mtbert.comparison.methods import Method, content_of, plain
 from mtbert.comparison.plan import Plan
@@ -26,9 +27,11 @@ from mtbert.comparison.statistics.verdict import FEWEST, Verdict, Word, judge
 from mtbert.comparison.written import csv_text, markdown
 from mtbert.errors import Mistake, unknown
 from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 from mtbert.reports.base import Report, grid
 from mtbert.reports.base import plain as prose
 from mtbert.reproduction.rows import chosen
+from mtbert.reproduction.sized import share_of_rows, with_share
 from mtbert.runs.listener import Listener
 from mtbert.runs.writing import write_whole
 
@@ -83,23 +86,48 @@ def orderings(asked: Sequence[str] = ()) -> list[Ordering]:
 
 
 def plans(
-    claims: Sequence[Ordering], recipes: Path, data: Path | None, asked: Mapping[str, Any], folder: Path
+    claims: Sequence[Ordering],
+    recipes: Path,
+    data: Path | None,
+    encoder: str | None,
+    budget: Budget,
+    seeds: int,
+    folder: Path,
 ) -> dict[str, Plan]:
-    """Report -> the plan of all that its claims need, each method once; `asked` are the fields of `Asked`.
+    """Report -> the plan of what these claims need of it, each method once.
 
-    Raises Mistake where a recipe is not there, the budget is too small, or the folder holds another comparison.
+    `encoder` stands in place of the recipes' own, None for that. Declared is what all claims of a report need, so that
+    a folder can be asked for one claim after another. Raises Mistake where a recipe is not there, the budget is too
+    small, or the folder holds another comparison.
     """
-    found: dict[str, dict[str, Method]] = {}
-    for claim in claims:
-        for method in claim.methods.values():
-            row, *overrides = method
-            [path] = chosen([row])[0].files(recipes).values()
-            recipe = read_recipe(path, overrides, data)
-            found.setdefault(claim.report, {})[named(method)] = plain(named(method), content_of(recipe))
-    return {
-        report: declare(Asked([*methods.values()], margin=MARGIN, **asked), folder / report)
-        for report, methods in found.items()
-    }
+    common = [] if encoder is None else [f"encoder.name={encoder}"]
+    found = {}
+    for report in dict.fromkeys(claim.report for claim in claims):
+        methods = {
+            named(method): method
+            for claim in orderings()
+            if claim.report == report
+            for method in claim.methods.values()
+        }
+        given = {name: _recipe(method, recipes, data, common) for name, method in methods.items()}
+        plan = declare(Asked(_methods(given, budget), seeds, budget, margin=MARGIN), folder / report)
+        asked = {named(method) for claim in claims for method in claim.methods.values()}
+        found[report] = replace(plan, methods=[method for method in plan.methods if method.name in asked])
+    return found
+
+
+def _recipe(method: Sequence[str], recipes: Path, data: Path | None, common: Sequence[str]) -> Recipe:
+    row, *overrides = method
+    [path] = chosen([row])[0].files(recipes).values()
+    return read_recipe(path, [*overrides, *common], data)
+
+
+def _methods(recipes: Mapping[str, Recipe], budget: Budget) -> list[Method]:
+    """The methods, all with the same share of the rows: the smallest that the budget leaves to any of them."""
+    contents = {name: content_of(recipe) for name, recipe in recipes.items()}
+    rows = training_rows(next(iter(recipes.values())))
+    share = min(share_of_rows(content, rows, budget, name) for name, content in contents.items())
+    return [plain(name, with_share(content, rows, share)) for name, content in contents.items()]
 
 
 def run(declared: Mapping[str, Plan], folder: Path, command: str, listener: Listener, told: Told) -> str | None:
