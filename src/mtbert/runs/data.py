@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtbert.data.kinds.base import share_of
 from mtbert.data.splitting import Shares, split_rows
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import share_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
