@@ -24,7 +24,7 @@ from mtbert.runs.listener import Listener
 from tests.support.course_data import write_course_data
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "reports"
-BUDGET = Budget("steps", 80)
+BUDGET = Budget("steps", 30)
 
 
 def test_every_ordering_is_of_rows_that_there_are_and_compares_only_its_methods() -> None:
@@ -143,7 +143,7 @@ def test_claims_of_one_report_share_their_runs_and_a_folder(course: Path, tmp_pa
         assert [line["verdict"] for line in csv.DictReader(file)] == ["cannot be told"] * 3
     said = json.loads(files["orderings.json"].read_text(encoding="utf-8"))
     assert [one["verdict"] for one in said["orderings"]] == ["cannot be told"] * 2
-    assert "80 steps a run" in files["orderings.md"].read_text(encoding="utf-8")
+    assert "30 steps a run" in files["orderings.md"].read_text(encoding="utf-8")
 
 
 def test_where_the_budget_is_less_than_an_epoch_all_methods_have_the_same_fewer_rows(
