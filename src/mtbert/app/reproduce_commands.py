@@ -10,11 +10,13 @@ import typer
 from mtbert.app.campaign import carry_out, command_line, show
 from mtbert.app.options import AsJson, DataFolder, Quiet
 
-RECIPES = Path("recipes/reports")
 Encoder = Annotated[
     str | None, typer.Option("--encoder", help="In place of the recipes': google-bert/bert-base-uncased.")
 ]
-Recipes = Annotated[Path, typer.Option("--recipes", help="The folder of the rows' recipes.")]
+Recipes = Annotated[
+    Path | None,
+    typer.Option("--recipes", help="A folder with recipes of the rows, in place of those that mtbert brings."),
+]
 
 
 def reproduce(
@@ -27,7 +29,7 @@ def reproduce(
         str, typer.Option("--budget", help="full: as the reports; quick: 19,200 examples a run; examples=M; steps=M.")
     ] = "full",
     seeds: Annotated[int, typer.Option("--seeds", help="How often each row runs.")] = 1,
-    recipes: Recipes = RECIPES,
+    recipes: Recipes = None,
     out: Annotated[Path, typer.Option("--out", help="The folder of the rows' runs.")] = Path("runs/reproduce"),
     list_rows: Annotated[bool, typer.Option("--list", help="Show the rows, their recipes, and what is done.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the runs and how long each is, and do nothing.")] = False,
@@ -42,13 +44,13 @@ def reproduce(
     from mtbert.reproduction.outlook import Listing, Outlook
     from mtbert.reproduction.reproduce import Asked
     from mtbert.reproduction.reproduce import reproduce as run
-    from mtbert.reproduction.rows import chosen
+    from mtbert.reproduction.rows import chosen, shipped
     from mtbert.reproduction.table import Reproduction
 
     rows = chosen(names or [])
-    asked = Asked(recipes, data, encoder, Budget.parse(budget), seeds)
+    asked = Asked(recipes or shipped(), data, encoder, Budget.parse(budget), seeds)
     if list_rows or plan:
-        show(Listing.of(rows, recipes, out) if list_rows else Outlook.of(asked, rows, out), as_json)
+        show(Listing.of(rows, asked.recipes, out) if list_rows else Outlook.of(asked, rows, out), as_json)
         return
     planned = [asked.plan(row) for row in rows]
 
@@ -70,7 +72,7 @@ def orderings(
         typer.Option("--budget", help="Of every run: quick (19,200 examples), examples=M, steps=M, seconds=M, full."),
     ] = "quick",
     seeds: Annotated[int, typer.Option("--seeds", help="Of every method. Six are the fewest for a verdict.")] = 6,
-    recipes: Recipes = RECIPES,
+    recipes: Recipes = None,
     out: Annotated[Path, typer.Option("--out", help="The folder of the comparisons, one a report.")] = Path(
         "runs/orderings"
     ),
@@ -86,12 +88,13 @@ def orderings(
     from mtbert.reproduction.orderings import Claims, Orderings, plans
     from mtbert.reproduction.orderings import orderings as claimed
     from mtbert.reproduction.orderings import run as run_plans
+    from mtbert.reproduction.rows import shipped
 
     claims = claimed(names or [])
     if list_claims:
         show(Claims(claims), as_json)
         return
-    declared = plans(claims, recipes, data, encoder, Budget.parse(budget), seeds, out)
+    declared = plans(claims, recipes or shipped(), data, encoder, Budget.parse(budget), seeds, out)
 
     def found() -> tuple[Orderings, list[Path]]:
         table = Orderings.of(claims, declared, out, command_line())
