@@ -1,8 +1,9 @@
-"""Encoder, task modules and heads: one model for all tasks, with two doors."""
+"""Encoder, task modules and heads: one model for all tasks, with two doors, and one for several tasks at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -50,6 +51,22 @@ class MultiTask(nn.Module):
             x = state
         outputs: Tensor = self.heads[batch.task](self.features(x, batch))
         return outputs
+
+    def together(self, batch: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of several tasks that read the batch alike, from one pass of the encoder: task -> (B, outputs)."""
+        x = self.embed(batch)
+        for state in self.states(x, batch):
+            x = state
+        return {task: self.heads[task](self.features(x, replace(batch, task=task))) for task in tasks}
+
+    def alike(self, tasks: Iterable[str]) -> list[list[str]]:
+        """Tasks that are given the same texts, in groups that one pass serves: they make the same sequences of a text,
+        and the same modules serve them."""
+        groups: dict[object, list[str]] = {}
+        for name in tasks:
+            modules = tuple(map(id, self.modules_by_task.of(name).modules))
+            groups.setdefault((self.tasks[name].reads, modules), []).append(name)
+        return list(groups.values())
 
     def features(self, x: Tensor, batch: Batch) -> Tensor:
         """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
