@@ -105,7 +105,7 @@ def measure(
     """
     wall, processor = stopwatch.seconds
     steps = list(run.log.only(Step))
-    last = next((line.tasks for line in reversed(list(run.log.only(Evaluation)))), {})
+    last = next((line.tasks for line in reversed(list(run.log.only(Evaluation))) if not line.average), {})
     constant = failure is not None
     predictions: dict[str, Floats] = {}
     reported: Metrics = {}

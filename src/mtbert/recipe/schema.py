@@ -31,6 +31,7 @@ from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.text import RecipeText, as_text
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Choice, Count, Named, Positive
 from mtbert.schedules import Schedule
+from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule
 from mtbert.training.observers import Observer
@@ -79,6 +80,7 @@ class Stage(BaseModel):
     evaluate_every: Count | None = None
     patience: Count | None = None
     keep: Annotated[Choice[KeepRule], FAMILIES["keep"]] = _default("keep")
+    average: Annotated[Choice[Average], FAMILIES["average"]] = _default("average")
     for_each_task: bool = False
 
     @field_serializer("train")
