@@ -11,7 +11,9 @@ import pytest
 
 from mtbert.comparison.budget import Budget, lengths
 from mtbert.comparison.measured import Measured, read_measured
-from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.reproduction.outlook import Listing, Outlook

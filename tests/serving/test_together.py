@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from mtbert.data.batches import Examples
-from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.scoring.evaluation import outputs_of, outputs_together

@@ -34,7 +34,7 @@ from tests.support.small import recipe_over, write_small_data
 from tests.support.tiny_models import SENTENCES, shaken
 
 # heads, poolings and readings that are not those of the recipe of the small data
-VARIED = {
+VARIED: dict[str, dict[str, Any]] = {
     "mood": {"pooling": "pooler"},
     "same": {"head": "one_logit", "pooling": "pooler", "segments": "zeros"},
     "both": {"of": "same", "symmetric": True, "pooling": "cls"},
@@ -105,7 +105,7 @@ def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: R
     scored = to_be_scored(run.folder)
     graph = GraphModel(graphs / "model.onnx", threads=1)
     assert {f"with_{name}" for name in TASK_MODULES} < set(scored.sets)
-    for name, examples in scored.sets.items():
+    for name, examples in scored.whole().items():
         for batch_size in (1, 5, 64):
             found, due = graph.outputs(examples.task, examples, batch_size), outputs_of(scored.model, examples)
             assert due.std() > 1e-2, name  # constant outputs would prove nothing
@@ -127,8 +127,8 @@ def test_the_certificate_holds_the_runs_own_scores(run: Run, graphs: Path) -> No
     certificate = json.loads((graphs / "certificate.json").read_text())
     scored = to_be_scored(run.folder)
     assert certificate["passed"]
-    assert certificate["rows"] == {name: len(examples) for name, examples in scored.sets.items()}
-    for name, metrics in evaluate(scored.model, scored.sets).tasks.items():
+    assert certificate["rows"] == {name: len(rows) for name, rows in scored.sets.items()}
+    for name, metrics in evaluate(scored.model, scored.whole()).tasks.items():
         said = certificate["tasks"][name]
         assert said["torch"]["scores"] == metrics
         assert said["torch"]["difference"] == 0
@@ -147,13 +147,14 @@ def test_scores_that_fall_are_refused_and_nothing_is_written(
     monkeypatch.setattr(exporting, "write_graph", lambda model, path: path.write_bytes(whole))
     honest = GraphModel.outputs
     monkeypatch.setattr(GraphModel, "outputs", lambda graph, task, examples: -honest(graph, task, examples))
-    with pytest.raises(Refused, match="falls from .* in onnx"):
+    with pytest.raises(Refused, match=r"falls from .* in onnx"):
         export(Wanted(run.folder), "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_certificate_compares_with_its_first_side(run: Run) -> None:
     scored = to_be_scored(run.folder, tasks=["mood", "near"])
+    sets = scored.whole()
 
     def shifted(task: Any, examples: Examples) -> torch.Tensor:
         outputs = outputs_of(scored.model, examples)
@@ -163,9 +164,9 @@ def test_a_certificate_compares_with_its_first_side(run: Run) -> None:
         "torch": lambda task, examples: outputs_of(scored.model, examples),
         "other": shifted,
     }
-    found = certify(sides, scored.sets, 0.0, {"processor": "any", "threads": 1})
+    found = certify(sides, sets, 0.0, {"processor": "any", "threads": 1})
     assert found.tasks["near"]["other"].difference == pytest.approx(0.25, abs=1e-6)
-    due = sides["torch"](None, scored.sets["mood"])
+    due = sides["torch"](None, sets["mood"])
     assert found.tasks["mood"]["other"].equal == pytest.approx(float((due.argmax(-1) == 1).float().mean()))
     # a shift leaves a correlation as it is
     assert [said for said in found.fallen if "near" in said] == []
@@ -196,7 +197,7 @@ def test_transformers_opens_a_task_with_the_same_logits(run: Run, model: Predict
     export(Wanted(run.folder, task), "transformers", tmp_path / "out")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    classes = model.model.tasks[task].classes
+    classes = model.model.tasks[task].class_names
     assert theirs.config.id2label == dict(enumerate(classes))
     texts = [text for text in SENTENCES if text]
     others = [] if task == "mood" else [texts[::-1]]

@@ -22,7 +22,8 @@ from mtbert.comparison.statistics.significance import (
     sign_flip_test,
 )
 from mtbert.comparison.statistics.verdict import Verdict, judge
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, same
 from mtbert.scoring.evaluation import counting
 
 OVERALL = "overall"
@@ -70,7 +71,7 @@ class Samples:
     """Every method's scores on the same samples of the reporting rows."""
 
     def __init__(
-        self, tasks: Mapping[str, Task], labels: Mapping[str, Floats], outcomes: Mapping[str, Sequence[Outcome]]
+        self, tasks: Mapping[str, Task], labels: Mapping[str, Labels], outcomes: Mapping[str, Sequence[Outcome]]
     ) -> None:
         self.tasks, self.labels, self.outcomes = tasks, labels, outcomes
         runs = [one for some in outcomes.values() for one in some]
@@ -82,7 +83,7 @@ class Samples:
         self._scores = {
             name: resampled(
                 task,
-                np.stack([run.predictions[name] for run in runs]),
+                [run.predictions[name] for run in runs],
                 labels[name],
                 DRAWS,
                 np.random.default_rng(index),
@@ -181,7 +182,6 @@ def _over_rows(samples: Samples, method: str, against: str, task: str, on_sample
     """Whether the two differ on new rows: a test in each block, all blocks together."""
     if samples.tasks[task].main != "accuracy":
         return across_blocks([bootstrap_test(block) for block in on_samples.T])
-    right = [
-        [one.predictions[task] == samples.labels[task] for one in samples.outcomes[name]] for name in (method, against)
-    ]
+    labels = samples.labels[task]
+    right = [[same(one.predictions[task], labels) for one in samples.outcomes[name]] for name in (method, against)]
     return across_blocks([mcnemar_test(ours, theirs) for ours, theirs in zip(*right, strict=True)])

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import RenderableType
 from torch import Tensor
 
 from mtbert.data.batches import ExampleSet
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, plain, same
 from mtbert.errors import Mistake
-from mtbert.reports.base import Report, grid, plain
+from mtbert.reports.base import Prose, Report, grid
 from mtbert.scoring.intervals import intervals, spans
 
 NEAR = 0.01  # of its range: how far apart two scores may be that count as the same decision
@@ -69,8 +69,8 @@ class Certificate(Report):
         titles = ["side", "metric", "score", "95 % interval", "largest difference", "same decisions"]
         yield grid("task", titles, names, cells)
         rates = ", ".join(f"{side} {rate:,.0f}" for side, rate in self.rates.items())
-        yield plain(f"dev rows a second on {self.machine['threads']} threads of {self.machine['processor']}: {rates}")
-        yield plain("\n".join(self.fallen) or f"no score falls by more than {self.bound:g}")
+        yield Prose(f"dev rows a second on {self.machine['threads']} threads of {self.machine['processor']}: {rates}")
+        yield Prose("\n".join(self.fallen) or f"no score falls by more than {self.bound:g}")
 
 
 def certify(
@@ -97,13 +97,12 @@ def certify(
     return Certificate(bound, rows, tasks, rates, dict(machine))
 
 
-def _said(task: Task, outputs: Tensor, reference: Tensor, labels: NDArray[np.float64]) -> Said:
-    measured = task.measured(outputs)
-    near = NEAR * float(np.ptp(labels)) if task.scored else 0.0
-    same = np.abs(task.decode(outputs) - task.decode(reference)) <= near
+def _said(task: Task, outputs: Tensor, reference: Tensor, labels: Labels) -> Said:
+    measured, said, due = task.measured(outputs), task.decode(outputs), task.decode(reference)
+    alike = np.abs(plain(said) - plain(due)) <= NEAR * np.ptp(plain(labels)) if task.scored else same(said, due)
     return Said(
         task.metrics(measured, labels),
         spans(intervals(task, measured, labels)),
         float((outputs - reference).abs().max()),
-        float(same.mean()),
+        float(alike.mean()),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model, merged, save_encoder
@@ -88,7 +88,7 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     graphs = {"onnx": GRAPH, **({"int8": INT8} if wanted.int8 else {})}
     sides = {name: GraphModel(folder / file, threads).outputs for name, file in graphs.items()}
     model_side = {"torch": lambda task, examples: outputs_of(model, examples)}
-    certificate = certify({**model_side, **sides}, scored.sets, wanted.bound, machine)
+    certificate = certify({**model_side, **sides}, scored.whole(), wanted.bound, machine)
     if certificate.fallen:
         raise Refused(certificate)
     write_json(certificate.as_dict(), folder / CERTIFICATE)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch, ExampleSet
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask

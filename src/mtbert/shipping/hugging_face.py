@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import merged, save_encoder
@@ -36,7 +36,7 @@ def save_classifier(model: MultiTask, tokenizer: Tokenizer, task: str, folder: P
     with torch.no_grad():
         if chosen.segments == "zeros":  # the second text's segment is then the first one's
             encoder.segment_embedding.weight[1:] = encoder.segment_embedding.weight[:1]
-    names = [str(chosen.say(float(place))) for place in range(chosen.outputs)] if not chosen.scored else ["score"]
+    names = chosen.class_names or ["score"]
     config = {
         "architectures": ["BertForSequenceClassification"],
         "num_labels": chosen.outputs,
@@ -85,6 +85,8 @@ def save_sentences(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Pa
 def _unlike_a_classifier(model: MultiTask, task: Task) -> list[str]:
     """What keeps a task from being a BertForSequenceClassification, and what to train instead."""
     found = []
+    if not (task.exclusive or task.scored):
+        found.append("a row of it has more than one label")
     if task.sequences == 2:
         found.append("it encodes its two texts apart (train with `pairs: joint`)")
     if task.symmetric:

@@ -18,13 +18,15 @@ OPTIONS.only_execute_path_to_fetches = True
 
 
 def answers(name: str, rows: list[list[str]]) -> Any:
-    """The probability of each class, or the score, for every row: a list of one text, or of two for a pair."""
+    """The probability of each class, the score, or else the outputs, for every row: a list of one text or of two."""
     task = TASKS[name]
     orders = [rows, [row[::-1] for row in rows]] if task["symmetric"] else [rows]
     outputs = np.mean([outputs_of(name, order) for order in orders], axis=0)
-    if "classes" in task:
+    if task["kind"] == "classification":
         shares = np.exp(outputs - outputs.max(-1, keepdims=True))
         return [dict(zip(task["classes"], row / row.sum(), strict=True)) for row in shares.astype(float)]
+    if "range" not in task:
+        return outputs.tolist()
     low, high = task["range"]
     return np.clip(low + (high - low) * outputs[:, 0] if task["scaled"] else outputs[:, 0], low, high).tolist()
 
