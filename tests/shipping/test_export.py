@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from mtbert.shipping import export as exporting
 from mtbert.shipping.certificate import certify
 from mtbert.shipping.export import Refused, Wanted, export
 from mtbert.shipping.graph import GraphModel
+from mtbert.shipping.standalone import Model
 from tests.support.small import recipe_over, write_small_data
 from tests.support.tiny_models import SENTENCES, shaken
 
@@ -84,18 +84,13 @@ def model(run: Run) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def script(graphs: Path) -> ModuleType:
-    """The script of the export, run with its float32 graph."""
-    alone = graphs.parent / "alone"
-    alone.mkdir()
+def alone(graphs: Path) -> Path:
+    """The export with its float32 graph only, so that the script takes that one."""
+    folder = graphs.parent / "alone"
+    folder.mkdir()
     for name in ("model.onnx", "tasks.json", "tokenizer.json", "predict.py"):
-        (alone / name).write_bytes((graphs / name).read_bytes())
-    assert "mtbert" not in (alone / "predict.py").read_text().split('"""')[2]
-    spec = importlib.util.spec_from_file_location("predict", alone / "predict.py")
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        (folder / name).write_bytes((graphs / name).read_bytes())
+    return folder
 
 
 # ---- graphs
@@ -175,12 +170,22 @@ def test_a_certificate_compares_with_its_first_side(run: Run) -> None:
 # ---- the script beside a graph
 
 
+def test_the_script_runs_without_mtbert_and_torch(alone: Path, model: Predictor) -> None:
+    hidden = "import sys; sys.modules |= dict.fromkeys(('mtbert', 'torch')); sys.argv = sys.argv[1:]; import runpy; "
+    run = [sys.executable, "-c", f"{hidden}runpy.run_path(sys.argv[0], run_name='__main__')"]
+    said = subprocess.run(
+        [*run, alone / "predict.py", "both", "good film", "warm"], capture_output=True, text=True, check=True
+    )
+    (due,) = model.probabilities("both", [("good film", "warm")])
+    assert json.loads(said.stdout) == pytest.approx(due, abs=1e-4)
+
+
 @pytest.mark.parametrize("task", [*VARIED, "near"])
-def test_the_script_says_what_the_model_says(model: Predictor, script: ModuleType, task: str) -> None:
+def test_the_script_says_what_the_model_says(model: Predictor, alone: Path, task: str) -> None:
     texts = [*SENTENCES, LONG, "tea"]
     pairs = [*zip(texts, reversed(texts), strict=True), (LONG, LONG + "tea"), ("good film", LONG)]
     rows: list[Any] = pairs if len(model.model.tasks[task].text) == 2 else texts
-    found = script.answers(task, [[row] if isinstance(row, str) else list(row) for row in rows])
+    found = Model(alone).answers(task, [[row] if isinstance(row, str) else list(row) for row in rows])
     if model.model.tasks[task].scored:
         assert found == pytest.approx(model.predict(task, rows), abs=1e-4)
     else:
