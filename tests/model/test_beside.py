@@ -29,6 +29,9 @@ from mtbert.runs.build import Experiment, build
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import outputs_of
+from mtbert.serving.predictor import Predictor
+from mtbert.shipping.graph import write_graph
+from mtbert.shipping.hugging_face import save_classifier
 from tests.support.cut_off import Kill, Killed, assert_same_run
 from tests.support.tiny_models import SENTENCES, publish, same_bits, tiny_bert, tiny_tokenizer
 
@@ -273,7 +276,7 @@ def test_a_turned_example_is_the_one_with_its_texts_swapped(small_recipe: dict[s
     made = both(small_recipe, task, "train", {"name": "linear", "beside": ["vector"]})
     examples: Examples = made.sets["train"][task]
     swapped = Examples(
-        examples.task, examples.tokens[::-1], made.tokenizer, 512, examples.labels, made.model.apart(task)
+        examples.task, examples.tokens[::-1], made.tokenizer, 512, examples.labels, made.model.apart([task])
     )
     rows, turned = np.arange(12), np.arange(12) % 3 == 0
     mixed = outputs(made, examples.batch(rows, turned))
@@ -368,3 +371,25 @@ def test_check_info_and_training_say_what_the_copy_costs(
     for number, recipe in enumerate((small_recipe, beside(small_recipe))):
         mtbert.train(recipe, out=tmp_path / str(number), listener=notes)
     assert [one.split(":")[0] for one in notes.said] == ["features beside the vector"]
+
+
+def test_what_cannot_be_exported_with_them_says_so(experiment: Experiment, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    with pytest.raises(Mistake, match="heads of same read features beside the"):
+        write_graph(experiment.model, tmp_path / "model.onnx")
+    with pytest.raises(Mistake, match="its head reads features beside the vector"):
+        save_classifier(experiment.model, experiment.tokenizer, "same", tmp_path / "classifier")
+
+
+def test_tasks_that_are_answered_together_have_their_features(small_recipe: dict[str, Any]) -> None:
+    recipe = small_recipe | {"tasks": {"same": small_recipe["tasks"]["same"]}}
+    recipe["tasks"]["alike"] = copy.deepcopy(recipe["tasks"]["same"])
+    made = build(read_recipe(beside(recipe)))
+    with torch.no_grad():
+        layer(made, "same").weight.normal_()
+    model = Predictor(made.model, made.tokenizer)
+    assert model.model.alike(["alike", "same"]) == [["alike", "same"]]
+    first, second = [[pair[0] for pair in PAIRS], [pair[1] for pair in PAIRS]]
+    together = model._together(["alike", "same"], [first, second])
+    for task in ("alike", "same"):
+        torch.testing.assert_close(together[task], model.outputs(task, PAIRS))

@@ -1,8 +1,9 @@
-"""Encoder, task modules and heads: one model for all tasks, with two doors."""
+"""Encoder, task modules and heads: one model for all tasks, with two doors, and one for several tasks at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +64,33 @@ class MultiTask(nn.Module):
         outputs: Tensor = self.heads[batch.task](self.features(x, batch))
         return outputs
 
+    def together(self, batch: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of several tasks that read the batch alike, from one pass of the encoder: task -> (B, outputs)."""
+        x = self.embed(batch)
+        for state in self.states(x, batch):
+            x = state
+        return {task: self.heads[task](self.features(x, replace(batch, task=task))) for task in tasks}
+
+    def alike(self, tasks: Iterable[str]) -> list[list[str]]:
+        """Tasks that are given the same texts, in groups that one pass serves: they make the same sequences of a text,
+        and the same modules serve them."""
+        groups: dict[object, list[str]] = {}
+        for name in tasks:
+            groups.setdefault((self.tasks[name].reads, self.modules_by_task.who(name)), []).append(name)
+        return list(groups.values())
+
     def features(self, x: Tensor, batch: Batch) -> Tensor:
         """From the last layer's states to what the task's head reads, its features beside last: (S, L, D) -> (B, F)."""
         task, taps = self.tasks[batch.task], self.modules_by_task.of(batch.task)
         pooled = self.poolings[batch.task](taps.after_encoder(x, batch), batch, self.encoder)
-        joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*pooled.chunk(2))
+        joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*_halves(pooled))
         vector = taps.after_pooling(joined, batch)
-        return torch.cat([vector, *features_beside(batch.beside, self.beside[batch.task])], dim=-1)
+        beside = features_beside(batch.beside, self.beside[batch.task])
+        return torch.cat([vector, *beside], dim=-1) if beside else vector
 
-    def apart(self, task: str) -> Callable[[Tokens], Tensor] | None:
-        """How the original encoder reads the texts of a task by themselves, where the task's head asks for that."""
-        return self.original.vectors if self.original is not None and self.beside[task] else None
+    def apart(self, tasks: Iterable[str]) -> Callable[[Tokens], Tensor] | None:
+        """How the original encoder reads texts by themselves, where the head of one of these tasks asks for that."""
+        return self.original.vectors if self.original is not None and any(map(self.beside.get, tasks)) else None
 
     def _add(self, task: Task) -> None:
         """What stands between the encoder and a task's outputs."""
@@ -89,3 +106,12 @@ class MultiTask(nn.Module):
         with at("tasks", task.name, "head"):
             self.beside[task.name] = beside_of(task)
             self.heads[task.name] = HEADS.choose(task.head).make(task, width, features)
+
+
+def _halves(pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors of first and of second texts: (2 B, D) -> (B, D), (B, D).
+
+    Unlike `chunk`, this lets a graph be traced in which other tasks have an odd number of sequences.
+    """
+    half = pooled.shape[0] // 2
+    return pooled[:half], pooled[half : 2 * half]

@@ -220,7 +220,7 @@ def _evaluation_seconds(experiment: Experiment) -> float:
     for task, examples in experiment.sets["dev"].items():
         sample = np.linspace(0, len(examples) - 1, min(128, len(examples))).astype(int)
         chosen = [column.take(sample).to_pylist() for column in experiment.rows["dev"][task].texts]
-        apart = experiment.model.apart(task)
+        apart = experiment.model.apart([task])
         some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length, apart)
         some.vectors()
         spent = seconds(partial(outputs_of, experiment.model, some))

@@ -140,7 +140,7 @@ def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
     tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
     model = scored.model
     positions = model.encoder.shape.positions
-    return Examples(task, tokens, scored.tokenizer, positions, rows.labels, model.apart(task.name))
+    return Examples(task, tokens, scored.tokenizer, positions, rows.labels, model.apart([task.name]))
 
 
 def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:

@@ -274,7 +274,7 @@ def examples_of(
     positions = model.encoder.shape.positions
     return {
         split: {
-            name: Examples.from_rows(model.tasks[name], read, tokenizer, positions, model.apart(name))
+            name: Examples.from_rows(model.tasks[name], read, tokenizer, positions, model.apart([name]))
             for name, read in by_task.items()
         }
         for split, by_task in rows.items()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtbert.data.batches import Examples
 from mtbert.data.perturbation import perturbed
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows
@@ -33,6 +34,11 @@ class Scored:
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
 
+    def whole(self) -> dict[str, Examples]:
+        """All rows of every task at once, tokenised."""
+        rows = {name: stream.whole() for name, stream in self.sets.items()}
+        return examples_of(self.model, {"whole": rows}, self.tokenizer)["whole"]
+
 
 def evaluate_run(
     folder: str | Path,
@@ -47,8 +53,7 @@ def evaluate_run(
     does not have, and for one without rows of the split.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split)
-    rows = {name: stream.whole() for name, stream in scored.sets.items()}
-    return evaluate(scored.model, examples_of(scored.model, {split: rows}, scored.tokenizer)[split])
+    return evaluate(scored.model, scored.whole())
 
 
 def to_be_scored(

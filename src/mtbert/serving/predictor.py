@@ -25,8 +25,8 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
-from mtbert.scoring.evaluation import outputs_of
-from mtbert.serving.given import as_arrow, columns_of
+from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
 
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
@@ -75,6 +75,20 @@ class Predictor:
         values = self._task(task).decode(self.outputs(task, texts))
         return [self._task(task).say(value) for value in values]
 
+    def predict_all(self, texts: Any) -> list[dict[str, Any]]:
+        """What every task says to each text (or pair), in order: task -> class name or score.
+
+        Texts are for the tasks that read one, pairs for those that read two, dicts and tables for all tasks whose
+        columns they have. The encoder reads a text once for all tasks that `MultiTask.alike` groups. Raises Mistake
+        as `predict`, and where no task reads what is given.
+        """
+        said: dict[str, list[Any]] = {}
+        for names, columns in texts_by_reader(self.model.tasks, texts):
+            for name, outputs in self._together(names, columns).items():
+                task = self._task(name)
+                said[name] = [task.say(value) for value in task.decode(outputs)]
+        return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
+
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
         columns = self._task(task).probabilities(self.outputs(task, texts))
@@ -85,7 +99,7 @@ class Predictor:
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
         columns = columns_of(self._task(task), texts)
-        return outputs_of(self.model, self._examples(task, columns))
+        return outputs_of(self.model, self._examples([task], columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -150,9 +164,19 @@ class Predictor:
 
         for rows in stream.slices(SLICE):
             columns = [column.to_pylist() for column in rows.texts]
-            examples = self._examples(task, columns)
+            examples = self._examples([task], columns)
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
+
+    def _together(
+        self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Tensor]:
+        """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
+        outputs: dict[str, Tensor] = {}
+        for names in self.model.alike(tasks):
+            examples = self._examples(names, columns)
+            outputs |= outputs_together(self.model, names, examples, told=told)
+        return {name: outputs[name] for name in tasks}
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())
@@ -170,9 +194,10 @@ class Predictor:
         beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
         return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    def _examples(self, task: str, columns: Sequence[Sequence[str]]) -> Examples:
-        positions = self.model.encoder.shape.positions
-        return Examples.from_texts(self._task(task), columns, self.tokenizer, positions, self.model.apart(task))
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[str]]) -> Examples:
+        """The texts as examples of the first of these tasks, from which the others read the same."""
+        task, positions = self._task(tasks[0]), self.model.encoder.shape.positions
+        return Examples.from_texts(task, columns, self.tokenizer, positions, self.model.apart(tasks))
 
     def _task(self, name: str) -> Task:
         if name not in self.model.tasks:

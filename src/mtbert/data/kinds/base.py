@@ -167,6 +167,11 @@ class Task(BaseModel):
         """Whether training draws a pair in either order."""
         return self.symmetric in ("train", "both")
 
+    @property
+    def reads(self) -> tuple[object, ...]:
+        """What the sequences made of texts depend on: tasks that agree in it make the same ones of the same texts."""
+        return len(self.text), self.sequences, self.segments, self.max_length, self.predicted_in_both_orders
+
     def at_most(self, split: str) -> int | None:
         """How many rows of a split are used, where there are more; None for all."""
         if self.limit is None or isinstance(self.limit, int):

@@ -59,9 +59,9 @@ class Linear(nn.Module):
             self.output.weight[:, features:] = 0
 
     def forward(self, features: Tensor) -> Tensor:
-        own, beside = features.tensor_split([self.features], dim=-1)
-        read = torch.cat([self.dropout(self.activation(own)), beside.to(own.dtype)], dim=-1)
-        outputs: Tensor = self.output(read)
+        own, beside = features[:, : self.features], features[:, self.features :]
+        read = self.dropout(self.activation(own))
+        outputs: Tensor = self.output(torch.cat([read, beside], dim=-1) if beside.shape[1] else read)
         return outputs
 
     def begin_at(self, outputs: Tensor) -> None:
