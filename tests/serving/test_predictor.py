@@ -17,7 +17,9 @@ import torch
 import mtbert
 from mtbert.data.tasks import Classification, Regression
 from mtbert.errors import Mistake
-from mtbert.serving.course import course_file, course_tasks, write_course_files
+from mtbert.runs.data import read_splits
+from mtbert.runs.folder import Run
+from mtbert.serving.course import course_file, course_sources, course_tasks, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
 from mtbert.serving.results import WRITERS
 from tests.support.small import recipe_over, write_small_data
@@ -260,6 +262,19 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
     assert [classes[int(line.split(" , ")[1])] for line in lines] == model.predict("sentiment", texts)
     # the starter reads a score as a float
     assert all(0 <= float(line.split(" , ")[1]) <= 5 for line in written[5].read_text().splitlines()[1:])
+
+
+def test_the_courses_files_of_a_share_of_train_hold_its_rows_and_no_others(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    tasks = small_recipe["tasks"]
+    small_recipe["tasks"] = {"mood": tasks["mood"] | {"dev": "20%", "test": "10%"}}
+    model = trained(small_recipe, tmp_path / "run")
+    sources = course_sources(tmp_path / "run")
+    found = {split: model.predict_table("mood", source).ids for split, source in sources["mood"].items()}
+    rows = read_splits(Run.open(tmp_path / "run").recipe(), ["mood"], ["train", "dev", "test"])
+    assert found == {split: rows[split]["mood"].ids for split in ("dev", "test")}
+    assert not {*found["dev"], *found["test"]} & {*rows["train"]["mood"].ids}
 
 
 def test_course_files_need_the_courses_tasks_and_nothing_is_written_without(
