@@ -14,9 +14,10 @@ import pyarrow.parquet
 import pytest
 
 from mtbert.data.formats import base, columnar
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows, read_rows, table_pieces
-from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake
 
 SIGNS = ["a", "b", "ü", "😀", " ", '"', "\n", "\r\n", ",", "\t"]

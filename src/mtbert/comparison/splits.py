@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.tables import Rows, read_rows, read_table
-from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import shared_tables

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from mtbert.data.formats.cells import as_texts
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import joined
 from mtbert.data.tables import NoRows, Rows, asked_by, read_table, rows_of, table_pieces
-from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 
 SEED = 20_220_502
@@ -134,9 +135,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         first,
         id_cells=_end_to_end(ids),
         texts=tuple(_end_to_end([part.texts[place] for part in parts]) for place in range(len(first.texts))),
-        labels=None
-        if first.labels is None
-        else np.concatenate([part.labels for part in parts if part.labels is not None]),
+        labels=None if first.labels is None else joined([part.labels for part in parts if part.labels is not None]),
         skipped=[row for part in parts for row in part.skipped],
         kept={name: _end_to_end([part.kept[name] for part in parts]) for name in first.kept},
     )

@@ -18,7 +18,9 @@ from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value, plain
 from mtbert.data.formats.columnar import files_of, read_folder, read_object
 from mtbert.data.formats.table import FORMATS, Format
-from mtbert.data.tasks import Task, counted
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.spelling import counted
+from mtbert.data.labels import Labels
 from mtbert.errors import Gathering, Mistake, unknown
 
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
@@ -34,12 +36,12 @@ class NoRows(Mistake):
 
 @dataclass(frozen=True)
 class Rows:
-    """What a task reads from a table: N ids, one or two columns of N texts, and N labels where it has any."""
+    """What a task reads from a table: N ids, one or two columns of N texts, and N rows of labels where it has any."""
 
     name: str
     id_cells: pa.ChunkedArray  # as in the table: as text only when asked for, which training never does
     texts: tuple[pa.ChunkedArray, ...]
-    labels: NDArray[np.float64] | None
+    labels: Labels | None
     skipped: list[str]  # each bad row that was left out, with its place and what is wrong
     task: Task  # with the classes or the range that its labels have, where the recipe names none
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)  # other columns that were asked for, as they are

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tasks import KINDS
 from mtbert.model.heads.head import HEADS
 from mtbert.model.heads.pair_features import FEATURES
 from mtbert.model.heads.pooling import POOLINGS

@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
 from mtbert.model.sources import Source
@@ -211,6 +211,6 @@ class Recipe(BaseModel):
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
     tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
-    unsaid = {key for key in ("classes", "range") if not task.complete} | ({"where"} if not task.where else set())
+    unsaid = (set() if task.complete else task.from_data) | (set() if task.where else {"where"})
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
     return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

@@ -7,22 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.data.batches import Examples
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.labels import Labels, joined
 from mtbert.data.streams import RowStream
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.devices import best_device
 from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
-from mtbert.scoring.classes import ClassScores, class_scores
 from mtbert.scoring.evaluation import predictions_of
 from mtbert.scoring.intervals import intervals, spans
 from mtbert.scoring.zero_shot import LEARNED, MOST, applies_to, zero_shot_metrics
@@ -142,10 +141,8 @@ def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
     return Examples(task, tokens, scored.tokenizer, scored.model.encoder.shape.positions, rows.labels)
 
 
-def _predicted(
-    scored: Scored, task: Task, stream: RowStream, told: Told
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The predictions and the labels of all rows, each (N,)."""
+def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
+    """The predictions and the labels of all rows."""
     orders, done = 2 if task.symmetric else 1, 0
 
     def tell(more: int) -> None:
@@ -158,7 +155,7 @@ def _predicted(
         assert rows.labels is not None  # only labelled rows are read here
         predictions.append(predictions_of(scored.model, _examples(scored, task, rows), tell))
         labels.append(rows.labels)
-    return np.concatenate(predictions), np.concatenate(labels)
+    return joined(predictions), joined(labels)
 
 
 def _task_scores(scored: Scored, beside: _Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
@@ -168,7 +165,7 @@ def _task_scores(scored: Scored, beside: _Beside, task: Task, stream: RowStream,
     try:
         train = beside.train(task.name)
         assert train.labels is not None  # training rows are read with their labels
-        constant = task.metrics(np.full_like(labels, task.constant(train.labels)), labels)
+        constant = task.metrics(task.constantly(train.labels, labels), labels)
     except Mistake as mistake:
         notes.append(f"no constant predictor: {mistake}")
     if applies_to(task) and (task.scored or train is not None):
@@ -177,7 +174,7 @@ def _task_scores(scored: Scored, beside: _Beside, task: Task, stream: RowStream,
         except Mistake as mistake:
             notes.append(f"no zero-shot row: {mistake}")
     metrics = task.metrics(predictions, labels)
-    classes = None if task.scored else class_scores(list(_names(task)), predictions, labels)
+    classes = task.class_scores(predictions, labels)
     notes += _warnings(task, metrics, constant, zero_shot, classes)
     return TaskScores(
         len(labels), metrics, spans(intervals(task, predictions, labels)), constant, zero_shot, classes, notes
@@ -225,10 +222,6 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
     wrong = sorted(((rows, label, said) for rows, label, said in taken if rows and label != said), reverse=True)
     for rows, label, said in wrong[:MISTAKES]:
         yield plain(f"  {names[label]} taken for {names[said]}: {count(rows, 'row')}")
-
-
-def _names(task: Task) -> Iterable[str]:
-    return (str(task.say(float(place))) for place in range(task.outputs))
 
 
 def _number(metrics: dict[str, float] | None, metric: str) -> str:

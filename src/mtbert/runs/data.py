@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from mtbert.data.kinds.base import share_of
 from mtbert.data.splitting import Shares, split_rows
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows, asked_by, read_rows, read_table, rows_of
-from mtbert.data.tasks import share_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe

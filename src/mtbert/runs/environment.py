@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mtbert.data.labels import as_arrays
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.model.files import checksum
@@ -69,7 +70,7 @@ def environment(
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "git": _git_revision(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),  # the instructions that torch has chosen
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -128,7 +129,8 @@ def _hash(rows: Rows) -> str:
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     if rows.labels is not None:
-        digest.update(rows.labels.tobytes())
+        for part in as_arrays("labels", rows.labels).values():
+            digest.update(part.tobytes())
     return digest.hexdigest()
 
 
@@ -142,7 +144,8 @@ def _git_revision() -> str | None:
     return found.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as its maker writes it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtbert.data.batches import Examples
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import plain
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.model.encoder import Encoder
 from mtbert.model.sentences import cosines
@@ -29,7 +30,7 @@ class Threshold(NamedTuple):
 
 def applies_to(task: Task) -> bool:
     """Whether a cosine can answer the task: a score of pairs, or one of two classes."""
-    return len(task.text) == 2 and (task.scored or task.outputs == 2)
+    return len(task.text) == 2 and (task.scored or task.binary)
 
 
 def zero_shot_metrics(
@@ -39,15 +40,16 @@ def zero_shot_metrics(
 
     For scores Pearson's and Spearman's correlation; for two classes the metrics of the best threshold on `train`.
     """
-    task, labels = examples.task, examples.labels
-    assert labels is not None  # whoever scores a set has looked
+    task = examples.task
+    assert examples.labels is not None  # whoever scores a set has looked
+    labels = plain(examples.labels)
     values = cosines(encoder, examples.tokens, tokenizer).numpy()
     if task.scored:
         found = task.metrics(values, labels)
         return {metric: found[metric] for metric in ("pearson", "spearman")}
     assert train is not None  # two classes need examples to learn the threshold from
     assert train.labels is not None
-    learned = best_threshold(cosines(encoder, train.tokens, tokenizer).numpy(), train.labels)
+    learned = best_threshold(cosines(encoder, train.tokens, tokenizer).numpy(), plain(train.labels))
     return task.metrics(np.where(values >= learned.cosine, learned.above, 1 - learned.above), labels)
 
 

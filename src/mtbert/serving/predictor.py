@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mtbert.data.batches import Examples
 from mtbert.data.formats.base import Quotes
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, joined
 from mtbert.data.streams import stream_rows
-from mtbert.data.tasks import Regression, Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
@@ -24,8 +25,8 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
-from mtbert.scoring.evaluation import outputs_of
-from mtbert.serving.given import as_arrow, columns_of
+from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
 
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
@@ -36,16 +37,15 @@ class Predictions:
 
     task: Task
     ids: list[str]
-    values: NDArray[np.float64]  # (N,) class index or score
+    values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
 
     @property
     def columns(self) -> dict[str, Any]:
         """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
-        said = self.values if self.task.scored else [str(self.task.say(value)) for value in self.values]
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
-        return {"id": self.ids, **self.kept, "prediction": said, **probabilities}
+        return {"id": self.ids, **self.kept, "prediction": self.task.written(self.values), **probabilities}
 
 
 class Predictor:
@@ -65,7 +65,7 @@ class Predictor:
     def tasks(self) -> list[str]:
         return list(self.model.tasks)
 
-    def predict(self, task: str, texts: Any) -> list[str | float]:
+    def predict(self, task: str, texts: Any) -> list[Any]:
         """The class name or the score of each text (or pair, for a pair task), in order.
 
         `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
@@ -74,6 +74,20 @@ class Predictor:
         """
         values = self._task(task).decode(self.outputs(task, texts))
         return [self._task(task).say(value) for value in values]
+
+    def predict_all(self, texts: Any) -> list[dict[str, Any]]:
+        """What every task says to each text (or pair), in order: task -> class name or score.
+
+        Texts are for the tasks that read one, pairs for those that read two, dicts and tables for all tasks whose
+        columns they have. The encoder reads a text once for all tasks that `MultiTask.alike` groups. Raises Mistake
+        as `predict`, and where no task reads what is given.
+        """
+        said: dict[str, list[Any]] = {}
+        for names, columns in texts_by_reader(self.model.tasks, texts):
+            for name, outputs in self._together(names, columns).items():
+                task = self._task(name)
+                said[name] = [task.say(value) for value in task.decode(outputs)]
+        return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
@@ -95,16 +109,10 @@ class Predictor:
         chosen = self._task(task)
         if len(chosen.text) == 2 and len(texts) != 2:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
-        outputs = self.outputs(task, [tuple(texts)] if len(chosen.text) == 2 else texts)
-        columns = list(chosen.probabilities(outputs).values())
-        lines = []
-        for row, (text, value) in enumerate(
-            zip([" | ".join(texts)] if len(chosen.text) == 2 else texts, chosen.decode(outputs), strict=True)
-        ):
-            said = chosen.say(value)
-            sure = f" ({columns[int(value)][row]:.0%})" if columns else ""
-            lines.append(f"{text} -> {said if isinstance(said, str) else f'{said:.2f}'}{sure}")
-        return lines
+        asked = [tuple(texts)] if len(chosen.text) == 2 else texts
+        said = [" | ".join(texts)] if len(chosen.text) == 2 else texts
+        answers = chosen.answers(self.outputs(task, asked))
+        return [f"{text} -> {answer}" for text, answer in zip(said, answers, strict=True)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the shared encoder makes of each text, without any task's modules or head: (N, D), not normalised.
@@ -127,7 +135,7 @@ class Predictor:
         return Predictions(
             self._task(task),
             [one for part in parts for one in part.ids],
-            np.concatenate([part.values for part in parts]),
+            joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
         )
 
@@ -160,12 +168,22 @@ class Predictor:
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
 
+    def _together(
+        self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Tensor]:
+        """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
+        outputs: dict[str, Tensor] = {}
+        for names in self.model.alike(tasks):
+            examples = Examples.from_texts(self._task(names[0]), columns, self.tokenizer, self._positions)
+            outputs |= outputs_together(self.model, names, examples, told=told)
+        return {name: outputs[name] for name in tasks}
+
     def __repr__(self) -> str:
-        tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {_says(task)}" for task in self.model.tasks.values())
+        tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())
         return f"{self._title}\n{tasks}"
 
     def _repr_html_(self) -> str:
-        rows = [(task.name, _reads(task), _says(task)) for task in self.model.tasks.values()]
+        rows = [(task.name, _reads(task), task.meaning) for task in self.model.tasks.values()]
         return html_table(self._title, ["task", "reads", "says"], rows)
 
     @property
@@ -186,23 +204,12 @@ class Predictor:
 
 def _to_keep(task: Task, names: Sequence[str]) -> list[str]:
     """The columns that are carried through beside the ids; raises Mistake for the name of one that is written."""
-    written = {"prediction", *(f"probability_{name}" for name in _class_names(task))}
+    written = {"prediction", *(f"probability_{name}" for name in task.class_names)}
     for name in names:
         if name in written:
             raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
     return [name for name in names if name != (task.id or "id")]
 
 
-def _class_names(task: Task) -> list[str]:
-    return [] if task.scored else [str(task.say(float(place))) for place in range(task.outputs)]
-
-
 def _reads(task: Task) -> str:
     return " | ".join(task.text)
-
-
-def _says(task: Task) -> str:
-    if task.scored:
-        return "a score" + (f" from {task.range[0]:g} to {task.range[1]:g}" if isinstance(task, Regression) else "")
-    names = _class_names(task)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
