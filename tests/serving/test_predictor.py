@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from pathlib import Path
@@ -201,6 +202,41 @@ def test_no_texts_give_no_predictions(predictor: Predictor) -> None:
 def test_a_predictor_answers_the_same_twice(predictor: Predictor) -> None:
     pairs = [("warm tea", "cold river"), ("good", "bad")]
     assert torch.equal(predictor.outputs("near", pairs), predictor.outputs("near", pairs))
+
+
+TEXTS = ["warm tea", "", "a 😀 film", "bad plot"]
+PAIRS = {"a": TEXTS, "b": TEXTS[::-1]}
+HOLDERS: dict[str, Any] = {
+    "list of dicts": lambda columns: [
+        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+    ],
+    "arrow": pa.table,
+    "pandas": lambda columns: importlib.import_module("pandas").DataFrame(columns, index=range(7, 11)),
+    "polars": lambda columns: importlib.import_module("polars").DataFrame(columns),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_rows_of_any_library_are_answered_like_lists_of_texts_with_plain_values(
+    predictor: Predictor, holder: str
+) -> None:
+    made = HOLDERS[holder]({"unused": [1, 2, 3, 4], "text": TEXTS})
+    found = predictor.predict("mood", made)
+    assert found == predictor.predict("mood", TEXTS)
+    assert {type(value) for value in found} == {str}
+    pairs = predictor.predict("near", HOLDERS[holder](PAIRS))
+    assert pairs == predictor.predict("near", list(zip(TEXTS, TEXTS[::-1], strict=True)))
+    assert {type(value) for value in pairs} == {float}
+
+
+@pytest.mark.parametrize("holder", ["arrow", "pandas", "polars"])
+def test_missing_texts_of_a_table_are_empty_ones_and_an_absent_column_is_named(
+    predictor: Predictor, holder: str
+) -> None:
+    found = predictor.predict("mood", HOLDERS[holder]({"text": ["warm tea", None, "cold", ""]}))
+    assert found == predictor.predict("mood", ["warm tea", "", "cold", ""])
+    with pytest.raises(Mistake, match="'text'; did you mean 'txt'"):
+        predictor.predict("mood", HOLDERS[holder]({"txt": TEXTS}))
 
 
 @pytest.mark.parametrize(
