@@ -66,8 +66,11 @@ def compare(
     from mtbert.comparison.declare import Asked, declare, first_recipe
     from mtbert.comparison.methods import read_methods
     from mtbert.comparison.outlook import outlook, power_in_words
+    from mtbert.pages.comparison_page import comparison_page
     from mtbert.process import reuse_freed_memory
+    from mtbert.runs.folder import PAGE
     from mtbert.runs.listener import Listeners
+    from mtbert.runs.writing import write_whole
 
     asked = Asked(read_methods(recipes, data), seeds, Budget.parse(budget), baselines, _rates(rates), margin)
     declared = declare(asked, out)
@@ -95,11 +98,13 @@ def compare(
     found = report(declared, out)
     if found is not None:
         comparison, files = found
+        page = out / PAGE
+        write_whole(page, comparison_page(comparison))
         if as_json:
             print_json(comparison.as_dict())
         else:
             OUTPUT.print(comparison)
-            for path in files:
+            for path in [*files, page]:
                 typer.echo(path)
     if reason is not None:
         typer.echo(f"stopped by {reason}; what is done is kept in {out}; go on with: {command}", err=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mtbert.data.formats.base import Quotes
 from mtbert.data.lookalikes import told_apart
+from mtbert.data.views import Confusion, Reliability, Scatter, View
 from mtbert.errors import Mistake
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Registry, Share
 
@@ -64,6 +65,7 @@ class Task(BaseModel):
 
     main: ClassVar[str]  # the metric by which the task is judged
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
+    miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
 
@@ -157,6 +159,18 @@ class Task(BaseModel):
     @abstractmethod
     def strata(self, labels: NDArray[np.float64]) -> NDArray[np.int64]:
         """Which labels are alike for a split, so that each sort stands on both sides: (N,) -> (N,)."""
+
+    def stratum(self, number: int) -> str:
+        """The labels that `strata` puts together under a number, in words."""
+        return str(number)
+
+    def misses(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each prediction, as handed out, is from its label: (N,), 0 where it is right."""
+        return (predictions != labels).astype(np.float64)
+
+    def views(self, outputs: Tensor, labels: NDArray[np.float64]) -> Sequence[View]:
+        """What a page shows of outputs (N, outputs) beside their labels (N,), most telling first."""
+        return ()
 
     @property
     def sequences(self) -> int:
@@ -313,6 +327,14 @@ class Classification(Task):
         """The classes themselves."""
         return labels.astype(np.int64)
 
+    def stratum(self, number: int) -> str:
+        return self.classes[number]
+
+    def views(self, outputs: Tensor, labels: NDArray[np.float64]) -> Sequence[View]:
+        said = self.decode(outputs)
+        sure = outputs.double().softmax(-1).amax(-1).cpu().numpy()
+        return Confusion.of(self.classes, said, labels), Reliability(sure, said == labels)
+
     def oddities(self) -> list[str]:
         alike: dict[str, list[str]] = {}
         for name in self.classes:
@@ -423,6 +445,7 @@ class Regression(Task):
 
     main = "pearson"
     scored = True
+    miss = "mean absolute error"
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float] = UNKNOWN_RANGE
@@ -457,6 +480,19 @@ class Regression(Task):
         """The quarters of the range."""
         low, high = self.range
         return np.clip(4 * (labels - low) / (high - low), 0, 3).astype(np.int64)
+
+    def stratum(self, number: int) -> str:
+        low, high = self.range
+        quarter = (high - low) / 4
+        return f"{low + number * quarter:g} to {low + (number + 1) * quarter:g}"
+
+    def misses(self, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The distance between both."""
+        distances: NDArray[np.float64] = np.abs(predictions - labels)
+        return distances
+
+    def views(self, outputs: Tensor, labels: NDArray[np.float64]) -> Sequence[View]:
+        return (Scatter(self.decode(outputs), labels, self.range),)
 
     @property
     def ends(self) -> tuple[float, float]:

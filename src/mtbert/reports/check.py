@@ -101,12 +101,21 @@ class CheckReport(Report):
 
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
-    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
-    splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
+    splits = _splits(experiment)
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]
     return CheckReport(splits, stages, peak_memory_gib(), problems)
+
+
+def problems_of_data(experiment: Experiment) -> list[str]:
+    """What looks wrong with the rows of an experiment, nothing trained."""
+    return [problem for split in _splits(experiment) for problem in _problems(split, experiment)]
+
+
+def _splits(experiment: Experiment) -> list[SplitReport]:
+    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
+    return [_split(task, split, experiment) for split in experiment.sets for task in tasks]
 
 
 def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:

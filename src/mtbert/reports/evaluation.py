@@ -100,7 +100,7 @@ def evaluation(
     or file that is not there, and for rows without valid labels.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
-    beside = _Beside(scored)
+    beside = Beside(scored)
     found, normalised = {}, []
     for name, examples in scored.sets.items():
         found[name] = _task_scores(scored, beside, examples, told)
@@ -109,7 +109,7 @@ def evaluation(
     return EvaluationReport(said, sum(normalised) / len(normalised), found)
 
 
-class _Beside:
+class Beside:
     """What a model is compared with: training rows, and the encoder that training began with, each read once."""
 
     def __init__(self, scored: Scored) -> None:
@@ -136,7 +136,7 @@ class _Beside:
         return zero_shot_metrics(*self._source, examples, learned)
 
 
-def _task_scores(scored: Scored, beside: _Beside, examples: Examples, told: Told) -> TaskScores:
+def _task_scores(scored: Scored, beside: Beside, examples: Examples, told: Told) -> TaskScores:
     task, labels, notes = examples.task, examples.labels, []
     assert labels is not None  # only labelled rows are read here
     done = 0
