@@ -11,8 +11,9 @@ import torch
 from transformers import BertTokenizerFast
 
 from mtbert.data.batches import Batch, Examples, Stream
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import read_rows
-from mtbert.data.tasks import KINDS, Task
 from mtbert.data.tokenizer import Tokenizer
 from tests.support.bert_tokenizer import bert_tokenizer
 

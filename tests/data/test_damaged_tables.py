@@ -18,8 +18,9 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import read_rows
-from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake
 from tests.support.mutations import mutated
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.perturbation import NEIGHBOURS, perturbed, with_changed_case, with_typos
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import KINDS
 from tests.support.small import sentence
 
 LONG = "a warm and quick film about a slow river, whose plot is anything but dull or cold to see"  # 70 letters

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mtbert.data.formats.quoting import doubtful_cells, end_of_rows
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import read_rows
-from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake
 from tests.support.cases import each
 

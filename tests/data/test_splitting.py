@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.splitting import Shares, place_of, split_rows
 from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import KINDS
 from mtbert.errors import Mistake
 
 Row = tuple[str, str, str, float]  # two texts, a class, a score

@@ -16,8 +16,9 @@ import pyarrow.parquet
 import pytest
 
 from mtbert.data.formats.table import FORMATS
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import Rows, forget, read_rows
-from mtbert.data.tasks import KINDS, Task
 from mtbert.errors import Mistake, Mistakes
 
 COURSE = Path(__file__).parents[3] / "shared" / "data"

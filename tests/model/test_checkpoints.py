@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model

@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor
 
 from mtbert.data.batches import Batch, Examples
-from mtbert.data.tasks import Classification
+from mtbert.data.kinds.classification import Classification
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import EMBEDDING_NAMES, LAYER_NAMES, load_encoder

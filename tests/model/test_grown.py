@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from mtbert.data.tasks import Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.model.grown import grown, plan_for
 from mtbert.model.multitask import MultiTask

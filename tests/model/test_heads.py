@@ -13,7 +13,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.heads.head import HEADS

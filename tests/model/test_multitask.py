@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch, Examples, Stream
-from mtbert.data.tasks import Classification
+from mtbert.data.kinds.classification import Classification
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder
 from mtbert.model.encoder import Encoder

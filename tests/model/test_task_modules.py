@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.multitask import MultiTask

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import Field, TypeAdapter
 
-from mtbert.data.tasks import KINDS
+from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake
 from mtbert.model.heads.head import HEADS
 from mtbert.model.heads.pooling import POOLINGS

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtbert.data.tasks import KINDS
+from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake
 from mtbert.recipe.completion import recipe_schema
 from mtbert.recipe.families import FAMILIES

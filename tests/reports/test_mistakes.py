@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Classification, Regression
 from mtbert.reports.examined import Examined
 from mtbert.reports.mistakes import groups, typical, worst
 

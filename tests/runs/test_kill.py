@@ -1,6 +1,6 @@
 """A run killed at any instant, also in the middle of a write, goes on to the bits of the run that nothing disturbed.
 
-The recipes here use, between them, every sampler, keep rule, regulariser, combiner and weighting of the tables.
+Between them the recipes here use every sampler, keep rule, average, regulariser, combiner and weighting of the tables.
 """
 
 from __future__ import annotations
@@ -53,14 +53,18 @@ def recipe_number(number: int, data: Path) -> dict[str, Any]:
         "weighting": nth("weighting", number),
         "regularizers": [nth("regularizers", number)],
     }
-    second = stage | {"keep": nth("keep", number), "regularizers": [nth("regularizers", number + 1)]}
+    second = stage | {
+        "keep": nth("keep", number),
+        "average": nth("average", number // 4),
+        "regularizers": [nth("regularizers", number + 1)],
+    }
     return recipe | {"stages": [stage, second], "modules": ["lhuc"], "save_every": [600, 0.001][number % 2]}
 
 
 def test_every_method_of_these_families_is_used(tmp_path: Path) -> None:
     recipes = [recipe_number(number, tmp_path) for number in range(RECIPES)]
     stages = [stage for recipe in recipes for stage in recipe["stages"]]
-    for word in ("sampler", "combiner", "weighting", "keep"):
+    for word in ("sampler", "combiner", "weighting", "keep", "average"):
         assert {stage[word]["name"] for stage in stages if word in stage} == set(FAMILIES[word].table)
     assert {one["name"] for stage in stages for one in stage["regularizers"]} == set(FAMILIES["regularizers"].table)
 

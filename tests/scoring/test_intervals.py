@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from mtbert.data.tasks import Classification, Regression
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.scoring.intervals import intervals
 
 MOOD = Classification(name="mood", text="text", label="mood", classes=["low", "mid", "high"])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification, Regression
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.model.encoder import Encoder
 from mtbert.model.multitask import MultiTask

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtbert.data.tasks import Classification, Regression
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.model.encoder import compute_again
 from mtbert.model.multitask import MultiTask
 from mtbert.runs.build import Experiment

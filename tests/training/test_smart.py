@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtbert.data.tasks import Classification, Regression
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.runs.build import Experiment
 from mtbert.training.regularizers.smart import Smart, SmartMtdnn, _log_sided, surrogate
 from mtbert.training.regularizers.smart_weight import POSITIONS, SEGMENTS, WORDS, SmartWeight, _Tables

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import mtbert
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Classification
+from mtbert.data.kinds.classification import Classification
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import Experiment, build

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchjd import scalarization as peers
 
-from mtbert.data.tasks import Classification, Regression, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build

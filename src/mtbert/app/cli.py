@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": use_commands.export,
     "compare": compare_commands.compare,
     "reproduce": reproduce_commands.reproduce,
+    "orderings": reproduce_commands.orderings,
     "verify": look_commands.verify,
     "affinity": train_commands.affinity,
     "methods": look_commands.methods,

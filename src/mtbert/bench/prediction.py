@@ -13,7 +13,7 @@ import torch
 
 from mtbert.bench.peers import peer
 from mtbert.bench.rate import Rate
-from mtbert.data.tasks import Regression
+from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import save_encoder
 from mtbert.model.multitask import MultiTask

@@ -169,7 +169,7 @@ class TheirModel(nn.Module):
         for index, (one, head) in enumerate(zip(self.tasks, self.heads, strict=True)):
             here = task == index
             if bool(here.any()):
-                targets = target[here].to(torch.int64 if one.outputs > 1 else torch.float32)
+                targets = target[here].to(one.target_type)
                 losses.append(one.losses(head(pooled[here]), targets).sum())
         return {"loss": torch.stack(losses).sum() / len(task)}
 

@@ -22,7 +22,8 @@ from mtbert.comparison.statistics.significance import (
     sign_flip_test,
 )
 from mtbert.comparison.statistics.verdict import Verdict, judge
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, same
 from mtbert.scoring.evaluation import counting
 
 OVERALL = "overall"
@@ -70,7 +71,7 @@ class Samples:
     """Every method's scores on the same samples of the reporting rows."""
 
     def __init__(
-        self, tasks: Mapping[str, Task], labels: Mapping[str, Floats], outcomes: Mapping[str, Sequence[Outcome]]
+        self, tasks: Mapping[str, Task], labels: Mapping[str, Labels], outcomes: Mapping[str, Sequence[Outcome]]
     ) -> None:
         self.tasks, self.labels, self.outcomes = tasks, labels, outcomes
         runs = [one for some in outcomes.values() for one in some]
@@ -82,7 +83,7 @@ class Samples:
         self._scores = {
             name: resampled(
                 task,
-                np.stack([run.predictions[name] for run in runs]),
+                [run.predictions[name] for run in runs],
                 labels[name],
                 DRAWS,
                 np.random.default_rng(index),
@@ -92,10 +93,18 @@ class Samples:
         counted = [_normalised(tasks[name], self._scores[name]) for name in counting(tasks)]
         self._scores[OVERALL] = np.mean(counted, axis=0)
 
-    def difference(self, measure: str, method: str, against: str) -> Floats:
-        """Block by block on every sample: (draws, S)."""
-        scores = self._scores[measure]
-        return scores[:, self._columns[method]] - scores[:, self._columns[against]]
+    @property
+    def blocks(self) -> int:
+        """How many blocks every method has."""
+        return len(next(iter(self.outcomes.values())))
+
+    def observed(self, measure: str, method: str) -> Floats:
+        """Block by block, on the rows as they are: (S,)."""
+        return np.array([_score(self.tasks, one, measure) for one in self.outcomes[method]])
+
+    def drawn(self, measure: str, method: str) -> Floats:
+        """Block by block, on every sample of the rows: (draws, S)."""
+        return self._scores[measure][:, self._columns[method]]
 
 
 def contrasts(
@@ -134,12 +143,7 @@ def _normalised(task: Task, scores: Floats) -> Floats:
 
 def differences_of(samples: Samples, method: str, measure: str, against: str) -> Floats:
     """The paired differences, block by block: (S,)."""
-    return np.array(
-        [
-            _score(samples.tasks, ours, measure) - _score(samples.tasks, theirs, measure)
-            for ours, theirs in zip(samples.outcomes[method], samples.outcomes[against], strict=True)
-        ]
-    )
+    return samples.observed(measure, method) - samples.observed(measure, against)
 
 
 def _score(tasks: Mapping[str, Task], outcome: Outcome, measure: str) -> float:
@@ -160,7 +164,7 @@ class Judged(NamedTuple):
 
 def _contrast(samples: Samples, method: str, measure: str, against: str, by: Judged) -> Contrast:
     differences = differences_of(samples, method, measure, against)
-    on_samples = samples.difference(measure, method, against)
+    on_samples = samples.drawn(measure, method) - samples.drawn(measure, against)
     return Contrast(
         method,
         against,
@@ -181,7 +185,6 @@ def _over_rows(samples: Samples, method: str, against: str, task: str, on_sample
     """Whether the two differ on new rows: a test in each block, all blocks together."""
     if samples.tasks[task].main != "accuracy":
         return across_blocks([bootstrap_test(block) for block in on_samples.T])
-    right = [
-        [one.predictions[task] == samples.labels[task] for one in samples.outcomes[name]] for name in (method, against)
-    ]
+    labels = samples.labels[task]
+    right = [[same(one.predictions[task], labels) for one in samples.outcomes[name]] for name in (method, against)]
     return across_blocks([mcnemar_test(ours, theirs) for ours, theirs in zip(*right, strict=True)])

@@ -14,8 +14,8 @@ import numpy as np
 
 from mtbert.comparison.plan import PlannedRun
 from mtbert.comparison.splits import reporting_rows
-from mtbert.comparison.statistics.resampling import Floats
 from mtbert.data.batches import Examples
+from mtbert.data.labels import Labels, as_arrays, from_arrays
 from mtbert.data.tables import Rows
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
@@ -60,10 +60,10 @@ def read_measured(folder: Path, name: str) -> Measured | None:
     return Measured(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def read_predictions(folder: Path, name: str) -> dict[str, Floats]:
-    """Task -> what a run predicted on the reporting rows, in their order: (N,)."""
+def read_predictions(folder: Path, name: str) -> dict[str, Labels]:
+    """Task -> what a run predicted on the reporting rows, in their order."""
     with np.load(_result(folder, name).with_suffix(".npz")) as saved:
-        return {task: saved[task] for task in saved.files}
+        return from_arrays({part: saved[part] for part in saved.files})
 
 
 def readings(folder: Path) -> int:
@@ -105,9 +105,9 @@ def measure(
     """
     wall, processor = stopwatch.seconds
     steps = list(run.log.only(Step))
-    last = next((line.tasks for line in reversed(list(run.log.only(Evaluation)))), {})
+    last = next((line.tasks for line in reversed(list(run.log.only(Evaluation))) if not line.average), {})
     constant = failure is not None
-    predictions: dict[str, Floats] = {}
+    predictions: dict[str, Labels] = {}
     reported: Metrics = {}
     if not planned.is_trial:
         _note_reading(folder, planned.name)
@@ -138,22 +138,22 @@ def measure(
     return measured
 
 
-def metrics_of(recipe: Recipe, rows: Mapping[str, Rows], predictions: Mapping[str, Floats]) -> Metrics:
+def metrics_of(recipe: Recipe, rows: Mapping[str, Rows], predictions: Mapping[str, Labels]) -> Metrics:
     """Every metric of every task."""
     return {task: recipe.tasks[task].metrics(predictions[task], labels_of(rows[task])) for task in rows}
 
 
-def labels_of(rows: Rows) -> Floats:
-    """The labels of rows that have been read as labelled: (N,)."""
+def labels_of(rows: Rows) -> Labels:
+    """The labels of rows that have been read as labelled."""
     assert rows.labels is not None
     return rows.labels
 
 
-def constant_predictions(recipe: Recipe, rows: Mapping[str, Rows]) -> dict[str, Floats]:
+def constant_predictions(recipe: Recipe, rows: Mapping[str, Rows]) -> dict[str, Labels]:
     """The best prediction that ignores the text, learned from the training rows."""
     learned = read_splits(recipe, list(rows), ["train"])["train"]
     return {
-        task: np.full(len(some), recipe.tasks[task].constant(labels_of(learned[task]))) for task, some in rows.items()
+        task: recipe.tasks[task].constantly(labels_of(learned[task]), labels_of(some)) for task, some in rows.items()
     }
 
 
@@ -169,7 +169,7 @@ def _note_reading(folder: Path, name: str) -> None:
         file.write(json.dumps({"run": name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
 
 
-def _predictions(run: Run, rows: Mapping[str, Rows]) -> dict[str, Floats]:
+def _predictions(run: Run, rows: Mapping[str, Rows]) -> dict[str, Labels]:
     model, tokenizer = load_model(run.part(BEST))
     model.to(best_device())
     positions = model.encoder.shape.positions
@@ -186,12 +186,13 @@ def _selected(recipe: Recipe, run: Run, constant: bool) -> tuple[Metrics, tuple[
     return scores["dev"]["tasks"], (scores["stage"], scores["step"])
 
 
-def _write(folder: Path, measured: Measured, predictions: Mapping[str, Floats]) -> None:
+def _write(folder: Path, measured: Measured, predictions: Mapping[str, Labels]) -> None:
     """The predictions first: where the result is, they are too."""
     path = _result(folder, measured.run)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.new.npz")
-    np.savez_compressed(unfinished, allow_pickle=False, **predictions)
+    arrays = {part: array for task, some in predictions.items() for part, array in as_arrays(task, some).items()}
+    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
     unfinished.replace(path.with_suffix(".npz"))
     write_whole(path, json.dumps(asdict(measured), indent=2, ensure_ascii=False) + "\n")
 

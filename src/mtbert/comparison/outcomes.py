@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mtbert.comparison.measured import Measured, Metrics, read_measured, read_predictions
 from mtbert.comparison.plan import PlannedRun
-from mtbert.comparison.statistics.resampling import Floats
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels
 from mtbert.scoring.evaluation import Scores
 
 
@@ -18,7 +18,7 @@ class Outcome:
     """One method in one block."""
 
     runs: Sequence[Measured]  # one, or one a task
-    predictions: Mapping[str, Floats]  # task -> (N,) on the reporting rows
+    predictions: Mapping[str, Labels]  # task -> on the reporting rows
 
     @property
     def reported(self) -> Metrics:

@@ -20,7 +20,7 @@ from mtbert.comparison.statistics.power import (
     smallest_seen,
 )
 from mtbert.comparison.statistics.verdict import FEWEST
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.reports.check import check

@@ -17,7 +17,7 @@ from mtbert.comparison.outcomes import Outcome, overall
 from mtbert.comparison.pictures import draw_forest, draw_pareto
 from mtbert.comparison.statistics.power import expected_best
 from mtbert.comparison.statistics.verdict import Word
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.reports.base import Report, grid, plain
 
 COSTS = ("examples", "steps", "wall_seconds", "processor_seconds", "parameters")

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mtbert.data.kinds.base import Task
 from mtbert.data.tables import Rows, read_rows, read_table
-from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.recipe.schema import Recipe
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens
 
@@ -33,7 +34,7 @@ class Batch:
     tokens: Tensor  # (S, L) int64
     segments: Tensor  # (S, L) int64
     mask: Tensor  # (S, L) bool, True where a token stands
-    targets: Tensor | None  # (B,)
+    targets: Tensor | None  # (B, ...), as the task's loss wants them
     rows: NDArray[np.int64]  # (B,) which row of the set each example is
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
@@ -57,7 +58,7 @@ class ExampleSet(Protocol):
     """What training and evaluation need of the examples of one task and split: batches of any rows, and labels."""
 
     task: Task
-    labels: NDArray[np.float64] | None
+    labels: Labels | None
     lengths: NDArray[np.int64]
 
     def __len__(self) -> int: ...
@@ -82,7 +83,7 @@ class Examples:
         texts: Sequence[Tokens],
         tokenizer: Tokenizer,
         positions: int,
-        labels: NDArray[np.float64] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.task = task
         self.labels = labels

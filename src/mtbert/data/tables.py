@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value, plain
-from mtbert.data.formats.columnar import read_folder, read_object
-from mtbert.data.formats.table import FORMATS
-from mtbert.data.tasks import Task, counted
+from mtbert.data.formats.columnar import files_of, read_folder, read_object
+from mtbert.data.formats.table import FORMATS, Format
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.spelling import counted
+from mtbert.data.labels import Labels
 from mtbert.errors import Gathering, Mistake, unknown
 
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
@@ -27,16 +30,21 @@ EVERYTHING = Asked()
 QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted` (quoted cells are as meant)")
 
 
+class NoRows(Mistake):
+    """A table without a single row of a task."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """What a task reads from a table: N ids, one or two columns of N texts, and N labels where it has any."""
+    """What a task reads from a table: N ids, one or two columns of N texts, and N rows of labels where it has any."""
 
     name: str
     id_cells: pa.ChunkedArray  # as in the table: as text only when asked for, which training never does
     texts: tuple[pa.ChunkedArray, ...]
-    labels: NDArray[np.float64] | None
+    labels: Labels | None
     skipped: list[str]  # each bad row that was left out, with its place and what is wrong
     task: Task  # with the classes or the range that its labels have, where the recipe names none
+    kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)  # other columns that were asked for, as they are
 
     def __len__(self) -> int:
         return len(self.id_cells)
@@ -46,6 +54,17 @@ class Rows:
         """The ids as text, empty where a row has none; the rows' numbers, counted from 0, if the table has no ids."""
         return as_texts(self.id_cells).fill_null("").to_pylist()  # type: ignore[no-any-return]
 
+    def slice(self, start: int, end: int) -> Rows:
+        """The rows from `start` to before `end`, without a copy."""
+        size = end - start
+        return replace(
+            self,
+            id_cells=self.id_cells.slice(start, size),
+            texts=tuple(cells.slice(start, size) for cells in self.texts),
+            labels=None if self.labels is None else self.labels[start:end],
+            kept={name: cells.slice(start, size) for name, cells in self.kept.items()},
+        )
+
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Some of the rows, in the order in which they are named."""
         taken = pa.array(rows)
@@ -54,6 +73,7 @@ class Rows:
             id_cells=self.id_cells.take(taken),
             texts=tuple(cells.take(taken) for cells in self.texts),
             labels=None if self.labels is None else self.labels[rows],
+            kept={name: cells.take(taken) for name, cells in self.kept.items()},
         )
 
 
@@ -66,13 +86,17 @@ def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = ""
 
     `found_in` names the table from which the task has its classes or range, where the recipe does not say them.
     """
-    table = read_table(source, _asked(task, labelled))
+    return rows_of(task, read_table(source, asked_by(task, labelled)), labelled, found_in)
+
+
+def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "", keep: Sequence[str] = ()) -> Rows:
+    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`."""
     if not labelled and table.doubts:
         problem = _Problem(dict.fromkeys(range(len(table.doubts)), table.doubts[0].message), QUOTES)
         raise Mistake(problem.said(task, table.name, table.doubts[0].place))
     if not table.names or (table.columns.num_columns and not table.columns.num_rows):
         raise Mistake(f"{table.name} is empty: it has no rows below its header")
-    if task.where:
+    if task.where and (labelled or {*task.where} & {*table.names}):  # texts to answer need not say whose they are
         table = _selected(table, task.where)
 
     gathering, texts = Gathering(), {}
@@ -81,9 +105,10 @@ def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = ""
             texts[column] = _texts(table, column, labelled)
     with gathering.going_on():
         ids = _ids(table, task.id, labelled)
+        kept = {name: table.column(name, "the columns to keep") for name in keep}
     if not labelled:
         gathering.stop()
-        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts.values()), None, [], task)
+        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts.values()), None, [], task, kept)
 
     labels, problems = np.full(table.columns.num_rows, np.nan), list[_Problem]()
     with gathering.going_on():
@@ -98,7 +123,7 @@ def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = ""
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
     unread = [f"{doubt.place}: {doubt.message}" for doubt in table.doubts if doubt.row is None]
-    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task)
+    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task, kept)
     if not messages:
         return rows
     bad = sorted(messages)
@@ -156,28 +181,50 @@ def read_table(source: Any, asked: Asked = EVERYTHING) -> Table:
     if not isinstance(source, (str, Path)):
         return read_object(source, asked)
     path = Path(source)
+    with _there(path):
+        return read_folder(path, asked, _read_file) if path.is_dir() else _read_file(path, asked)
+
+
+def table_pieces(source: Any, asked: Asked = EVERYTHING) -> Iterator[Table]:
+    """What `read_table` reads, a piece of whole rows at a time; the pieces may differ in their columns and types."""
+    if not isinstance(source, (str, Path)):
+        yield read_object(source, asked)
+        return
+    path, start = Path(source), 0
+    with _there(path):
+        for file in files_of(path) if path.is_dir() else [path]:
+            for table in _format_of(file).pieces(file, asked):
+                yield replace(table, start=start)
+                start += table.columns.num_rows
+
+
+@contextmanager
+def _there(path: Path) -> Iterator[None]:
+    """What the system refuses of a file or folder that is read is a Mistake, and so is one that is not there."""
     try:
-        if path.is_dir():
-            return read_folder(path, asked, _read_file)
         if not path.exists():
             beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in FORMATS)
             raise Mistake(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
-        return _read_file(path, asked)
+        yield
     except OSError as error:
         raise Mistake(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 
 
 def _read_file(path: Path, asked: Asked) -> Table:
+    return _format_of(path).whole(path, asked)
+
+
+def _format_of(path: Path) -> Format:
     if path.suffix.lower() not in FORMATS:
         raise Mistake(f"{path}: " + unknown("file ending", path.suffix, FORMATS))
     if path.stat().st_size == 0:
         raise Mistake(f"{path} is empty")
-    return FORMATS[path.suffix.lower()](path, asked)
+    return FORMATS[path.suffix.lower()]
 
 
-def _asked(task: Task, labelled: bool) -> Asked:
-    """The columns that a task names, so that no other one is looked at."""
-    return Asked({*task.text, task.id or "id", *task.where, *([task.label] if labelled else [])}, task.quotes)
+def asked_by(task: Task, labelled: bool, keep: Sequence[str] = ()) -> Asked:
+    """The columns that a task names, and those to `keep`, so that no other one is looked at."""
+    return Asked({*task.text, task.id or "id", *task.where, *([task.label] if labelled else []), *keep}, task.quotes)
 
 
 def _selected(table: Table, where: Mapping[str, str]) -> Table:
@@ -190,7 +237,7 @@ def _selected(table: Table, where: Mapping[str, str]) -> Table:
         there = [(cell or "").strip() for cell in as_texts(cells).take(pa.array(kept)).to_pylist()]
         kept = kept[[cell == value for cell in there]]
         if not len(kept):
-            raise Mistake(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
+            raise NoRows(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
     place = {int(row): index for index, row in enumerate(kept)}
     return replace(
         table,
@@ -241,7 +288,7 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
 
 def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
     """The column of ids, by default 'id'; the rows' numbers if there is none."""
-    numbers = pa.chunked_array([np.arange(table.columns.num_rows)])
+    numbers = pa.chunked_array([np.arange(table.start, table.start + table.columns.num_rows)])
     if column is None and "id" not in table.names:
         return numbers
     cells = table.column(column or "id", "the id")

@@ -18,7 +18,8 @@ import torch
 from pydantic import Field, Strict
 from torch import Tensor
 
-from mtbert.data.tasks import KINDS, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.base import ModulePlan

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads.head import HEADS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Examples
-from mtbert.data.tasks import Regression
+from mtbert.data.kinds.regression import Regression
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens
 from mtbert.model.encoder import Encoder

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 
 QKV = tuple[Tensor, Tensor, Tensor]
 

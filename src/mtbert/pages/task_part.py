@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels
+from mtbert.data.streams import RowStream
 from mtbert.errors import Mistake
 from mtbert.pages import drawing
 from mtbert.pages.drawing import Span, tag
@@ -168,9 +170,8 @@ def _zero_shot(examination: Examination, examined: Examined, notes: list[str]) -
     try:
         model, tokenizer = examination.model
         beside = Beside(Scored(examination.recipe, model, tokenizer, {}))
-        examples = examination.examples(examined, np.arange(len(examined)))
-        examples.labels = examined.labels
-        return beside.zero_shot(examples, beside.train(examined.task.name))
+        learned = None if examined.task.scored else beside.train(examined.task.name)
+        return beside.zero_shot(examined.task, RowStream.of(examined.rows), learned)
     except Mistake as mistake:
         notes.append(f"The untrained encoder was not asked: {mistake}")
         return {}
@@ -231,13 +232,13 @@ def _readings(
 def _example(examined: Examined, row: int, reading: Reading | None) -> Example:
     task = examined.task
     probabilities = task.probabilities(examined.outputs[row : row + 1])
-    said = _said(task.say(examined.predictions[row]))
+    said = _said(task.say(_row(examined.predictions, row)))
     column = probabilities.get(said)
     short = reading is not None and max(map(len, reading.sequences)) <= LONGEST
     return Example(
         id=examined.rows.take(np.array([row])).ids[0],
         texts=[text if len(text) <= CUT else f"{text[:CUT]}…" for text in examined.texts(row)],
-        label=_said(task.say(examined.labels[row])),
+        label=_said(task.say(_row(examined.labels, row))),
         said=said,
         sure=None if column is None else float(column[0]),
         weights=[_weighted(pieces) for pieces in reading.sequences] if reading is not None and short else [],
@@ -245,7 +246,14 @@ def _example(examined: Examined, row: int, reading: Reading | None) -> Example:
     )
 
 
+def _row(labels: Labels, row: int) -> Any:
+    """One row of labels, however many numbers it has."""
+    return next(iter(labels[np.array([row])]))
+
+
 def _said(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_said, value)) or "none"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mtbert.data.tasks import KINDS, Classification, Regression
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
+from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
 from mtbert.model.multitask import MultiTask

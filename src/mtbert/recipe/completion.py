@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from mtbert.data.tasks import KINDS
+from mtbert.data.kinds.table import KINDS
 from mtbert.recipe.families import FAMILIES, Family
 from mtbert.recipe.schema import Recipe
 from mtbert.recipe.text import LIKE

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tasks import KINDS
 from mtbert.model.heads.head import HEADS
 from mtbert.model.heads.pair_features import FEATURES
 from mtbert.model.heads.pooling import POOLINGS
@@ -22,6 +22,7 @@ from mtbert.model.sources import ENCODERS
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.registry import Choice, Registry
 from mtbert.schedules import SCHEDULES
+from mtbert.training.averaging import AVERAGES
 from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.keeping import KEEP_RULES
 from mtbert.training.observers import OBSERVERS
@@ -93,6 +94,7 @@ FAMILIES: dict[str, Family] = {
         Family("combiner", "combiners", COMBINERS, "stage", "sum"),
         Family("weighting", "loss weightings", WEIGHTINGS, "stage", "fixed"),
         Family("observe", "observers", OBSERVERS, "stage", listed=True),
+        Family("average", "averages", AVERAGES, "stage", "none"),
         Family("keep", "keep rules", KEEP_RULES, "stage", "best"),
         Family("train", "parts to train", SELECTORS, "stage", "all", listed=True, spelt_out=_part_spelt_out),
     )

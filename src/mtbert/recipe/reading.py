@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mtbert.data.tasks import KINDS, Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES

@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.samplers.base import Sampler
-from mtbert.data.tasks import Task, share_of
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
 from mtbert.model.sources import Source
@@ -31,6 +31,7 @@ from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.text import RecipeText, as_text
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Choice, Count, Named, Positive
 from mtbert.schedules import Schedule
+from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule
 from mtbert.training.observers import Observer
@@ -79,6 +80,7 @@ class Stage(BaseModel):
     evaluate_every: Count | None = None
     patience: Count | None = None
     keep: Annotated[Choice[KeepRule], FAMILIES["keep"]] = _default("keep")
+    average: Annotated[Choice[Average], FAMILIES["average"]] = _default("average")
     for_each_task: bool = False
 
     @field_serializer("train")
@@ -209,6 +211,6 @@ class Recipe(BaseModel):
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
     tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
-    unsaid = {key for key in ("classes", "range") if not task.complete} | ({"where"} if not task.where else set())
+    unsaid = (set() if task.complete else task.from_data) | (set() if task.where else {"where"})
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
     return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

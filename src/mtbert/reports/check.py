@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.cost import peak_memory_gib, seconds
 from mtbert.data.batches import Batch, Examples
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, same
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Task
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
 from mtbert.reports.base import Report, count, grid, listed, plain
@@ -128,9 +128,7 @@ def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
         split=split,
         rows=len(rows),
         skipped=rows.skipped,
-        examples=[
-            (texts, str(task.say(float(label)))) for texts, label in zip(first, _labels(examples)[:SHOWN], strict=True)
-        ],
+        examples=[(texts, str(task.say(label))) for texts, label in zip(first, _labels(examples)[:SHOWN], strict=True)],
         labels=task.describe_labels(_labels(examples)),
         mean_length=float(examples.lengths.mean()),
         longest=int(examples.full_lengths.max()),
@@ -145,7 +143,7 @@ def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
     )
 
 
-def _labels(examples: Examples) -> NDArray[np.float64]:
+def _labels(examples: Examples) -> Labels:
     assert examples.labels is not None  # check reads labelled splits only
     return examples.labels
 
@@ -157,11 +155,11 @@ class Repeated(NamedTuple):
     contradictions: int
 
 
-def _repeated(rows: Rows, labels: NDArray[np.float64]) -> Repeated:
+def _repeated(rows: Rows, labels: Labels) -> Repeated:
     codes = _joined(rows).dictionary_encode().combine_chunks().indices.to_numpy()
     distinct, first = np.unique(codes, return_index=True)
-    other = labels != labels[first][np.searchsorted(distinct, codes)]
-    return Repeated(len(codes) - len(distinct), int(other.sum()))
+    alike = same(labels, labels[first[np.searchsorted(distinct, codes)]])
+    return Repeated(len(codes) - len(distinct), int((~alike).sum()))
 
 
 def _overlap(rows: Rows, learned: Rows) -> int:

@@ -7,27 +7,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import RenderableType
 
 from mtbert.data.batches import Examples
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.labels import Labels, joined
+from mtbert.data.streams import RowStream
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Task
 from mtbert.errors import Mistake
 from mtbert.model.devices import best_device
 from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
-from mtbert.scoring.classes import ClassScores, class_scores
 from mtbert.scoring.evaluation import predictions_of
 from mtbert.scoring.intervals import intervals, spans
-from mtbert.scoring.zero_shot import applies_to, zero_shot_metrics
+from mtbert.scoring.zero_shot import LEARNED, MOST, applies_to, zero_shot_metrics
 
 TABLED = 12  # classes, at most, whose confusion is shown as a table; of more, the commonest mistakes are
 MISTAKES = 5
 NAMED = 10  # classes that a sentence names
+SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
 Told = Callable[[str, int, int], None]  # task, rows done, rows in all
 
@@ -102,9 +104,10 @@ def evaluation(
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
     beside = Beside(scored)
     found, normalised = {}, []
-    for name, examples in scored.sets.items():
-        found[name] = _task_scores(scored, beside, examples, told)
-        normalised.append(examples.task.normalised(found[name].metrics))
+    for name, stream in scored.sets.items():
+        task = scored.model.tasks[name]
+        found[name] = _task_scores(scored, beside, task, stream, told)
+        normalised.append(task.normalised(found[name].metrics))
     said = split if source is None else str(source) if isinstance(source, (str, Path)) else "the table given"
     return EvaluationReport(said, sum(normalised) / len(normalised), found)
 
@@ -121,46 +124,57 @@ class Beside:
         """The task's training rows; raises Mistake where they are gone."""
         return read_splits(self._recipe, [task], ["train"])["train"][task]
 
-    def zero_shot(self, examples: Examples, train: Rows | None) -> dict[str, float]:
+    def zero_shot(self, task: Task, stream: RowStream, train: Rows | None) -> dict[str, float]:
         """The metrics of the untrained encoder's cosine; raises Mistake where the encoder cannot be had."""
         if self._source is None:
             with torch.random.fork_rng():
                 torch.manual_seed(self._recipe.seed)  # as in training, for an encoder that is drawn at random
                 encoder, tokenizer = self._recipe.encoder.make()
             self._source = encoder.to(best_device()), tokenizer
-        scored, task = self._scored, examples.task
-        if task.scored or train is None:
-            return zero_shot_metrics(*self._source, examples, None)
-        positions = scored.model.encoder.shape.positions
-        learned = Examples.from_rows(task, train, scored.tokenizer, positions)
-        return zero_shot_metrics(*self._source, examples, learned)
+        compared = _examples(self._scored, task, stream.sample(MOST))
+        learned = None if train is None else _examples(self._scored, task, RowStream.of(train).sample(LEARNED))
+        return zero_shot_metrics(*self._source, compared, learned)
 
 
-def _task_scores(scored: Scored, beside: Beside, examples: Examples, told: Told) -> TaskScores:
-    task, labels, notes = examples.task, examples.labels, []
-    assert labels is not None  # only labelled rows are read here
-    done = 0
+def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
+    tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
+    return Examples(task, tokens, scored.tokenizer, scored.model.encoder.shape.positions, rows.labels)
+
+
+def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
+    """The predictions and the labels of all rows."""
+    orders, done = 2 if task.symmetric else 1, 0
 
     def tell(more: int) -> None:
         nonlocal done
         done += more
-        told(task.name, done // len(examples.orders), len(examples))
+        told(task.name, done // orders, len(stream))
 
-    predictions = predictions_of(scored.model, examples, tell)
+    predictions, labels = [], []
+    for rows in stream.slices(SLICE):
+        assert rows.labels is not None  # only labelled rows are read here
+        predictions.append(predictions_of(scored.model, _examples(scored, task, rows), tell))
+        labels.append(rows.labels)
+    return joined(predictions), joined(labels)
+
+
+def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
+    notes = []
+    predictions, labels = _predicted(scored, task, stream, told)
     constant = zero_shot = train = None
     try:
         train = beside.train(task.name)
         assert train.labels is not None  # training rows are read with their labels
-        constant = task.metrics(np.full_like(labels, task.constant(train.labels)), labels)
+        constant = task.metrics(task.constantly(train.labels, labels), labels)
     except Mistake as mistake:
         notes.append(f"no constant predictor: {mistake}")
     if applies_to(task) and (task.scored or train is not None):
         try:
-            zero_shot = beside.zero_shot(examples, train)
+            zero_shot = beside.zero_shot(task, stream, None if task.scored else train)
         except Mistake as mistake:
             notes.append(f"no zero-shot row: {mistake}")
     metrics = task.metrics(predictions, labels)
-    classes = None if task.scored else class_scores(list(_names(task)), predictions, labels)
+    classes = task.class_scores(predictions, labels)
     notes += _warnings(task, metrics, constant, zero_shot, classes)
     return TaskScores(
         len(labels), metrics, spans(intervals(task, predictions, labels)), constant, zero_shot, classes, notes
@@ -208,10 +222,6 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
     wrong = sorted(((rows, label, said) for rows, label, said in taken if rows and label != said), reverse=True)
     for rows, label, said in wrong[:MISTAKES]:
         yield plain(f"  {names[label]} taken for {names[said]}: {count(rows, 'row')}")
-
-
-def _names(task: Task) -> Iterable[str]:
-    return (str(task.say(float(place))) for place in range(task.outputs))
 
 
 def _number(metrics: dict[str, float] | None, metric: str) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import Examples
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
-from mtbert.data.tasks import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
@@ -40,13 +41,13 @@ class Examined:
         return len(self.rows)
 
     @property
-    def labels(self) -> NDArray[np.float64]:
+    def labels(self) -> Labels:
         assert self.rows.labels is not None  # only labelled rows are examined
         return self.rows.labels
 
     @cached_property
-    def predictions(self) -> NDArray[np.float64]:
-        """As handed out: (N,)."""
+    def predictions(self) -> Labels:
+        """As handed out: N rows."""
         return self.task.decode(self.outputs)
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.grown import plan_for
 from mtbert.recipe.reading import read_recipe

@@ -133,6 +133,7 @@ class Experiment:
             clip=stage.clip,
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
+            average=stage.average.make(),
         )
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:

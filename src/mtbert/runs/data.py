@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtbert.data.kinds.base import share_of
 from mtbert.data.splitting import Shares, split_rows
+from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows, read_rows
-from mtbert.data.tasks import share_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -48,6 +49,23 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     reader.gathering.stop()
     found = {task: read.task for by_task in reversed(rows.values()) for task, read in by_task.items()}
     return Data(recipe.completed(found), rows)
+
+
+def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str, RowStream]:
+    """A split of these tasks, of which no more than a piece is held where the split is a file of its own.
+
+    Raises Mistakes as `read_data`.
+    """
+    reader, streams = _Reader(recipe), dict[str, RowStream]()
+    for name in tasks:
+        task, source = recipe.tasks[name], recipe.source(name, split)
+        with reader.gathering.going_on():
+            if split == "train" or source is None or not task.complete or task.at_most(split) is not None:
+                streams[name] = RowStream.of(_limited(reader.rows(name, split), recipe, name, split))
+            else:
+                streams[name] = stream_rows(task, source)
+    reader.gathering.stop()
+    return streams
 
 
 def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mtbert.data.labels import as_arrays
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.model.files import checksum
@@ -131,7 +132,8 @@ def _hash(rows: Rows) -> str:
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     if rows.labels is not None:
-        digest.update(rows.labels.tobytes())
+        for part in as_arrays("labels", rows.labels).values():
+            digest.update(part.tobytes())
     return digest.hexdigest()
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from mtbert.data.batches import Examples
 from mtbert.data.perturbation import perturbed
-from mtbert.data.tables import read_rows
+from mtbert.data.streams import RowStream, stream_rows
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.schema import Recipe
-from mtbert.runs.build import examples_of
-from mtbert.runs.data import read_splits
+from mtbert.runs.data import stream_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
 
@@ -31,7 +31,7 @@ class Scored:
     recipe: Recipe
     model: MultiTask
     tokenizer: Tokenizer
-    sets: dict[str, Examples]  # task -> labelled examples
+    sets: dict[str, RowStream]  # task -> labelled rows
 
 
 def evaluate_run(
@@ -47,7 +47,12 @@ def evaluate_run(
     does not have, and for one without rows of the split.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split)
-    return evaluate(scored.model, scored.sets)
+    positions = scored.model.encoder.shape.positions
+    sets = {
+        name: Examples.from_rows(scored.recipe.tasks[name], stream.whole(), scored.tokenizer, positions)
+        for name, stream in scored.sets.items()
+    }
+    return evaluate(scored.model, sets)
 
 
 def to_be_scored(
@@ -70,11 +75,14 @@ def to_be_scored(
         raise Mistake(f"a file is scored for one task: name it with --task (tasks: {', '.join(recipe.tasks)})")
     chosen = list(tasks or recipe.learned)
     if source is None:
-        rows = read_splits(recipe, chosen, [split])[split]
+        sets = stream_splits(recipe, chosen, split)
     else:
-        rows = {name: read_rows(recipe.tasks[name], source) for name in chosen}
+        sets = {name: stream_rows(recipe.tasks[name], source) for name in chosen}
     model, tokenizer = load_model(run.part(BEST))
     if perturbed_by is not None:
-        rows = {name: perturbed(read, perturbed_by) for name, read in rows.items()}
-    sets = examples_of(recipe, {split: rows}, tokenizer, model.encoder.shape.positions)[split]
+
+        def change(rows: Rows) -> Rows:
+            return perturbed(rows, perturbed_by)
+
+        sets = {name: stream.mapped(change) for name, stream in sets.items()}
     return Scored(recipe, model.to(best_device()), tokenizer, sets)

@@ -53,6 +53,7 @@ class Evaluation:
     kept: bool  # whether the model became the run's kept model
     overall: float
     tasks: dict[str, dict[str, float]]  # task -> its metrics, the main one first
+    average: bool = False  # whether the model is an average of the stage's weights
     type: Literal["evaluation"] = "evaluation"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import save_model
 from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
+from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.tensors import save_tensors
 from mtbert.runs.build import Experiment
@@ -24,6 +25,7 @@ from mtbert.runs.folder import BEST, LAST, OUTPUTS, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Step
 from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
+from mtbert.training.averaging import Weights, holding
 from mtbert.training.keeping import Keeper, Measures
 from mtbert.training.trainer import Diverged, Record, Trainer
 
@@ -169,25 +171,55 @@ class StageUnderWay:
                 self.run.log_line(Look(self.index, step, name, observer.look()))
 
     def _evaluate(self, listener: Listener) -> None:
-        """Score the model, keep it where the rule says so, and save."""
+        """Score the model and its averages, keep each where the rule says so, and save."""
         trainer, model = self.prepared.trainer, self.experiment.model
-        scores = self._scores()
-        kept = self.keeper.take(scores.measures)
-        self.run.log_line(Evaluation(self.index, trainer.step, kept, scores.overall, scores.tasks))
-        if kept:
-            self._keep(scores)
+        judged = [self._judge(trainer.objective.scored, self.keeper.take)]
+        trainer.average.after_evaluation(self._measure(judged[0].scores))
+        judged += self._judge_average(trainer.average.now(), self.keeper.take_beside)
+        if trainer.finished or self.keeper.satisfied:
+            judged += self._judge_average(trainer.average.at_the_end(self._score), self.keeper.rule.take)
         if self._accepted is not None:
+            kept = any(one.kept for one in judged)
             self._accepted = Snapshot.of(model, trainer) if kept else self._accepted.restored(model, trainer)
         self.save()
-        listener.scores(scores, kept)
+        for number, one in enumerate(judged):
+            if number > 0:
+                listener.note("an average of the stage's weights:")
+            listener.scores(*one)
 
-    def _scores(self) -> Scores:
+    def _judge(self, model: AnyModel, take: Callable[[Measures], bool], average: bool = False) -> Judged:
+        """Score a model, and keep it where `take` says so."""
+        scores = self._scores(model)
+        kept = take(scores.measures)
+        step = self.prepared.trainer.step
+        self.run.log_line(Evaluation(self.index, step, kept, scores.overall, scores.tasks, average))
+        if kept:
+            self._keep(scores, model)
+        return Judged(scores, kept)
+
+    def _judge_average(self, weights: Weights | None, take: Callable[[Measures], bool]) -> list[Judged]:
+        if weights is None:
+            return []
+        trainer = self.prepared.trainer
+        with holding(trainer.learning, weights):
+            return [self._judge(trainer.objective.model, take, average=True)]
+
+    def _score(self, weights: Weights) -> float:
+        """The score of the model with these weights, by the measure that the stage is judged by."""
+        trainer = self.prepared.trainer
+        with holding(trainer.learning, weights):
+            return self._measure(self._scores(trainer.objective.model))
+
+    def _measure(self, scores: Scores) -> float:
+        return scores.measures[self.keeper.rule.measure]
+
+    def _scores(self, model: AnyModel) -> Scores:
         trainer = self.prepared.trainer
         with self._naming_rows():
             if not trainer.finite:
                 raise trainer.diverged("weights that are nan or inf after it")
             try:
-                return evaluate(trainer.objective.scored, self.prepared.dev)
+                return evaluate(model, self.prepared.dev)
             except NotNumbers as found:
                 raise trainer.diverged(f"{found} after it") from None
 
@@ -202,9 +234,9 @@ class StageUnderWay:
             ids = {task: rows.ids for task, rows in read_splits(recipe, tasks, ["train"])["train"].items()}
             raise diverged.said(ids) from None
 
-    def _keep(self, scores: Scores) -> None:
+    def _keep(self, scores: Scores, scored: AnyModel) -> None:
         """Write the model that was scored into best/, its scores and outputs beside it in the same step."""
-        recipe, scored = self.experiment.recipe, self.prepared.trainer.objective.scored
+        recipe = self.experiment.recipe
         model = scored if isinstance(scored, MultiTask) else self.experiment.model
         constant = constant_scores(recipe.tasks, self.experiment.sets["train"], self.experiment.sets["dev"])
         content = {
@@ -222,6 +254,13 @@ class StageUnderWay:
 
         self.run.replace(BEST, write)
         self.run.write_json(SCORES, content)
+
+
+class Judged(NamedTuple):
+    """The scores of a model, and whether it was kept."""
+
+    scores: Scores
+    kept: bool
 
 
 class Snapshot(NamedTuple):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import ExampleSet
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
@@ -82,10 +81,8 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
     return Scores.of(model.tasks, metrics, outputs)
 
 
-def predictions_of(
-    model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None
-) -> NDArray[np.float64]:
-    """The predictions for all examples of a task, in the order of the set and the units of its labels: (N,).
+def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
+    """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
     """
@@ -108,7 +105,7 @@ def constant_scores(
         labels, learned = examples.labels, train[name].labels
         if labels is None or learned is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        metrics[name] = tasks[name].metrics(np.full_like(labels, tasks[name].constant(learned)), labels)
+        metrics[name] = tasks[name].metrics(tasks[name].constantly(learned, labels), labels)
     return Scores.of(tasks, metrics)
 
 

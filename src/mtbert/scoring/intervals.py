@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, plain
 
 TIMES = 1000  # resamples
 ROWS = 10_000  # drawn for one resample of scores; of more rows, these tell how far the whole would move
+TIMES_ASKED, ASKED = 200, 2_000  # resamples, and rows in each, where a task has to be asked for its metric
 BLOCK = 1 << 20  # numbers held at a time
 SEED = 20_220_501
 
@@ -23,23 +25,47 @@ class Interval(NamedTuple):
     high: float
 
 
-def intervals(task: Task, predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, Interval]:
-    """The 95 % percentile interval of each metric, for predictions and labels (N,), always the same for the same rows.
+def intervals(task: Task, predictions: Labels, labels: Labels) -> dict[str, Interval]:
+    """The 95 % percentile interval of each metric, for predictions and labels of N rows, always the same for the same.
 
     Classes are resampled as a confusion table, which is exact and costs the same for any number of rows. Scores are
     resampled row by row; of more than ROWS rows, only so many are drawn at a time, and the deviations scaled by
-    sqrt(ROWS / N) (the m-out-of-n bootstrap).
+    sqrt(ROWS / N) (the m-out-of-n bootstrap). So is every other metric, on ASKED rows at most.
 
     Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Bickel, Götze and van Zwet,
     Resampling fewer than n observations, Statistica Sinica 7, 1997.
     """
-    found = _of_scores(predictions, labels) if task.scored else _of_classes(predictions, labels)
-    scale = np.sqrt(min(1.0, ROWS / len(labels))) if task.scored else 1.0
     whole = task.metrics(predictions, labels)
-    return {metric: _interval(whole[metric], values, scale) for metric, values in found.items()}
+    quick: dict[str, NDArray[np.float64]] = {}
+    if task.scored or task.exclusive:
+        quick = (_of_scores if task.scored else _of_classes)(plain(predictions), plain(labels))
+    drawn = ROWS if task.scored else len(labels)
+    found = {
+        metric: _interval(whole[metric], values, drawn / len(labels))
+        for metric, values in quick.items()
+        if metric in whole
+    }
+    if whole.keys() - found.keys():
+        asked = _by_asking(task, predictions, labels)
+        found |= {
+            metric: _interval(whole[metric], values, ASKED / len(labels))
+            for metric, values in asked.items()
+            if metric not in found
+        }
+    return {metric: found[metric] for metric in whole}
 
 
-def _interval(whole: float, values: NDArray[np.float64], scale: float) -> Interval:
+def _by_asking(task: Task, predictions: Labels, labels: Labels) -> dict[str, NDArray[np.float64]]:
+    """Metrics that only the task knows how to take, fewer times and on fewer rows."""
+    generator = np.random.default_rng(SEED)
+    drawn = [generator.integers(0, len(labels), min(len(labels), ASKED)) for _ in range(TIMES_ASKED)]
+    found = [task.metrics(predictions[rows], labels[rows]) for rows in drawn]
+    return {metric: np.array([one[metric] for one in found]) for metric in found[0]}
+
+
+def _interval(whole: float, values: NDArray[np.float64], drawn: float) -> Interval:
+    """Around the whole's metric, from its values on resamples of this share of the rows."""
+    scale = np.sqrt(min(1.0, drawn))
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(whole + scale * (float(low) - whole), whole + scale * (float(high) - whole))
 

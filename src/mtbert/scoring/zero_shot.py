@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtbert.data.batches import Examples
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import plain
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.data.tokens import Tokens, starts_of
 from mtbert.model.encoder import Encoder
 from mtbert.model.sentences import cosines
 
-MOST = 10_000  # pairs that are compared, of a set that holds more
-LEARNED = 2_000  # training pairs from which the threshold is learned, where there are more
-SEED = 20_220_502
+MOST = 10_000  # pairs that are worth comparing, of a set that holds more
+LEARNED = 2_000  # training pairs that are enough to learn the threshold from
 
 
 class Threshold(NamedTuple):
@@ -31,7 +30,7 @@ class Threshold(NamedTuple):
 
 def applies_to(task: Task) -> bool:
     """Whether a cosine can answer the task: a score of pairs, or one of two classes."""
-    return len(task.text) == 2 and (task.scored or task.outputs == 2)
+    return len(task.text) == 2 and (task.scored or task.binary)
 
 
 def zero_shot_metrics(
@@ -40,15 +39,17 @@ def zero_shot_metrics(
     """The metrics of the cosine on labelled pairs, for a task that it `applies_to`.
 
     For scores Pearson's and Spearman's correlation; for two classes the metrics of the best threshold on `train`.
-    Of more than MOST pairs, so many are compared, always the same.
     """
     task = examples.task
-    values, labels = _compared(encoder, tokenizer, examples, MOST)
+    assert examples.labels is not None  # whoever scores a set has looked
+    labels = plain(examples.labels)
+    values = cosines(encoder, examples.tokens, tokenizer).numpy()
     if task.scored:
         found = task.metrics(values, labels)
         return {metric: found[metric] for metric in ("pearson", "spearman")}
     assert train is not None  # two classes need examples to learn the threshold from
-    learned = best_threshold(*_compared(encoder, tokenizer, train, LEARNED))
+    assert train.labels is not None
+    learned = best_threshold(cosines(encoder, train.tokens, tokenizer).numpy(), plain(train.labels))
     return task.metrics(np.where(values >= learned.cosine, learned.above, 1 - learned.above), labels)
 
 
@@ -64,21 +65,3 @@ def best_threshold(values: NDArray[np.float64], labels: NDArray[np.float64]) -> 
     above = right[best_one] >= len(values) - right[best_zero]
     highest = best_one if above else best_zero
     return Threshold(float(values[order[highest - 1]]) if highest else np.inf, float(above))
-
-
-def _compared(
-    encoder: Encoder, tokenizer: Tokenizer, examples: Examples, most: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The cosines and labels of the pairs, or of so many of them."""
-    labels = examples.labels
-    assert labels is not None  # whoever scores a set has looked
-    if len(examples) <= most:
-        return cosines(encoder, examples.tokens, tokenizer).numpy(), labels
-    chosen = np.sort(np.random.default_rng(SEED).permutation(len(examples))[:most])
-    pairs = [_taken(tokens, chosen) for tokens in examples.tokens]
-    return cosines(encoder, pairs, tokenizer).numpy(), labels[chosen]
-
-
-def _taken(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
-    pieces = [tokens.flat[tokens.starts[row] : tokens.starts[row + 1]] for row in rows]
-    return Tokens(np.concatenate(pieces), starts_of([tokens.lengths[rows]]))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.interchange
 
 from mtbert.data.formats.base import whole_text
+from mtbert.data.kinds.base import Task
 from mtbert.data.tables import read_rows
-from mtbert.data.tasks import Task
 from mtbert.errors import Mistake, shown
 
 Text = str | Sequence[str] | Mapping[str, Any]  # one text, or a pair, or a row with the task's columns

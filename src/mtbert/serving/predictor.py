@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.batches import Examples
-from mtbert.data.formats.base import Asked, Quotes
-from mtbert.data.tables import Rows, read_rows, read_table
-from mtbert.data.tasks import Regression, Task
+from mtbert.data.formats.base import Quotes
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, joined
+from mtbert.data.streams import stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
@@ -36,16 +37,15 @@ class Predictions:
 
     task: Task
     ids: list[str]
-    values: NDArray[np.float64]  # (N,) class index or score
+    values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
 
     @property
     def columns(self) -> dict[str, Any]:
         """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
-        said = self.values if self.task.scored else [str(self.task.say(value)) for value in self.values]
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
-        return {"id": self.ids, **self.kept, "prediction": said, **probabilities}
+        return {"id": self.ids, **self.kept, "prediction": self.task.written(self.values), **probabilities}
 
 
 class Predictor:
@@ -65,7 +65,7 @@ class Predictor:
     def tasks(self) -> list[str]:
         return list(self.model.tasks)
 
-    def predict(self, task: str, texts: Any) -> list[str | float]:
+    def predict(self, task: str, texts: Any) -> list[Any]:
         """The class name or the score of each text (or pair, for a pair task), in order.
 
         `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
@@ -95,16 +95,10 @@ class Predictor:
         chosen = self._task(task)
         if len(chosen.text) == 2 and len(texts) != 2:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
-        outputs = self.outputs(task, [tuple(texts)] if len(chosen.text) == 2 else texts)
-        columns = list(chosen.probabilities(outputs).values())
-        lines = []
-        for row, (text, value) in enumerate(
-            zip([" | ".join(texts)] if len(chosen.text) == 2 else texts, chosen.decode(outputs), strict=True)
-        ):
-            said = chosen.say(value)
-            sure = f" ({columns[int(value)][row]:.0%})" if columns else ""
-            lines.append(f"{text} -> {said if isinstance(said, str) else f'{said:.2f}'}{sure}")
-        return lines
+        asked = [tuple(texts)] if len(chosen.text) == 2 else texts
+        said = [" | ".join(texts)] if len(chosen.text) == 2 else texts
+        answers = chosen.answers(self.outputs(task, asked))
+        return [f"{text} -> {answer}" for text, answer in zip(said, answers, strict=True)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the shared encoder makes of each text, without any task's modules or head: (N, D), not normalised.
@@ -127,7 +121,7 @@ class Predictor:
         return Predictions(
             self._task(task),
             [one for part in parts for one in part.ids],
-            np.concatenate([part.values for part in parts]),
+            joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
         )
 
@@ -146,32 +140,26 @@ class Predictor:
         """
         chosen, source = self._task(task), as_arrow(source)
         reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
-        rows = read_rows(reading, source, labelled=False)
-        kept = _kept(reading, source, keep)
-        for start in range(0, len(rows), SLICE):
-            columns = [column.slice(start, SLICE).to_pylist() for column in rows.texts]
+        stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
+        orders, done = 2 if chosen.symmetric else 1, 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            told(task, done // orders, len(stream))
+
+        for rows in stream.slices(SLICE):
+            columns = [column.to_pylist() for column in rows.texts]
             examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
-            done = [start * len(examples.orders)]
-
-            def tell(more: int, done: list[int] = done, orders: int = len(examples.orders)) -> None:
-                done[0] += more
-                told(task, done[0] // orders, len(rows))
-
             outputs = outputs_of(self.model, examples, told=tell)
-            yield Predictions(
-                chosen,
-                _ids(rows, start),
-                chosen.decode(outputs),
-                chosen.probabilities(outputs),
-                {name: column.slice(start, SLICE) for name, column in kept.items()},
-            )
+            yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
 
     def __repr__(self) -> str:
-        tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {_says(task)}" for task in self.model.tasks.values())
+        tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())
         return f"{self._title}\n{tasks}"
 
     def _repr_html_(self) -> str:
-        rows = [(task.name, _reads(task), _says(task)) for task in self.model.tasks.values()]
+        rows = [(task.name, _reads(task), task.meaning) for task in self.model.tasks.values()]
         return html_table(self._title, ["task", "reads", "says"], rows)
 
     @property
@@ -190,33 +178,14 @@ class Predictor:
         return self.model.tasks[name]
 
 
-def _ids(rows: Rows, start: int) -> list[str]:
-    return replace(rows, id_cells=rows.id_cells.slice(start, SLICE)).ids
-
-
-def _kept(task: Task, source: Any, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """Columns of the input by name, as they are there."""
-    if not names:
-        return {}
-    written = {"prediction", *(f"probability_{name}" for name in _class_names(task))}
+def _to_keep(task: Task, names: Sequence[str]) -> list[str]:
+    """The columns that are carried through beside the ids; raises Mistake for the name of one that is written."""
+    written = {"prediction", *(f"probability_{name}" for name in task.class_names)}
     for name in names:
         if name in written:
             raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
-    # the text columns too, so that the same delimiter is found as where the texts are read
-    table = read_table(source, Asked({*names, *task.text}, task.quotes))
-    return {name: table.column(name, "the columns to keep") for name in names if name != (task.id or "id")}
-
-
-def _class_names(task: Task) -> list[str]:
-    return [] if task.scored else [str(task.say(float(place))) for place in range(task.outputs)]
+    return [name for name in names if name != (task.id or "id")]
 
 
 def _reads(task: Task) -> str:
     return " | ".join(task.text)
-
-
-def _says(task: Task) -> str:
-    if task.scored:
-        return "a score" + (f" from {task.range[0]:g} to {task.range[1]:g}" if isinstance(task, Regression) else "")
-    names = _class_names(task)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.regression import Regression
+from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import FEW
-from mtbert.data.tasks import KINDS, Classification, Regression
 from mtbert.errors import Mistake
 from mtbert.recipe.text import as_line
 from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, ways_to_read

@@ -160,6 +160,12 @@ class Keeper:
         self.waited = 0 if kept else self.waited + 1
         return kept
 
+    def take_beside(self, measures: Measures) -> bool:
+        """Whether another model of the evaluation taken last is kept: then that was none without a better one."""
+        kept = self.rule.take(measures)
+        self.waited = 0 if kept else self.waited
+        return kept
+
     @property
     def satisfied(self) -> bool:
         """Whether the stage should stop, as its patience has run out."""

@@ -1,4 +1,4 @@
-"""A copy of a model that follows it at a distance, for penalties that hold on to an earlier self, and for averages."""
+"""A copy of a model that follows it at a distance, for penalties that hold on to an earlier self."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mtbert.data.batches import Batch
 from mtbert.errors import Mistake
 from mtbert.model.modes import in_modes, modes_of
 from mtbert.model.multitask import MultiTask
+from mtbert.training.averaging import follow
 
 
 class Teacher:
@@ -29,12 +30,11 @@ class Teacher:
             outputs: Tensor = self.model(batch.to(device))
         return outputs.to(batch.tokens.device)
 
-    @torch.no_grad()
     def follow(self, model: MultiTask, decay: float) -> None:
         """decay * teacher + (1 - decay) * model, for every parameter that learns."""
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            if theirs.requires_grad:
-                ours.lerp_(theirs.detach().to(ours.device), 1 - decay)
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        learning = [(ours, theirs) for ours, theirs in pairs if theirs.requires_grad]
+        follow([ours for ours, _ in learning], [theirs for _, theirs in learning], 1 - decay)
 
 
 def check_device(name: str | None) -> None:

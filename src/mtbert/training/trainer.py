@@ -17,6 +17,7 @@ from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast
 from mtbert.schedules import Schedule
+from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import Optimizer
@@ -55,8 +56,9 @@ class Diverged(Unstable):
 class Trainer:
     """One stage: `for record in trainer` takes one optimiser step per turn, until its steps are done.
 
-    An epoch is `epoch` steps. `step`, the streams' positions, `state()` (of the optimizer, the objective and the
-    combiner) and torch's random state are all it knows; with them restored it goes on to the same weights, bit for bit.
+    An epoch is `epoch` steps. `step`, the streams' positions, `state()` (of the optimizer, the objective, the combiner
+    and the average) and torch's random state are all it knows; with them restored it goes on to the same weights, bit
+    for bit.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Trainer:
         clip: float | None = None,
         accumulate: int = 1,
         precision: torch.dtype = torch.float32,
+        average: Average | None = None,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -85,6 +88,7 @@ class Trainer:
         self.clip = clip
         self.accumulate = accumulate
         self.precision = precision
+        self.average = average or Average()
         self.step = 0
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
@@ -98,6 +102,7 @@ class Trainer:
         """
         if not self._begun:
             self.objective.start()
+            self.average.begin(self.learning)
             self._begun = True
 
     @property
@@ -128,6 +133,7 @@ class Trainer:
 
         with autocast(self.device, self.precision):  # losses taken again compare with those of the step
             self.objective.after_step(self._batches, self.step / self.steps)
+        self.average.after_step(self.step, self.steps)
         if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
         examples = sum(len(batch) for batch in self._batches)
@@ -146,7 +152,12 @@ class Trainer:
 
     @property
     def _parts(self) -> dict[str, Stateful]:
-        return {"optimizer": self.optimizer, "objective": self.objective, "combiner": self.combiner}
+        return {
+            "optimizer": self.optimizer,
+            "objective": self.objective,
+            "combiner": self.combiner,
+            "average": self.average,
+        }
 
     @property
     def finite(self) -> bool:

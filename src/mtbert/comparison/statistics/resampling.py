@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
+from mtbert.data.labels import Labels, plain
 
 Floats = NDArray[np.float64]
 CELLS = 4_000_000  # of a table of draws that are held at a time
 
 
-def resampled(task: Task, predictions: Floats, labels: Floats, draws: int, generator: np.random.Generator) -> Floats:
-    """The main metric of R models on `draws` samples of the rows, the same for all: (R, N), (N,) -> (draws, R)."""
+def resampled(
+    task: Task, predictions: Sequence[Labels], labels: Labels, draws: int, generator: np.random.Generator
+) -> Floats:
+    """The main metric of R models' predictions on `draws` samples of the N rows, the same for all: (draws, R)."""
     rows = len(labels)
-    measure = MEASURES.get(task.main, _one_by_one(task))
+    measure = _measure(task, predictions, labels)
     chunk = max(1, CELLS // rows)
     even = np.full(rows, 1 / rows)
     return np.concatenate(
-        [
-            measure(predictions, labels, generator.multinomial(rows, even, min(chunk, draws - start)))
-            for start in range(0, draws, chunk)
-        ]
+        [measure(generator.multinomial(rows, even, min(chunk, draws - start))) for start in range(0, draws, chunk)]
     )
 
 
@@ -52,13 +53,14 @@ MEASURES: dict[str, Callable[[Floats, Floats, NDArray[np.int64]], Floats]] = {
 }
 
 
-def _one_by_one(task: Task) -> Callable[[Floats, Floats, NDArray[np.int64]], Floats]:
+def _measure(task: Task, predictions: Sequence[Labels], labels: Labels) -> Callable[[NDArray[np.int64]], Floats]:
+    """The main metric of all models where each row counts as often as it was drawn: (B, N) -> (B, R)."""
+    if task.main in MEASURES and (task.scored or task.exclusive):
+        return partial(MEASURES[task.main], np.stack([plain(one) for one in predictions]), plain(labels))
+    return partial(_one_by_one, task, predictions, labels)
+
+
+def _one_by_one(task: Task, predictions: Sequence[Labels], labels: Labels, counts: NDArray[np.int64]) -> Floats:
     """Any other metric, by asking the task anew for every sample and model."""
-
-    def measure(predictions: Floats, labels: Floats, counts: NDArray[np.int64]) -> Floats:
-        rows = [np.repeat(np.arange(len(labels)), some) for some in counts]
-        return np.array(
-            [[task.metrics(one[chosen], labels[chosen])[task.main] for one in predictions] for chosen in rows]
-        )
-
-    return measure
+    rows = [np.repeat(np.arange(len(labels)), some) for some in counts]
+    return np.array([[task.metrics(one[chosen], labels[chosen])[task.main] for one in predictions] for chosen in rows])

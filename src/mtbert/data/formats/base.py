@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import pyarrow as pa
 
@@ -14,6 +14,8 @@ from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake, unknown
 
 CHECKED = 1 << 24  # bytes of a file that are checked to be UTF-8 at a time
+STRETCH = 1 << 23  # bytes of a file that are read at a time where it is read in pieces
+BOM = b"\xef\xbb\xbf"
 
 Quotes = Literal["checked", "trusted", "none"]
 
@@ -50,6 +52,7 @@ class Table:
     where: Callable[[Sequence[int]], list[str]]  # row indices -> 'line 17', ...
     typed: bool  # False where every cell was read as text
     doubts: Sequence[Doubt] = field(default=())
+    start: int = 0  # how many rows of the source come before these
 
     def column(self, name: str, use: str) -> pa.ChunkedArray:
         """One column by name; raises Mistake listing the columns there are."""
@@ -68,15 +71,38 @@ def row_numbers(rows: Sequence[int]) -> list[str]:
     return [f"row {row + 1}" for row in rows]
 
 
-def utf8(path: Path) -> bytes:
-    """The bytes of a UTF-8 file with lone surrogates replaced; raises Mistake naming the line that is not UTF-8."""
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+def stretches(stream: BinaryIO, end_of_rows: Callable[[bytes], int]) -> Iterator[bytes]:
+    """The rest of a stream in stretches of whole rows, of about STRETCH bytes unless a row is longer.
+
+    `end_of_rows` says where in the bytes read so far, which begin with a row, the last whole row ends; 0 if none does.
+    """
+    held = b""
+    while more := stream.read(max(STRETCH, len(held))):
+        if more.endswith(b"\r"):
+            more += stream.read(1)  # so that no line end is cut in two
+        held += more
+        if end := end_of_rows(held):
+            yield held[:end]
+            held = held[end:]
+    if held:
+        yield held
+
+
+def lines_in(content: bytes) -> int:
+    """How many line ends bytes hold, whichever of the three sorts they are."""
+    return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
+
+
+def utf8(path: Path, content: bytes, first_line: int = 1) -> bytes:
+    """The bytes of a file from a line on with lone surrogates replaced; raises Mistake naming a line not in UTF-8."""
+    if first_line == 1:
+        content = content.removeprefix(BOM)
     if _is_utf8(content):
         return content
     try:
         return whole_text(content.decode(errors="surrogatepass")).encode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         raise Mistake(
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text; "
             "save the file as UTF-8 (or name it .parquet if it is one)"

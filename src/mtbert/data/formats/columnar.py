@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mtbert.data.formats.base import Asked, Table, row_numbers
 from mtbert.data.formats.cells import is_text
 from mtbert.errors import Mistake
 
+ROWS = 1 << 16  # of a Parquet file that are read at a time where it is read in pieces
 MAGIC = b"ARROW1"  # with which an Arrow file begins, and a stream does not
 
 # pyarrow's own errors; OSError and ValueError (as for names that are no UTF-8) are what it raises besides
@@ -39,6 +40,23 @@ def read_parquet(path: Path, asked: Asked) -> Table:
         raise _damaged(path, "a Parquet", error) from None
 
 
+def pieces_of_parquet(path: Path, asked: Asked) -> Iterator[Table]:
+    """The rows of `read_parquet` in tables of ROWS rows."""
+    try:
+        with pa.parquet.ParquetFile(path, memory_map=True, pre_buffer=False, page_checksum_verification=True) as file:
+            schema, start = file.schema_arrow, 0
+            for batch in file.iter_batches(ROWS, columns=asked.among(schema.names) or None):
+                yield _checked(str(path), pa.table(batch), schema, asked, start)
+                start += batch.num_rows
+    except _REFUSED as error:
+        raise _damaged(path, "a Parquet", error) from None
+
+
+def pieces_of_arrow(path: Path, asked: Asked) -> Iterator[Table]:
+    """The table of `read_arrow` in one piece, since it is mapped and not held."""
+    yield read_arrow(path, asked)
+
+
 def read_arrow(path: Path, asked: Asked) -> Table:
     """Map the columns asked for of an Arrow file or stream into memory, so that its texts may be larger than memory.
 
@@ -55,7 +73,7 @@ def read_arrow(path: Path, asked: Asked) -> Table:
 
 def read_folder(folder: Path, asked: Asked, read: Callable[[Path, Asked], Table]) -> Table:
     """Read a folder of Arrow or Parquet files as one table, in the order of their names or of datasets' state.json."""
-    files = _files_of(folder)
+    files = files_of(folder)
     tables = [read(file, asked) for file in files]
     try:
         columns = pa.concat_tables([table.columns for table in tables], promote_options="permissive")
@@ -99,12 +117,16 @@ def _dataset(source: Any, name: str, asked: Asked) -> Table:
     return _checked(name, columns, schema, asked)
 
 
-def _checked(name: str, columns: pa.Table, schema: pa.Schema, asked: Asked) -> Table:
+def _checked(name: str, columns: pa.Table, schema: pa.Schema, asked: Asked, start: int = 0) -> Table:
     """The columns asked for, validated down to every offset, code and letter; raises ValueError where one is wrong."""
     columns = columns.select([name for name in asked.among(schema.names) if name in columns.column_names] or [])
     columns.validate(full=True)
     texts = [field.name for field in schema if is_text(field.type)]
-    return Table(name, columns, schema.names, texts, row_numbers, typed=True)
+
+    def where(rows: Sequence[int]) -> list[str]:
+        return row_numbers([start + row for row in rows])
+
+    return Table(name, columns, schema.names, texts, where, typed=True)
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> Mistake:
@@ -116,7 +138,8 @@ def _line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """The files of Arrow or Parquet that are one table; raises Mistake where there are none."""
     if (folder / "dataset_dict.json").exists():
         splits = ", ".join(sorted(str(path) for path in folder.iterdir() if path.is_dir()))
         raise Mistake(f"{folder} holds a set for each split; name one of {splits}")

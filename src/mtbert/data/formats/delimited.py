@@ -16,20 +16,48 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from mtbert.data.formats.base import Asked, Doubt, Quotes, Table, utf8
+from mtbert.data.formats.base import BOM, Asked, Doubt, Quotes, Table, lines_in, stretches, utf8
 from mtbert.data.formats.quoting import DoubtfulCell, doubtful_cells, end_of_rows
 from mtbert.errors import Mistake
 
 DELIMITERS = ",\t;|"
+HEADER = 1 << 20  # bytes at the beginning of a file in which its header ends
 PIECE = 1 << 28  # bytes that Arrow parses at a time; it counts a block's bytes in 32 bits
 
 
 def read_delimited(path: Path, asked: Asked) -> Table:
     """Read TSV or CSV, every cell as text; rows with the wrong number of cells and doubtful quotes are its doubts."""
-    file = _opened(path, asked)
+    return _table(_opened(path, path.read_bytes(), asked), asked)
+
+
+def pieces_of_delimited(path: Path, asked: Asked) -> Iterator[Table]:
+    """The rows of `read_delimited` in tables of a few megabytes; its columns are those of the first one."""
+    with path.open("rb") as stream:
+        beginning = stream.read(HEADER)
+        file = _opened(path, beginning[: max(beginning.rfind(b"\n"), beginning.rfind(b"\r")) + 1], asked)
+        header = _header(file)
+        if not header:
+            yield read_delimited(path, asked)  # a single line, or one of a megabyte
+            return
+        line, above = 1, lines_in(header)
+
+        def end_of_whole_rows(held: bytes) -> int:
+            return end_of_rows(held, 0, len(held), file.delimiter, asked.quotes != "none" and b'"' in held)
+
+        stream.seek(len(BOM) if beginning.startswith(BOM) else 0)
+        for content in stretches(stream, end_of_whole_rows):
+            if line == 1:
+                yield _table(_opened(path, content, asked), asked)
+            else:
+                rows = header + utf8(path, content, line)
+                yield _table(_File(path, rows, line - above, file.delimiter, asked.quotes), asked)
+            line += lines_in(content)
+
+
+def _table(file: _File, asked: Asked) -> Table:
     header = next((cells for _, cells in file.rows()), None)
     if header is None:
-        raise Mistake(f"{path} is empty")
+        raise Mistake(f"{file.path} is empty")
     pieces, ragged = [], 0
     for start, end in file.pieces():
         columns, left_out = _parsed(file, header, asked.among(header), start, end)
@@ -42,7 +70,7 @@ def read_delimited(path: Path, asked: Asked) -> Table:
         lines = [line for line, cells in file.rows() if len(cells) == len(header)][1:]
         return [f"line {lines[row]}" for row in rows]
 
-    return Table(str(path), pa.concat_tables(pieces), header, header, where, typed=False, doubts=doubts)
+    return Table(str(file.path), pa.concat_tables(pieces), header, header, where, typed=False, doubts=doubts)
 
 
 @dataclass(frozen=True)
@@ -93,8 +121,9 @@ class _File:
             yield start, len(self.content)
 
 
-def _opened(path: Path, asked: Asked) -> _File:
-    content = utf8(path)
+def _opened(path: Path, content: bytes, asked: Asked) -> _File:
+    """A file of this content, or that begins with it."""
+    content = utf8(path, content)
     first_line, delimiter = 1, None
     # Excel's way to name the separator; what it writes there is no row
     if named := re.match(rb'"?sep=([ -~\t])"?(?:\r\n|\r|\n)', content, re.IGNORECASE):
@@ -102,6 +131,15 @@ def _opened(path: Path, asked: Asked) -> _File:
     if not re.search(rb"[\r\n]", content):
         content += b"\n"  # Arrow takes a header without a line end for no header
     return _File(path, content, first_line, delimiter or _delimiter(path, content, asked), asked.quotes)
+
+
+def _header(file: _File) -> bytes:
+    """The first row with its line end, and the blank lines above it; empty where it does not end."""
+    for found in re.finditer(rb"\r\n|\r|\n", file.content):
+        end = found.end()
+        if file.content[:end].strip(b"\r\n") and end_of_rows(file.content, 0, end, file.delimiter, file.quoted) == end:
+            return file.content[:end]
+    return b""
 
 
 def _delimiter(path: Path, content: bytes, asked: Asked) -> str:

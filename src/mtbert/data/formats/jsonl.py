@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mtbert.data.formats.base import Asked, Table, utf8, whole_text
+from mtbert.data.formats.base import Asked, Table, stretches, utf8, whole_text
 from mtbert.data.formats.cells import json_column
 from mtbert.errors import Mistake
 
 
 def read_jsonl(path: Path, asked: Asked) -> Table:
     """Read one JSON object per line; blank lines are skipped and absent keys are empty cells."""
+    return _table(path, asked, path.read_bytes(), 1)
+
+
+def pieces_of_jsonl(path: Path, asked: Asked) -> Iterator[Table]:
+    """The rows of `read_jsonl` in tables of a few megabytes, each with the columns and types that its rows have."""
+    line = 1
+    with path.open("rb") as stream:
+        for content in stretches(stream, lambda held: held.rfind(b"\n") + 1):
+            yield _table(path, asked, content, line)
+            line += content.count(b"\n")
+
+
+def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
+    """What stands in these lines of a file."""
     cells: dict[str, list[Any]] = {}
     names: dict[str, None] = {}
     texts: set[str] = set()
     lines: list[int] = []
-    for number, line in enumerate(io.BytesIO(utf8(path)), start=1):
+    for number, line in enumerate(io.BytesIO(utf8(path, content, first_line)), start=first_line):
         if not line.strip():
             continue
         record = _object(line, path, number)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from mtbert.data.formats.base import Table
-from mtbert.data.formats.columnar import read_arrow, read_parquet
-from mtbert.data.formats.delimited import read_delimited
-from mtbert.data.formats.jsonl import read_jsonl
-from mtbert.registry import Registry
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
-FORMATS: Registry[Table] = Registry(
-    "file ending",
-    {
-        ".tsv": read_delimited,
-        ".csv": read_delimited,
-        ".txt": read_delimited,
-        ".jsonl": read_jsonl,
-        ".ndjson": read_jsonl,
-        ".parquet": read_parquet,
-        ".arrow": read_arrow,
-    },
-)
+from mtbert.data.formats.base import Asked, Table
+from mtbert.data.formats.columnar import pieces_of_arrow, pieces_of_parquet, read_arrow, read_parquet
+from mtbert.data.formats.delimited import pieces_of_delimited, read_delimited
+from mtbert.data.formats.jsonl import pieces_of_jsonl, read_jsonl
+
+
+class Format(NamedTuple):
+    """The two ways to read a file: as one table, and as tables of whole rows of which one is held at a time."""
+
+    whole: Callable[[Path, Asked], Table]
+    pieces: Callable[[Path, Asked], Iterator[Table]]
+
+
+DELIMITED = Format(read_delimited, pieces_of_delimited)
+JSONL = Format(read_jsonl, pieces_of_jsonl)
+
+FORMATS: Mapping[str, Format] = {
+    ".tsv": DELIMITED,
+    ".csv": DELIMITED,
+    ".txt": DELIMITED,
+    ".jsonl": JSONL,
+    ".ndjson": JSONL,
+    ".parquet": Format(read_parquet, pieces_of_parquet),
+    ".arrow": Format(read_arrow, pieces_of_arrow),
+}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
 from mtbert.registry import Registry
@@ -62,9 +62,8 @@ class OneLogit(Linear):
     """
 
     def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
-        if task.scored or task.outputs != 2:
-            found = "gives a score" if task.scored else f"has {task.outputs}"
-            raise Mistake(f"task '{task.name}': head 'one_logit' is for two classes, and this task {found}")
+        if not task.binary:
+            raise Mistake(f"task '{task.name}': head 'one_logit' is for two classes, and this task says {task.meaning}")
         super().__init__(task, width, features, activation=activation)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.registry import Registry
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
 from mtbert.model.shape import Shape

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.training.regularizers.passes import Comparison
 
 Embed = Callable[[Sequence[Tensor]], Tensor]

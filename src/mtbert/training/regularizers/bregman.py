@@ -73,7 +73,7 @@ class BregmanR2Exact(Bregman):
 
     def penalty(self, passes: Passes) -> Tensor:
         assert self.teacher is not None  # the stage has begun
-        if passes.task.outputs == 2:
+        if passes.task.binary:
             return passes.clean.outputs.new_zeros(())
         taught = self.teacher.outputs(passes.batch, dropout=True)
         if passes.task.scored:

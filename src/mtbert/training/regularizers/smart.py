@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.registry import Count, NonNegative, Positive
 from mtbert.schedules import VaryingByTask
 from mtbert.training.regularizers.ascent import DIVERGENCE, Measure, by_example, uphill

@@ -40,7 +40,7 @@ class SmartWeight(Regularizer):
     stop_clean: bool = False
 
     def penalty(self, passes: Passes) -> Tensor:
-        if not self.binary and passes.task.outputs == 2:
+        if not self.binary and passes.task.binary:
             return passes.clean.outputs.new_zeros(())
         comparison = passes.under(self.dropout, min(self.radius, self.sigma))
         tables = _Tables(passes.model, passes.batch)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 
 Losses = Callable[[], Mapping[str, Tensor]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.registry import NonNegative, Positive
 from mtbert.training.optimizer import AdamW

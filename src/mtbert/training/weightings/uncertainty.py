@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.tasks import Task
+from mtbert.data.kinds.base import Task
 from mtbert.training.weightings.base import Weighting
 
 

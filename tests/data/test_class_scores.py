@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtbert.scoring.classes import ClassScore, class_scores
+from mtbert.data.kinds.class_scores import ClassScore, class_scores
 
 NAMES = ["low", "mid", "high", "never"]
 

@@ -1,0 +1,284 @@
+"""A task and its kind: which columns it reads, and what its outputs mean.
+
+The kind owns loss, divergence, decoding and metrics, so that no trainer, regulariser or evaluator asks which kind it
+holds. A new kind is a subclass of Task in a file of its own and one line in KINDS (table.py).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from torch import Tensor, nn
+
+from mtbert.data.formats.base import Quotes
+from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.labels import Labels, plain, same
+from mtbert.data.views import View
+from mtbert.errors import Mistake
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
+
+MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
+
+# what an editor is told of keys that may be written in several ways
+_ONE_OR_TWO = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
+)
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
+
+
+def share_of(source: Any) -> float | None:
+    """The share of its training file that a task takes for a split, 0.1 for `10%`; None for a file or a table."""
+    found = _SHARE.fullmatch(source.strip()) if isinstance(source, str) else None
+    return float(found[1]) / 100 if found else None
+
+
+class Task(BaseModel):
+    """What every kind of task has in common: a section under `tasks:` in the recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    main: ClassVar[str]  # the metric by which the task is judged
+    from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
+    scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
+    exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
+    target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`
+    # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
+    in_likelihood: ClassVar[float] = 1.0
+
+    name: str
+    kind: str
+    text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
+    label: str = Field(description="a column")
+    id: str | None = None
+    where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
+    train: Any = Field(None, description="a file, a folder or a table")
+    dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    # rows at most; a number is of `train`
+    limit: (
+        Annotated[
+            Annotated[Count, ONE] | Annotated[dict[Literal["train", "dev"], Count], EACH],
+            ONE_OR_EACH,
+        ]
+        | None
+    ) = None
+    bad_rows: Literal["error", "skip"] = "error"
+    quotes: Quotes = "checked"
+    pairs: Literal["joint", "separate"] = "joint"
+    segments: Literal["pair", "zeros"] = "pair"
+    symmetric: bool = False
+    max_length: int = Field(512, ge=8)
+    pooling: Named = "mean"
+    features: Named = "difference"
+    head: Named = "linear"
+    dropout: Share = 0.1
+    weight: Positive = 1.0
+    counts: bool = True  # in `overall` and `mean`
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_or_two_columns(cls, text: Any) -> Any:
+        return (text,) if isinstance(text, str) else text
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        # a task's name is a key of torch modules and stands in file names
+        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(nn.ModuleDict, name) or name in ("overall", "mean", "shared"):
+            raise Mistake(f"'{name}' cannot name a task: use letters, digits, _ and -, and no word of torch's own")
+        return name
+
+    @model_validator(mode="after")
+    def _symmetric_pair(self) -> Self:
+        if self.symmetric and len(self.text) == 1:
+            raise Mistake("symmetric is for pairs: this task reads one text")
+        return self
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values_as_texts(cls, where: Any) -> Any:
+        if not isinstance(where, Mapping):
+            return where
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in where.items()}
+
+    @model_validator(mode="after")
+    def _shares_of_train(self) -> Self:
+        shares = {split: share_of(getattr(self, split)) for split in ("train", "dev", "test")}
+        if shares["train"] is not None:
+            raise Mistake(f"train is a file, not a share ({self.train}); dev and test may be shares of it")
+        given = {split: share for split, share in shares.items() if share is not None}
+        if given and self.train is None:
+            raise Mistake(f"{' and '.join(given)} cannot be a share of `train`, which names no file")
+        if any(share == 0 for share in given.values()) or sum(given.values()) > MOST_SPLIT_OFF:
+            said = " and ".join(f"{split}: {getattr(self, split)}" for split in given)
+            raise Mistake(
+                f"{said}: above 0% and {MOST_SPLIT_OFF:.0%} together at most, so that most rows are learned from"
+            )
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that it has probabilities of; none for a score."""
+        return ()
+
+    @property
+    def binary(self) -> bool:
+        """Whether a row has one of two classes."""
+        return self.exclusive and len(self.class_names) == 2
+
+    @property
+    @abstractmethod
+    def complete(self) -> bool:
+        """Whether the recipe, or the data, has said what the labels are."""
+
+    @abstractmethod
+    def completed(self, cells: Mapping[str, int]) -> Self:
+        """The task with its labels as training rows have them: how often each cell of the label column stands there.
+
+        Raises Mistake where these make no sense for a task of this kind.
+        """
+
+    @abstractmethod
+    def proposal(self, cells: Mapping[str, int]) -> str:
+        """What to write into the recipe instead, where a file holds these cells and many are no labels of the task."""
+
+    @abstractmethod
+    def strata(self, labels: Labels) -> NDArray[np.int64]:
+        """Which labels are alike for a split, so that each sort stands on both sides: N rows -> (N,)."""
+
+    def stratum(self, number: int) -> str:
+        """The labels that `strata` puts together under a number, in words."""
+        return str(number)
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """How far each prediction, as handed out, is from its label: (N,), 0 where it is right."""
+        return (~same(predictions, labels)).astype(np.float64)
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        """What a page shows of outputs (N, outputs) beside the labels of N rows, the most telling first."""
+        return ()
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
+        return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
+
+    def at_most(self, split: str) -> int | None:
+        """How many rows of a split are used, where there are more; None for all."""
+        if self.limit is None or isinstance(self.limit, int):
+            return self.limit if split == "train" else None
+        return next((limit for name, limit in self.limit.items() if name == split), None)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest score as the head gives it, where the task is `scored`."""
+        return 0.0, 1.0
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width of the head's outputs: one logit a class, or a single score."""
+
+    @abstractmethod
+    def read_label(self, cell: object) -> float:
+        """The label in a cell of a file as a number; raises Mistake if the cell holds none."""
+
+    @abstractmethod
+    def targets(self, labels: Labels) -> Tensor:
+        """Labels as the loss wants them: (N, ...) of `target_type`."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example: (B, outputs), (B, ...) -> (B,)."""
+
+    @abstractmethod
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """How far two outputs for the same examples are apart, symmetric and never negative: -> (B,)."""
+
+    @abstractmethod
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """Half the gradient of the divergence where outputs move by a small tangent: (B, outputs) -> (B, outputs).
+
+        F * tangent, with F the Fisher matrix of the outputs: the divergence is then tangent * F * tangent. Unlike the
+        divergence it does not subtract what is nearly equal, so that no tangent is too small for it.
+        """
+
+    @abstractmethod
+    def decode(self, outputs: Tensor) -> Labels:
+        """Predictions as handed out, in the units of the labels (class index or score): (N, outputs) -> N rows."""
+
+    def measured(self, outputs: Tensor) -> Labels:
+        """Predictions as metrics see them: (N, outputs) -> N rows. A score may lie outside of its range."""
+        return self.decode(outputs)
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Logarithms of the classes' probabilities, in float32: (B, outputs).
+
+        None where these are not the softmax of the outputs.
+        """
+        return None
+
+    def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
+        """One column (N,) for each of `class_names`."""
+        return {}
+
+    @abstractmethod
+    def say(self, prediction: Any) -> Any:
+        """A decoded prediction, one row of them, as a person would write it."""
+
+    @property
+    @abstractmethod
+    def meaning(self) -> str:
+        """What it says of a text, in a few words."""
+
+    @abstractmethod
+    def answers(self, outputs: Tensor) -> list[str]:
+        """What it says of each text, and how sure it is where it has classes: (N, outputs) -> N lines."""
+
+    def written(self, predictions: Labels) -> Any:
+        """Predictions as a column of a file."""
+        return [str(self.say(one)) for one in predictions]
+
+    @abstractmethod
+    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
+        """Metrics over a whole split in float64, the main one first."""
+
+    def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores | None:
+        """How each class is found; None where there are no classes."""
+        return None
+
+    @abstractmethod
+    def constant(self, labels: Labels) -> float:
+        """The best prediction that ignores the text, learned from training labels."""
+
+    def constantly(self, learned: Labels, labels: Labels) -> Labels:
+        """The best prediction that ignores the text, for each of the rows that have these labels."""
+        return np.full_like(plain(labels), self.constant(learned))
+
+    @abstractmethod
+    def constant_outputs(self, labels: Labels) -> Tensor:
+        """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
+
+    @abstractmethod
+    def normalised(self, metrics: dict[str, float]) -> float:
+        """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
+
+    @abstractmethod
+    def describe_labels(self, labels: Labels) -> str:
+        """Their distribution, in a line."""
+
+    def absent(self, labels: Labels) -> list[str]:
+        """The classes that no label names."""
+        return []
+
+    def oddities(self) -> list[str]:
+        """What looks wrong with the labels that the task knows."""
+        return []

@@ -1,0 +1,152 @@
+"""One of two or more classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.class_scores import ClassScores, class_scores
+from mtbert.data.kinds.spelling import ClassNames, Spellings, classes_of, listed, proposed_classes
+from mtbert.data.labels import Labels, plain
+from mtbert.data.views import Confusion, Reliability, View
+
+SAID = 8  # classes that its meaning names
+
+
+class Classification(Task):
+    """One of two or more classes, by cross-entropy. Labels in files are class names, or their index where no class has
+    a number for a name. True and false, in whatever case, and 1 and 0 are the same.
+
+    Classes that a recipe leaves out are the labels of the training file, numbers in their order, names by the alphabet.
+
+    Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0. A head with one logit
+    (`one_logit`) gives it beside a second that is 0.
+    """
+
+    main = "accuracy"
+    from_data = frozenset({"classes"})
+    exclusive = True
+    target_type = torch.int64
+    kind: Literal["classification"] = "classification"
+    classes: ClassNames = ()
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.classes)
+
+    def completed(self, cells: Mapping[str, int]) -> Self:
+        return self.model_copy(update={"classes": classes_of(cells)})
+
+    def proposal(self, cells: Mapping[str, int]) -> str:
+        return proposed_classes(cells)
+
+    def strata(self, labels: Labels) -> NDArray[np.int64]:
+        """The classes themselves."""
+        return plain(labels).astype(np.int64)
+
+    def stratum(self, number: int) -> str:
+        return self.classes[number]
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        said = self.decode(outputs)
+        sure = outputs.double().softmax(-1).amax(-1).cpu().numpy()
+        return Confusion.of(self.classes, said, plain(labels)), Reliability(sure, said == labels)
+
+    def oddities(self) -> list[str]:
+        return self._spellings.alike
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    def read_label(self, cell: object) -> float:
+        return self._spellings.place(cell)
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.classes)
+
+    def targets(self, labels: Labels) -> Tensor:
+        return torch.from_numpy(plain(labels).astype(np.int64))
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p) (Jiang et al., 2020)."""
+        log_p, log_q = self.log_probabilities(outputs), self.log_probabilities(others)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
+
+    def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
+        """(diag(p) - p p^T) * tangent."""
+        p = outputs.float().softmax(-1)
+        # seen from the likeliest class, so that nothing cancels where p is nearly 1
+        seen = tangent.float() - tangent.float().gather(-1, p.argmax(-1, keepdim=True))
+        return p * (seen - (p * seen).sum(-1, keepdim=True))
+
+    def decode(self, outputs: Tensor) -> NDArray[np.float64]:
+        return outputs.argmax(-1).double().cpu().numpy()
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.float().log_softmax(-1)
+
+    def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
+        columns = outputs.double().softmax(-1).cpu().numpy().T
+        return dict(zip(self.classes, columns, strict=True))
+
+    def say(self, prediction: float) -> str:
+        return self.classes[int(prediction)]
+
+    @property
+    def meaning(self) -> str:
+        more = f" and {len(self.classes) - SAID:,} more" if len(self.classes) > SAID else ""
+        return ", ".join(self.classes[:SAID]) + more
+
+    def answers(self, outputs: Tensor) -> list[str]:
+        sure = outputs.double().softmax(-1).cpu().numpy()
+        return [f"{self.say(one)} ({sure[row, int(one)]:.0%})" for row, one in enumerate(self.decode(outputs))]
+
+    def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
+        return class_scores(self.classes, plain(predictions), plain(labels))
+
+    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score  # late: with scipy most of a second, before any training
+
+        return {
+            "accuracy": float(accuracy_score(labels, predictions)),
+            "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),
+        }
+
+    def constant(self, labels: Labels) -> float:
+        return float(np.bincount(plain(labels).astype(np.int64)).argmax())
+
+    def constant_outputs(self, labels: Labels) -> Tensor:
+        """Logarithms of the classes' shares, moved so that their mean is 0: classes of equal size begin at 0.
+
+        Each class is counted once more, so that one without labels is no infinity.
+        """
+        logits = np.log(np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes)) + 1)
+        return torch.from_numpy(logits - logits.mean()).float()
+
+    def normalised(self, metrics: dict[str, float]) -> float:
+        return metrics["accuracy"]
+
+    def describe_labels(self, labels: Labels) -> str:
+        counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes))
+        return listed([f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True)])
+
+    def absent(self, labels: Labels) -> list[str]:
+        counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes))
+        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
