@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -95,31 +96,44 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
     return _read_encoder(folder, dropout, attention_dropout)
 
 
-def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder."""
+def save_encoder(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    head: Mapping[str, Tensor] = MappingProxyType({}),
+    config: Mapping[str, Any] = MappingProxyType({}),
+    max_length: int | None = None,
+) -> None:
+    """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder.
+
+    With a `head`, tensors by their published names, it is a whole model of transformers, which `config` describes.
+    `max_length` is how many tokens the tokenizer lets through, where that is less than the encoder can read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        name: part
+        ("bert." if head else "") + name: part
         for ours, parameter in encoder.state_dict().items()
         for name, part in zip(_published_names(ours), parameter.chunk(len(_published_names(ours))), strict=True)
     }
-    save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors({**tensors, **head}, folder / WEIGHTS, metadata={"format": "pt"})
 
     sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}
-    config = {
+    described = {
         "architectures": ["BertModel"],
         "model_type": "bert",
         "hidden_act": "gelu",
         "position_embedding_type": "absolute",
         "pad_token_id": tokenizer.padding,
         **sizes,
+        **config,
     }
-    write_json(config, folder / CONFIG)
+    write_json(described, folder / CONFIG)
     (folder / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
     write_json(
         {
             "tokenizer_class": "BertTokenizer",
-            "model_max_length": encoder.shape.positions,
+            "model_max_length": max_length or encoder.shape.positions,
             "do_lower_case": tokenizer.lowercase,
             "cls_token": "[CLS]",
             "sep_token": "[SEP]",

@@ -1,8 +1,9 @@
-"""Encoder, task modules and heads: one model for all tasks, with two doors."""
+"""Encoder, task modules and heads: one model for all tasks, with two doors, and one for several tasks at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -51,11 +52,26 @@ class MultiTask(nn.Module):
         outputs: Tensor = self.heads[batch.task](self.features(x, batch))
         return outputs
 
+    def together(self, batch: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of several tasks that read the batch alike, from one pass of the encoder: task -> (B, outputs)."""
+        x = self.embed(batch)
+        for state in self.states(x, batch):
+            x = state
+        return {task: self.heads[task](self.features(x, replace(batch, task=task))) for task in tasks}
+
+    def alike(self, tasks: Iterable[str]) -> list[list[str]]:
+        """Tasks that are given the same texts, in groups that one pass serves: they make the same sequences of a text,
+        and the same modules serve them."""
+        groups: dict[object, list[str]] = {}
+        for name in tasks:
+            groups.setdefault((self.tasks[name].reads, self.modules_by_task.who(name)), []).append(name)
+        return list(groups.values())
+
     def features(self, x: Tensor, batch: Batch) -> Tensor:
         """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
         task, taps = self.tasks[batch.task], self.modules_by_task.of(batch.task)
         pooled = self.poolings[batch.task](taps.after_encoder(x, batch), batch, self.encoder)
-        joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*pooled.chunk(2))
+        joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*_halves(pooled))
         return taps.after_pooling(joined, batch)
 
     def _add(self, task: Task) -> None:
@@ -71,3 +87,12 @@ class MultiTask(nn.Module):
         features = self.modules_by_task.of(task.name).feature_width(joined, task)
         with at("tasks", task.name, "head"):
             self.heads[task.name] = HEADS.choose(task.head).make(task, width, features)
+
+
+def _halves(pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors of first and of second texts: (2 B, D) -> (B, D), (B, D).
+
+    Unlike `chunk`, this lets a graph be traced in which other tasks have an odd number of sequences.
+    """
+    half = pooled.shape[0] // 2
+    return pooled[:half], pooled[half : 2 * half]

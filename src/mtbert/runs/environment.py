@@ -70,7 +70,7 @@ def environment(
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "git": _git_revision(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),  # the instructions that torch has chosen
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -147,7 +147,8 @@ def _git_revision() -> str | None:
     return found.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as its maker writes it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -33,6 +33,14 @@ class Scored:
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
 
+    def whole(self) -> dict[str, Examples]:
+        """All rows of every task at once, tokenised."""
+        positions = self.model.encoder.shape.positions
+        return {
+            name: Examples.from_rows(self.recipe.tasks[name], stream.whole(), self.tokenizer, positions)
+            for name, stream in self.sets.items()
+        }
+
 
 def evaluate_run(
     folder: str | Path,
@@ -47,12 +55,7 @@ def evaluate_run(
     does not have, and for one without rows of the split.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split)
-    positions = scored.model.encoder.shape.positions
-    sets = {
-        name: Examples.from_rows(scored.recipe.tasks[name], stream.whole(), scored.tokenizer, positions)
-        for name, stream in scored.sets.items()
-    }
-    return evaluate(scored.model, sets)
+    return evaluate(scored.model, scored.whole())
 
 
 def to_be_scored(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import ExampleSet
+from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
+from mtbert.model.multitask import MultiTask
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,38 @@ def outputs_of(
     For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
     texts or pairs it held.
     """
+    name = examples.task.name
+    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told)[name]
+
+
+def outputs_together(
+    model: MultiTask,
+    tasks: Sequence[str],
+    examples: ExampleSet,
+    batch_size: int = 64,
+    told: Callable[[int], None] = lambda done: None,
+) -> dict[str, Tensor]:
+    """The outputs of tasks that `model.alike` groups, one pass of the encoder a batch: task -> (N, outputs) on the CPU.
+
+    They are those of `outputs_of` for each of the tasks; `examples` are of one of them.
+    """
+    return _collected(model, examples, tasks, lambda batch: model.together(batch, tasks), batch_size, told)
+
+
+def _collected(
+    model: AnyModel,
+    examples: ExampleSet,
+    tasks: Sequence[str],
+    ask: Callable[[Batch], Mapping[str, Tensor]],
+    batch_size: int,
+    told: Callable[[int], None],
+) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    total = torch.zeros(len(examples), examples.task.outputs)
+    totals = {task: torch.zeros(len(examples), model.tasks[task].outputs) for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
-                total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
+                for task, outputs in ask(batch.to(device)).items():
+                    totals[task][torch.from_numpy(batch.rows)] += outputs.float().cpu()
                 told(len(batch))
-    return total / len(examples.orders)
+    return {task: total / len(examples.orders) for task, total in totals.items()}

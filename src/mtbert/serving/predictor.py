@@ -25,8 +25,8 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
-from mtbert.scoring.evaluation import outputs_of
-from mtbert.serving.given import as_arrow, columns_of
+from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
 
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
@@ -74,6 +74,20 @@ class Predictor:
         """
         values = self._task(task).decode(self.outputs(task, texts))
         return [self._task(task).say(value) for value in values]
+
+    def predict_all(self, texts: Any) -> list[dict[str, Any]]:
+        """What every task says to each text (or pair), in order: task -> class name or score.
+
+        Texts are for the tasks that read one, pairs for those that read two, dicts and tables for all tasks whose
+        columns they have. The encoder reads a text once for all tasks that `MultiTask.alike` groups. Raises Mistake
+        as `predict`, and where no task reads what is given.
+        """
+        said: dict[str, list[Any]] = {}
+        for names, columns in texts_by_reader(self.model.tasks, texts):
+            for name, outputs in self._together(names, columns).items():
+                task = self._task(name)
+                said[name] = [task.say(value) for value in task.decode(outputs)]
+        return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
@@ -153,6 +167,16 @@ class Predictor:
             examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
+
+    def _together(
+        self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Tensor]:
+        """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
+        outputs: dict[str, Tensor] = {}
+        for names in self.model.alike(tasks):
+            examples = Examples.from_texts(self._task(names[0]), columns, self.tokenizer, self._positions)
+            outputs |= outputs_together(self.model, names, examples, told=told)
+        return {name: outputs[name] for name in tasks}
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())

@@ -171,6 +171,11 @@ class Task(BaseModel):
         """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
         return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
 
+    @property
+    def reads(self) -> tuple[object, ...]:
+        """What the sequences made of texts depend on: tasks that agree in it make the same ones of the same texts."""
+        return len(self.text), self.sequences, self.segments, self.max_length, self.symmetric
+
     def at_most(self, split: str) -> int | None:
         """How many rows of a split are used, where there are more; None for all."""
         if self.limit is None or isinstance(self.limit, int):
