@@ -138,12 +138,14 @@ class Beside:
 
 def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
     tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
-    return Examples(task, tokens, scored.tokenizer, scored.model.encoder.shape.positions, rows.labels)
+    model = scored.model
+    positions = model.encoder.shape.positions
+    return Examples(task, tokens, scored.tokenizer, positions, rows.labels, model.apart([task.name]))
 
 
 def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
     """The predictions and the labels of all rows."""
-    orders, done = 2 if task.symmetric else 1, 0
+    orders, done = 2 if task.predicted_in_both_orders else 1, 0
 
     def tell(more: int) -> None:
         nonlocal done

@@ -115,4 +115,5 @@ class Examination:
     def _examples(self, rows: Rows) -> Examples:
         model, tokenizer = self.model
         task, positions = model.tasks[rows.task.name], model.encoder.shape.positions
-        return Examples(task, [tokenizer.encode_once(column) for column in rows.texts], tokenizer, positions)
+        texts = [tokenizer.encode_once(column) for column in rows.texts]
+        return Examples(task, texts, tokenizer, positions, apart=model.apart([task.name]))

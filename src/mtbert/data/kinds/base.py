@@ -74,7 +74,7 @@ class Task(BaseModel):
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
-    symmetric: bool = False
+    symmetric: bool | Literal["train", "both"] = False
     max_length: int = Field(512, ge=8)
     pooling: Named = "mean"
     features: Named = "difference"
@@ -172,9 +172,19 @@ class Task(BaseModel):
         return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
 
     @property
+    def predicted_in_both_orders(self) -> bool:
+        """Whether predictions are the mean over both orders of the two texts."""
+        return self.symmetric in (True, "both")
+
+    @property
+    def trained_in_both_orders(self) -> bool:
+        """Whether training draws a pair in either order."""
+        return self.symmetric in ("train", "both")
+
+    @property
     def reads(self) -> tuple[object, ...]:
         """What the sequences made of texts depend on: tasks that agree in it make the same ones of the same texts."""
-        return len(self.text), self.sequences, self.segments, self.max_length, self.symmetric
+        return len(self.text), self.sequences, self.segments, self.max_length, self.predicted_in_both_orders
 
     def at_most(self, split: str) -> int | None:
         """How many rows of a split are used, where there are more; None for all."""
