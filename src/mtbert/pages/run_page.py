@@ -195,7 +195,7 @@ def _problems(examination: Examination) -> list[str]:
             return [f"The data were not looked at again, as they have {rows:,} rows: `mtbert check` does."]
         recipe, read = read_data(recipe, recipe.learned, ["train", "dev"])
         model, tokenizer = examination.model
-        sets = examples_of(recipe, read, tokenizer, model.encoder.shape.positions)
+        sets = examples_of(model, read, tokenizer)
         return problems_of_data(Experiment(recipe, model, tokenizer, read, sets))
     except Mistake as mistake:
         return [f"The data could not be looked at again: {mistake}"]
