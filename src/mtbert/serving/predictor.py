@@ -99,7 +99,7 @@ class Predictor:
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
         columns = columns_of(self._task(task), texts)
-        return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+        return outputs_of(self.model, self._examples([task], columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -155,7 +155,7 @@ class Predictor:
         chosen, source = self._task(task), as_arrow(source)
         reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
         stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
-        orders, done = 2 if chosen.symmetric else 1, 0
+        orders, done = 2 if chosen.predicted_in_both_orders else 1, 0
 
         def tell(more: int) -> None:
             nonlocal done
@@ -164,7 +164,7 @@ class Predictor:
 
         for rows in stream.slices(SLICE):
             columns = [column.to_pylist() for column in rows.texts]
-            examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
+            examples = self._examples([task], columns)
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
 
@@ -174,7 +174,7 @@ class Predictor:
         """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
         outputs: dict[str, Tensor] = {}
         for names in self.model.alike(tasks):
-            examples = Examples.from_texts(self._task(names[0]), columns, self.tokenizer, self._positions)
+            examples = self._examples(names, columns)
             outputs |= outputs_together(self.model, names, examples, told=told)
         return {name: outputs[name] for name in tasks}
 
@@ -190,11 +190,14 @@ class Predictor:
     def _title(self) -> str:
         shape = self.model.encoder.shape
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters; its tasks:"
+        original = self.model.original
+        beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
+        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    @property
-    def _positions(self) -> int:
-        return self.model.encoder.shape.positions
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[str]]) -> Examples:
+        """The texts as examples of the first of these tasks, from which the others read the same."""
+        task, positions = self._task(tasks[0]), self.model.encoder.shape.positions
+        return Examples.from_texts(task, columns, self.tokenizer, positions, self.model.apart(tasks))
 
     def _task(self, name: str) -> Task:
         if name not in self.model.tasks:
