@@ -126,8 +126,7 @@ class CheckReport(Report):
 
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
-    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
-    splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
+    splits = _splits(experiment)
     beside = _beside(experiment)
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
@@ -143,6 +142,16 @@ def _beside(experiment: Experiment) -> BesideReport | None:
     spent = seconds(lambda: [examples.vectors() for examples in sets])
     texts = sum(len(examples) * len(examples.task.text) for examples in sets)
     return BesideReport(sorted({examples.task.name for examples in sets}), original.parameters, texts, spent)
+
+
+def problems_of_data(experiment: Experiment) -> list[str]:
+    """What looks wrong with the rows of an experiment, nothing trained."""
+    return [problem for split in _splits(experiment) for problem in _problems(split, experiment)]
+
+
+def _splits(experiment: Experiment) -> list[SplitReport]:
+    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
+    return [_split(task, split, experiment) for split in experiment.sets for task in tasks]
 
 
 def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:

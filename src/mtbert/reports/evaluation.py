@@ -102,7 +102,7 @@ def evaluation(
     or file that is not there, and for rows without valid labels.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
-    beside = _Beside(scored)
+    beside = Beside(scored)
     found, normalised = {}, []
     for name, stream in scored.sets.items():
         task = scored.model.tasks[name]
@@ -112,7 +112,7 @@ def evaluation(
     return EvaluationReport(said, sum(normalised) / len(normalised), found)
 
 
-class _Beside:
+class Beside:
     """What a model is compared with: training rows, and the encoder that training began with, each read once."""
 
     def __init__(self, scored: Scored) -> None:
@@ -160,7 +160,7 @@ def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tup
     return joined(predictions), joined(labels)
 
 
-def _task_scores(scored: Scored, beside: _Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
+def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
     notes = []
     predictions, labels = _predicted(scored, task, stream, told)
     constant = zero_shot = train = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mtbert.data.formats.base import Quotes
 from mtbert.data.kinds.class_scores import ClassScores
-from mtbert.data.labels import Labels, plain
+from mtbert.data.labels import Labels, plain, same
+from mtbert.data.views import View
 from mtbert.errors import Mistake
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
 
@@ -47,6 +48,7 @@ class Task(BaseModel):
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
     target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
@@ -151,6 +153,18 @@ class Task(BaseModel):
     @abstractmethod
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """Which labels are alike for a split, so that each sort stands on both sides: N rows -> (N,)."""
+
+    def stratum(self, number: int) -> str:
+        """The labels that `strata` puts together under a number, in words."""
+        return str(number)
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """How far each prediction, as handed out, is from its label: (N,), 0 where it is right."""
+        return (~same(predictions, labels)).astype(np.float64)
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        """What a page shows of outputs (N, outputs) beside the labels of N rows, the most telling first."""
+        return ()
 
     @property
     def sequences(self) -> int:
