@@ -198,10 +198,8 @@ def untrained_features(
         done += more
         told(done // len(rows.texts))
 
-    columns = [
-        sentence_vectors(encoder, tokenizer.encode_once(column), tokenizer, BATCH, tell).numpy()
-        for column in rows.texts
-    ]
+    tokens = [tokenizer.encode_once(column) for column in rows.texts]
+    columns = [sentence_vectors(encoder, some, tokenizer, BATCH, tell).numpy() for some in tokens]
     if len(columns) == 1:
         return columns[0]
     one, other = (column / np.maximum(np.linalg.norm(column, axis=1, keepdims=True), 1e-8) for column in columns)

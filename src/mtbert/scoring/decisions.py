@@ -131,9 +131,12 @@ def cross_validated(task: Task, outputs: Tensor, labels: NDArray[np.float64], as
     before = plain(task.decode(outputs))
     measured = None if asked.metric is None else THRESHOLD_METRICS[asked.metric]
     return HeldOut(
-        *(_error(task, some, labels) for some in (outputs, cooled)),
-        *(brier(_columns(task, some), labels) for some in (outputs, cooled)),
-        *(None if measured is None else _metric(measured, one, labels) for one in (before, said)),
+        error_before=_error(task, outputs, labels),
+        error=_error(task, cooled, labels),
+        brier_before=brier(_columns(task, outputs), labels),
+        brier=brier(_columns(task, cooled), labels),
+        metric_before=None if measured is None else _metric(measured, before, labels),
+        metric=None if measured is None else _metric(measured, said, labels),
         precision=None if asked.precision is None else float((said == labels)[sure].mean()) if sure.any() else 0.0,
         coverage=None if asked.precision is None else float(sure.mean()),
     )

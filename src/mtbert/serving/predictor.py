@@ -213,7 +213,7 @@ class Predictor:
         return self.decisions.get(task, PLAIN).decide(self._task(task), outputs)
 
     def _answers(self, task: str, outputs: Tensor) -> list[str]:
-        """As the task words them; where it may say something else than the likeliest class, that and its probability."""
+        """As the task words them; where another class than the likeliest may be said, that and its probability."""
         chosen, decided = self._task(task), self._decided(task, outputs)
         if self.decisions.get(task, PLAIN).says_the_likeliest:
             return chosen.answers(decided.outputs)
