@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -48,7 +48,7 @@ def test_tensorboard_reads_what_was_logged_also_of_a_resumed_run(small_recipe: d
 
 
 @pytest.fixture
-def mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A module that answers as MLflow does, and what it was asked."""
     asked: list[Any] = []
     module: Any = ModuleType("mlflow")
@@ -56,7 +56,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     for name in ("set_tracking_uri", "set_experiment", "start_run", "log_metrics", "end_run"):
         setattr(module, name, lambda *given, _name=name, **named: asked.append((_name, given, named)))
     monkeypatch.setitem(sys.modules, "mlflow", module)
-    yield asked
+    return asked
 
 
 def test_mlflow_is_handed_every_step(small_recipe: dict[str, Any], tmp_path: Path, mlflow: list[Any]) -> None:

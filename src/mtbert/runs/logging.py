@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mtbert.registry import Choice
 from mtbert.runs.folder import LOGS, Run
@@ -35,3 +36,10 @@ class Logging(Listener):
         """Nothing more will come."""
         for logger in self._loggers:
             logger.close()
+
+
+def check_loggers(chosen: Sequence[Choice[Logger]]) -> None:
+    """Raise Mistake where what a logger hands to is not installed."""
+    for one in chosen:
+        maker: Any = one.maker
+        maker.check()

@@ -22,7 +22,7 @@ from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
-from mtbert.runs.logging import Logging
+from mtbert.runs.logging import Logging, check_loggers
 from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
@@ -66,8 +66,7 @@ def train_recipe(
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
     listener = listener or Listener()
-    for logger in recipe.log:
-        logger.maker.check()
+    check_loggers(recipe.log)
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
         there = run.exists
