@@ -39,6 +39,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
     "report": page_commands.report,
+    "errors": page_commands.errors,
+    "calibrate": page_commands.calibrate,
     "export": use_commands.export,
     "compare": compare_commands.compare,
     "reproduce": reproduce_commands.reproduce,

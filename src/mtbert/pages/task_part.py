@@ -18,10 +18,13 @@ from mtbert.pages.drawing import Span, tag
 from mtbert.pages.history import History
 from mtbert.pages.views import Shown, show
 from mtbert.reports.attention import Reading, read_rows
+from mtbert.reports.decisions import said_of
 from mtbert.reports.evaluation import Beside
 from mtbert.reports.examined import Examination, Examined
 from mtbert.reports.mistakes import Group, Groups, groups, typical, worst
+from mtbert.runs.decisions import read_decisions
 from mtbert.runs.evaluate import Scored
+from mtbert.runs.folder import BEST
 from mtbert.scoring.intervals import Interval, intervals
 from mtbert.scoring.zero_shot import applies_to
 
@@ -107,6 +110,7 @@ def task_part(examination: Examination, history: History, name: str, scores: Map
         bullet=_bullet(lines),
         shown=[
             *(shown for view in examined.task.views(examined.outputs, examined.labels) for shown in show(view)),
+            *_decisions(examination, name),
             *_by_group(found, task.miss),
             *curves,
         ],
@@ -185,6 +189,28 @@ def _bullet(lines: Sequence[Line]) -> Markup | None:
     return drawing.bullet(f"{metric} {value:.4f}", *interval, value, constant, ends)
 
 
+def _decisions(examination: Examination, name: str) -> list[Shown]:
+    """What `mtbert calibrate` fitted for a task, and what that is worth on held-out rows."""
+    one = read_decisions(examination.run.part(BEST)).get(name)
+    if one is None:
+        return []
+    held, decision = one.held_out, one.decision
+    facts = [
+        ("temperature", f"{decision.temperature:.3f}"),
+        ("ECE, held out", f"{held.error_before:.4f} → {held.error:.4f}"),
+        ("Brier, held out", f"{held.brier_before:.4f} → {held.brier:.4f}"),
+    ]
+    if decision.threshold is not None and held.metric_before is not None and held.metric is not None:
+        facts.append(("threshold", f"{decision.threshold:.4f}"))
+        facts.append((f"{one.metric}, held out", f"{held.metric_before:.4f} → {held.metric:.4f}"))
+    if decision.sure_from is not None and held.precision is not None and held.coverage is not None:
+        facts.append(("not sure below", f"{decision.sure_from:.4f}"))
+        facts.append(("right where sure, held out", f"{held.precision:.4f} of {held.coverage:.0%} of the rows"))
+    rows = [tag("tr", tag("th", fact, scope="row"), tag("td", said)) for fact, said in facts]
+    caption = " ".join(f"{line.removeprefix(f'{name}: ').capitalize()}." for line in said_of(name, one))
+    return [Shown("Decisions", tag("table", tag("tbody", *rows)), caption)]
+
+
 def span_of(part: TaskPart) -> Span | None:
     """A task's score as a row of a picture of intervals."""
     line = part.score
@@ -236,7 +262,7 @@ def _example(examined: Examined, row: int, reading: Reading | None) -> Example:
     column = probabilities.get(said)
     short = reading is not None and max(map(len, reading.sequences)) <= LONGEST
     return Example(
-        id=examined.rows.take(np.array([row])).ids[0],
+        id=examined.ids[row],
         texts=[text if len(text) <= CUT else f"{text[:CUT]}…" for text in examined.texts(row)],
         label=_said(task.say(_row(examined.labels, row))),
         said=said,

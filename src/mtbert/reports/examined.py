@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.files import read_tensors, verify
 from mtbert.model.multitask import MultiTask
+from mtbert.model.sources import Source
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import read_splits
 from mtbert.runs.environment import record_of
@@ -44,6 +46,11 @@ class Examined:
     def labels(self) -> Labels:
         assert self.rows.labels is not None  # only labelled rows are examined
         return self.rows.labels
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """(N,)."""
+        return self.rows.ids
 
     @cached_property
     def predictions(self) -> Labels:
@@ -84,15 +91,27 @@ class Examination:
 
         Raises Mistake for a task or split that is not there, and for rows that cannot be read.
         """
-        if task not in self.recipe.tasks:
-            raise Mistake(unknown("task", task, self.recipe.tasks))
-        if split not in SPLITS:
-            raise Mistake(unknown("split", split, SPLITS))
-        rows = read_splits(self.recipe, [task], [split])[split][task]
+        rows = self.rows(task, split)
         written = self._written.get(task) if split == "dev" else None
         if written is None or len(written) != len(rows) or self.changed(rows, task, split):
             written = outputs_of(self.model[0], self._examples(rows))
         return Examined(rows.task, split, rows, written)
+
+    def rows(self, task: str, split: str) -> Rows:
+        """The labelled rows of a split; raises Mistake for a task or split that is not there."""
+        if task not in self.recipe.tasks:
+            raise Mistake(unknown("task", task, self.recipe.tasks))
+        if split not in SPLITS:
+            raise Mistake(unknown("split", split, SPLITS))
+        return read_splits(self.recipe, [task], [split])[split][task]
+
+    @cached_property
+    def untrained(self) -> Source:
+        """The encoder that training began with, and its tokenizer; raises Mistake where it cannot be had."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)  # as in training, for an encoder that is drawn at random
+            encoder, tokenizer = self.recipe.encoder.make()
+        return encoder.to(best_device()), tokenizer
 
     def examples(self, examined: Examined, rows: NDArray[np.int64]) -> Examples:
         """Some of the rows as the model reads them."""

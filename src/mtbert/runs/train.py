@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
-from mtbert.runs.listener import Listener
+from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
+from mtbert.runs.logging import Logging, check_loggers
 from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
@@ -68,6 +69,7 @@ def train_recipe(
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
     listener = listener or Listener()
+    check_loggers(recipe.log)
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
         there = run.exists
@@ -139,10 +141,15 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 
 def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
     saved = Checkpoint.read(run)
-    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     if saved is not None:
-        _check_saved(run, saved.facts, len(entries))
+        _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
+    with closing(Logging(run, experiment.recipe.log)) as logging:
+        _go(run, experiment, saved, Listeners([listener, logging]))
+
+
+def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Listener) -> None:
+    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     kept = (saved.facts.keeper["kept"] or None) if saved else None
     baseline = saved.facts.baseline if saved else None
     for index in range(saved.facts.stage if saved else 0, len(entries)):
