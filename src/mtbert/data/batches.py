@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.data.tokens import Tokens
+from mtbert.data.tokens import Tokens, WordTokens
 
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
@@ -38,6 +38,8 @@ class Batch:
     rows: NDArray[np.int64]  # (B,) which row of the set each example is
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
+    # (B, W) where the first piece of each word stands, for a task that reads words: 0 for none, -1 beyond the end
+    words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,6 +53,7 @@ class Batch:
             mask=self.mask.to(device, non_blocking=True),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
             features=None if self.features is None else self.features.to(device, non_blocking=True),
+            words=None if self.words is None else self.words.to(device, non_blocking=True),
         )
 
 
@@ -91,7 +94,6 @@ class Examples:
         self._texts = tuple(texts)
         self._tokenizer = tokenizer
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
-        self.targets = None if labels is None else task.targets(labels)
 
         lengths = [text.lengths for text in texts]
         self.full_lengths = self._sequence_lengths(lengths)  # before truncation
@@ -101,12 +103,22 @@ class Examples:
     @classmethod
     def from_rows(cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int) -> Self:
         """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
-        return cls(task, [tokenizer.encode_once(column) for column in rows.texts], tokenizer, positions, rows.labels)
+        return cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels)
 
     @classmethod
-    def from_texts(cls, task: Task, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, positions: int) -> Self:
-        """Tokenise columns of texts without writing their tokens into the cache, as for a single prediction."""
-        return cls(task, [tokenizer.encode(column) for column in texts], tokenizer, positions)
+    def from_texts(
+        cls,
+        task: Task,
+        texts: Sequence[Sequence[Any]],
+        tokenizer: Tokenizer,
+        positions: int,
+        labels: Labels | None = None,
+    ) -> Self:
+        """Tokenise columns of texts, or of lists of words for a task that reads these, without writing their tokens
+        into the cache, as for a single prediction.
+        """
+        encode = tokenizer.encode_word_lists if task.reads_words else tokenizer.encode
+        return cls(task, [encode(column) for column in texts], tokenizer, positions, labels)
 
     def __len__(self) -> int:
         return len(self._texts[0])
@@ -134,9 +146,10 @@ class Examples:
             torch.from_numpy(tokens),
             torch.from_numpy(segments),
             torch.from_numpy(mask),
-            None if self.targets is None else self.targets[torch.from_numpy(chosen)],
+            None if self.labels is None else self.task.targets(self.labels[chosen]),
             chosen,
             self.task.sequences,
+            words=self._words(chosen),
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
@@ -175,6 +188,19 @@ class Examples:
                 segments[(positions >= column[:, None]) & (positions <= (column + kept)[:, None])] = 1
             column = column + kept + 1
         return tokens, segments, np.arange(tokens.shape[1]) < lengths[:, None]
+
+    def _words(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Where the first piece of each word stands in its sequence: (B, W)."""
+        text = self._texts[0]
+        if not isinstance(text, WordTokens):
+            return None
+        counts = np.diff(text.texts)[rows]
+        column = np.arange(int(counts.max(initial=0)))
+        there = column < counts[:, None]
+        word = np.where(there, text.texts[rows][:, None] + column, 0)
+        place = text.words[word] - text.starts[rows][:, None]
+        place = np.where(place < self._kept[0][rows][:, None], place + 1, -1)  # [CLS] stands at 0
+        return torch.from_numpy(np.where(there, place, 0))
 
     def _truncated(self, lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         """How many tokens of each text fit; a pair in one sequence loses tokens from its longer text first."""
@@ -265,6 +291,13 @@ class Stream:
             near = near[np.argsort(self.examples.lengths[near], kind="stable")]
             batches += [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
         return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def tokens_of(rows: Rows, tokenizer: Tokenizer) -> list[Tokens]:
+    """The tokens of each column of texts, from the cache where they were tokenised before."""
+    if rows.words is not None:
+        return [tokenizer.encode_words(rows.words)]
+    return [tokenizer.encode_once(column) for column in rows.texts]
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:

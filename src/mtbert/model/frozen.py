@@ -61,14 +61,13 @@ class FrozenExamples:
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """The features of these B rows, in a batch without tokens."""
         chosen = np.asarray(rows, dtype=np.int64)
-        targets = self._examples.targets
         nothing = torch.empty(len(chosen), 0, dtype=torch.int64)  # sequences of length 0
         return Batch(
             task=self.task.name,
             tokens=nothing,
             segments=nothing,
             mask=nothing.bool(),
-            targets=None if targets is None else targets[torch.from_numpy(chosen)],
+            targets=None if self.labels is None else self.task.targets(self.labels[chosen]),
             rows=chosen,
             sequences=1,
             features=self._features[torch.from_numpy(chosen)],

@@ -12,7 +12,7 @@ from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads.head import HEADS
 from mtbert.model.heads.pair_features import FEATURES, PairFeatures, feature_width
-from mtbert.model.heads.pooling import POOLINGS, Pooling
+from mtbert.model.heads.pooling import POOLINGS, Pooling, check_pooling
 from mtbert.model.task_modules.assignment import TaskModules
 from mtbert.model.task_modules.base import ModulePlan
 
@@ -49,7 +49,7 @@ class MultiTask(nn.Module):
         for state in self.states(x, batch, start):
             x = state
         outputs: Tensor = self.heads[batch.task](self.features(x, batch))
-        return outputs
+        return self.tasks[batch.task].placed(outputs, batch.words)
 
     def features(self, x: Tensor, batch: Batch) -> Tensor:
         """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
@@ -65,6 +65,7 @@ class MultiTask(nn.Module):
             raise Mistake(f"task '{task.name}': this encoder has one segment only; set `segments: zeros`")
         with at("tasks", task.name, "pooling"):
             self.poolings[task.name] = POOLINGS.choose(task.pooling).make()
+            check_pooling(self.poolings[task.name], task)
         with at("tasks", task.name, "features"):
             self.pair_features[task.name] = FEATURES.choose(task.features).make()
             joined = feature_width(task, width)

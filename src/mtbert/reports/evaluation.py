@@ -137,8 +137,8 @@ class _Beside:
 
 
 def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
-    tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
-    return Examples(task, tokens, scored.tokenizer, scored.model.encoder.shape.positions, rows.labels)
+    positions = scored.model.encoder.shape.positions
+    return Examples.from_texts(task, rows.given, scored.tokenizer, positions, rows.labels)
 
 
 def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
@@ -215,6 +215,8 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
     cells = [[f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"] for one in scores]
     names = [one.name for one in scores]
     yield grid("  class", ["precision", "recall", "F1", "rows"], [f"  {one}" for one in names], cells)
+    if table is None:
+        return
     if len(names) <= TABLED:
         yield grid("  is / said", [cut(one, 12) for one in names], [f"  {one}" for one in names], table)
         return

@@ -103,16 +103,21 @@ def constant_scores(
 def outputs_of(
     model: AnyModel, examples: ExampleSet, batch_size: int = 64, told: Callable[[int], None] = lambda done: None
 ) -> Tensor:
-    """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
+    """The outputs for all examples of a task, in the order of the set, on the CPU: (N, outputs), of words (N, W, ...).
 
     For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
     texts or pairs it held.
     """
     device = next(model.parameters()).device
-    total = torch.zeros(len(examples), examples.task.outputs)
+    parts: list[tuple[Tensor, Tensor]] = []
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
-                total[torch.from_numpy(batch.rows)] += model(batch.to(device)).float().cpu()
+                parts.append((torch.from_numpy(batch.rows), model(batch.to(device)).float().cpu()))
                 told(len(batch))
+    # those of words are as wide as the text with the most
+    shapes = [outputs.shape[1:] for _, outputs in parts] or [(examples.task.outputs,)]
+    total = torch.zeros(len(examples), *map(max, zip(*shapes, strict=True)))
+    for rows, outputs in parts:
+        total[(rows, *(slice(size) for size in outputs.shape[1:]))] += outputs
     return total / len(examples.orders)

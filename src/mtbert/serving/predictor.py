@@ -149,8 +149,7 @@ class Predictor:
             told(task, done // orders, len(stream))
 
         for rows in stream.slices(SLICE):
-            columns = [column.to_pylist() for column in rows.texts]
-            examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
+            examples = Examples.from_texts(chosen, rows.given, self.tokenizer, self._positions)
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from torch import Tensor, nn
 
-from mtbert.data.formats.base import Quotes
+from mtbert.data.formats.base import Quotes, Table
 from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.label_cells import LabelCells
 from mtbert.data.labels import Labels, plain
 from mtbert.errors import Mistake
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
@@ -29,6 +30,9 @@ MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 _ONE_OR_TWO = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
 )
+_ONE_OR_MORE = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+)
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
 
@@ -36,6 +40,17 @@ def share_of(source: Any) -> float | None:
     """The share of its training file that a task takes for a split, 0.1 for `10%`; None for a file or a table."""
     found = _SHARE.fullmatch(source.strip()) if isinstance(source, str) else None
     return float(found[1]) / 100 if found else None
+
+
+class ReadLabels(NamedTuple):
+    """The labels of N rows as they were read, and which rows have none."""
+
+    task: Task  # with the classes or the range that were found
+    labels: Labels
+    wrong: dict[int, str]  # row -> what is wrong with its label, and in which column
+    missing: list[int]  # rows without a label
+    found: Mapping[str, int]  # how often each wrong cell stands there
+    proposal: str  # what the recipe should say, where so many are wrong that it is at fault, not the rows
 
 
 class Task(BaseModel):
@@ -47,6 +62,8 @@ class Task(BaseModel):
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    several_columns: ClassVar[bool] = False  # whether its labels may stand in several columns
+    reads_words: ClassVar[bool] = False  # whether its text is a list of words, each with a label of its own
     target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
@@ -54,7 +71,7 @@ class Task(BaseModel):
     name: str
     kind: str
     text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
-    label: str = Field(description="a column")
+    label: Annotated[str | tuple[str, ...], _ONE_OR_MORE] = Field(description="a column")
     id: str | None = None
     where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
     train: Any = Field(None, description="a file, a folder or a table")
@@ -69,6 +86,7 @@ class Task(BaseModel):
         | None
     ) = None
     bad_rows: Literal["error", "skip"] = "error"
+    missing: Literal["error", "skip"] = "error"  # rows without a label: other tasks of the file may have one there
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
@@ -85,6 +103,13 @@ class Task(BaseModel):
     @classmethod
     def _one_or_two_columns(cls, text: Any) -> Any:
         return (text,) if isinstance(text, str) else text
+
+    @field_validator("label")
+    @classmethod
+    def _one_column(cls, label: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(label, str) and not cls.several_columns:
+            raise Mistake("labels stand in one column; a column for each of several labels is for `kind: multilabel`")
+        return label
 
     @field_validator("name")
     @classmethod
@@ -129,8 +154,13 @@ class Task(BaseModel):
 
     @property
     def binary(self) -> bool:
-        """Whether a row has one of two classes."""
-        return self.exclusive and len(self.class_names) == 2
+        """Whether a row has one of two classes, by the softmax over two outputs."""
+        return self.exclusive and len(self.class_names) == self.outputs == 2
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its outputs have to descend: one score, seen from several thresholds."""
+        return False
 
     @property
     @abstractmethod
@@ -173,9 +203,56 @@ class Task(BaseModel):
     def outputs(self) -> int:
         """Width of the head's outputs: one logit a class, or a single score."""
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold its labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
+        """The labels in the rows of a table, the task's own words for what is wrong with them.
+
+        `words` is how many words each text has, where the task reads words. Raises Mistake where a column is missing or
+        holds what no label is, and where the task's classes or range cannot be found.
+        """
+        cells = LabelCells.of(table, self.label_columns[0])
+        task = self if self.complete else self.found(cells.counted(), table.name, cells.name)
+        values, wrong = [], {}
+        for code, cell in enumerate(cells.distinct):
+            try:
+                values.append(task.read_label(cell))
+            except Mistake as mistake:
+                values.append(np.nan)
+                if str(cell).strip():
+                    wrong[code] = str(mistake)
+        labels = np.append(np.array(values, dtype=np.float64), np.nan)[cells.codes]
+        bad = np.flatnonzero(np.isnan(labels))
+        said = {int(row): wrong.get(int(cells.codes[row])) for row in bad}
+        return ReadLabels(
+            task,
+            labels,
+            {row: f"column '{cells.name}': {message}" for row, message in said.items() if message is not None},
+            [row for row, message in said.items() if message is None],
+            cells.counted(list(wrong)),
+            task.proposal(cells.counted()) if wrong else "",
+        )
+
+    def found(self, cells: Mapping[str, int], file: str, column: str) -> Self:
+        """`completed`, with the place in what is wrong."""
+        try:
+            return self.completed(cells)
+        except Mistake as mistake:
+            raise Mistake(f"{file}: column '{column}' {mistake}; task '{self.name}'") from None
+
     @abstractmethod
     def read_label(self, cell: object) -> float:
-        """The label in a cell of a file as a number; raises Mistake if the cell holds none."""
+        """One label in a cell of a file, as a number; raises Mistake if the cell holds none."""
+
+    def placed(self, outputs: Tensor, words: Tensor | None) -> Tensor:
+        """The head's outputs with where they belong, which only a task that reads words says: (B, outputs).
+
+        `words` (B, W) is then where the first piece of each word stands: 0 for no word, -1 for one beyond the end.
+        """
+        return outputs
 
     @abstractmethod
     def targets(self, labels: Labels) -> Tensor:
