@@ -22,7 +22,7 @@ from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
-from mtbert.scoring.evaluation import predictions_of
+from mtbert.scoring.evaluation import Scores, predictions_of
 from mtbert.scoring.intervals import intervals, spans
 from mtbert.scoring.zero_shot import LEARNED, MOST, applies_to, zero_shot_metrics
 
@@ -103,13 +103,13 @@ def evaluation(
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
     beside = _Beside(scored)
-    found, normalised = {}, []
+    found = {}
     for name, stream in scored.sets.items():
         task = scored.model.tasks[name]
         found[name] = _task_scores(scored, beside, task, stream, told)
-        normalised.append(task.normalised(found[name].metrics))
     said = split if source is None else str(source) if isinstance(source, (str, Path)) else "the table given"
-    return EvaluationReport(said, sum(normalised) / len(normalised), found)
+    scores = Scores.of(scored.model.tasks, {name: one.metrics for name, one in found.items()})
+    return EvaluationReport(said, scores.overall, found)
 
 
 class _Beside:

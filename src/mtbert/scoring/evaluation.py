@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -29,24 +29,30 @@ class Scores:
     tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
     # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
     normalised: dict[str, float]
+    weights: Mapping[str, float] = field(default_factory=dict)  # in `overall`; 1 for a task that is not there
 
     @classmethod
     def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
         """The scores of tasks with these metrics."""
         counted = counting({name: tasks[name] for name in metrics})
-        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted})
+        weights = {name: float(tasks[name].counts or 1) for name in counted}
+        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted}, weights)
 
     @property
     def overall(self) -> float:
-        """The mean of the tasks' normalised main metrics; a Pearson correlation counts as (r + 1) / 2."""
-        return sum(self.normalised.values()) / len(self.normalised)
+        """The weighted mean of the tasks' normalised main metrics; a correlation counts as (r + 1) / 2."""
+        weights = [self.weights.get(name, 1.0) for name in self.normalised]
+        return sum(w * value for w, value in zip(weights, self.normalised.values(), strict=True)) / sum(weights)
 
     @property
     def measures(self) -> dict[str, float]:
-        """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
+        """What keep rules judge by: each task's main metric by the task's name, 'overall', the 'mean' of these, and
+        every metric as `task.metric`.
+        """
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
         counted = [main[task] for task in self.normalised]
-        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)}
+        every = {f"{task}.{name}": value for task, metrics in self.tasks.items() for name, value in metrics.items()}
+        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)} | every
 
     def as_dict(self) -> dict[str, object]:
         """The scores as a file of a run holds them."""
@@ -116,8 +122,8 @@ def outputs_of(
                 parts.append((torch.from_numpy(batch.rows), model(batch.to(device)).float().cpu()))
                 told(len(batch))
     # those of words are as wide as the text with the most
-    shapes = [outputs.shape[1:] for _, outputs in parts] or [(examples.task.outputs,)]
-    total = torch.zeros(len(examples), *map(max, zip(*shapes, strict=True)))
+    widest = max((outputs.shape[1:] for _, outputs in parts), default=torch.Size([examples.task.outputs]))
+    total = torch.zeros(len(examples), *widest)
     for rows, outputs in parts:
-        total[(rows, *(slice(size) for size in outputs.shape[1:]))] += outputs
+        total[rows, : outputs.shape[1]] += outputs
     return total / len(examples.orders)

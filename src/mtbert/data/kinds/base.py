@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from mtbert.data.formats.base import Quotes, Table
 from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.kinds.metrics import Metric
 from mtbert.data.label_cells import LabelCells
 from mtbert.data.labels import Labels, plain
-from mtbert.errors import Mistake
-from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
+from mtbert.errors import Mistake, unknown
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, Positive, Share
 
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 
@@ -58,7 +59,7 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    main: ClassVar[str]  # the metric by which the task is judged
+    usual: ClassVar[tuple[str, ...]]  # the metrics that are reported; by the first the task is judged
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
@@ -97,7 +98,9 @@ class Task(BaseModel):
     head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
-    counts: bool = True  # in `overall` and `mean`
+    metric: str | None = None  # by which the task is judged, in the place of its kind's own
+    # in `overall` and `mean`; a number weighs it in `overall`
+    counts: bool | NonNegative = True
 
     @field_validator("text", mode="before")
     @classmethod
@@ -125,6 +128,17 @@ class Task(BaseModel):
             raise Mistake("symmetric is for pairs: this task reads one text")
         return self
 
+    @model_validator(mode="after")
+    def _metric_of_its_kind(self) -> Self:
+        if self.metric is None:
+            return self
+        judging = [name for name, metric in self.all_metrics.items() if metric.scale != "error"]
+        if self.metric in self.all_metrics and self.metric not in judging:
+            raise Mistake(f"'{self.metric}' is an error, of which less is better: judge by one of {', '.join(judging)}")
+        if self.metric not in judging:
+            raise Mistake(unknown(f"metric of kind {self.kind}:", self.metric, judging))
+        return self
+
     @field_validator("where", mode="before")
     @classmethod
     def _values_as_texts(cls, where: Any) -> Any:
@@ -146,6 +160,16 @@ class Task(BaseModel):
                 f"{said}: above 0% and {MOST_SPLIT_OFF:.0%} together at most, so that most rows are learned from"
             )
         return self
+
+    @property
+    def main(self) -> str:
+        """The metric by which the task is judged."""
+        return self.metric or self.usual[0]
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The metrics that are reported, the main one first."""
+        return tuple(dict.fromkeys((self.main, *self.usual)))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -310,9 +334,15 @@ class Task(BaseModel):
         """Predictions as a column of a file."""
         return [str(self.say(one)) for one in predictions]
 
+    @property
     @abstractmethod
+    def all_metrics(self) -> Mapping[str, Metric]:
+        """Every metric that it has, those that are reported first."""
+
     def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        """Metrics over a whole split in float64, the main one first."""
+        """The metrics that are reported, over a whole split in float64, the main one first."""
+        x, y = plain(predictions), plain(labels)
+        return {name: self.all_metrics[name].take(x, y) for name in self.reported}
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores | None:
         """How each class is found; None where there are no classes."""
@@ -330,9 +360,9 @@ class Task(BaseModel):
     def constant_outputs(self, labels: Labels) -> Tensor:
         """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
 
-    @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
+        return self.all_metrics[self.main].counted(metrics[self.main])
 
     @abstractmethod
     def describe_labels(self, labels: Labels) -> str:

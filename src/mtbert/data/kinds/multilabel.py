@@ -16,6 +16,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels, Task
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
+from mtbert.data.kinds.metrics import Metric
 from mtbert.data.kinds.spelling import ClassNames, Spellings, class_names_in, counted, cut, listed, proposed_classes
 from mtbert.data.label_cells import LabelCells, ListCells
 from mtbert.data.labels import Labels, plain
@@ -24,8 +25,8 @@ from mtbert.registry import EACH, ONE, ONE_OR_EACH, Share
 
 
 class Multilabel(Task):
-    """Any number of several labels, each by the binary cross-entropy of a logit of its own; the loss of a row is the mean
-    over its labels.
+    """Any number of several labels, each by the binary cross-entropy of a logit of its own. The loss of a row is the
+    mean over its labels.
 
     Labels stand in a column of lists, in one of texts with a `separator` between labels (`fun|short`, empty for none),
     or in a column for each label (`label: [toxic, insult]`), which holds 0 and 1 or false and true. An empty cell of
@@ -36,7 +37,7 @@ class Multilabel(Task):
     from_data = frozenset({"classes"})
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
-    main = "macro_f1"
+    usual = ("macro_f1", "micro_f1", "all_right")
     classes: ClassNames = ()
     separator: str = Field("|", min_length=1)
     thresholds: Annotated[Annotated[Share, ONE] | Annotated[dict[str, Share], EACH], ONE_OR_EACH] = 0.5
@@ -75,7 +76,11 @@ class Multilabel(Task):
         return self._read_columns(table) if not isinstance(self.label, str) else self._read_lists(table, self.label)
 
     def _read_columns(self, table: Table) -> ReadLabels:
-        labels, wrong, found = np.full((table.columns.num_rows, len(self.classes)), np.nan), {}, dict[str, int]()
+        labels, wrong, found = (
+            np.full((table.columns.num_rows, len(self.classes)), np.nan),
+            dict[int, str](),
+            dict[str, int](),
+        )
         for place, name in enumerate(self.label_columns):
             cells = LabelCells.of(table, name)
             values, bad = [], []
@@ -122,7 +127,8 @@ class Multilabel(Task):
         there = np.nan_to_num(plain(labels)) > 0
         ranked = np.argsort(there.sum(0), kind="stable")
         first = there[:, ranked].argmax(1)
-        return np.where(there.any(1), ranked[first], there.shape[1])
+        sorts: NDArray[np.int64] = np.where(there.any(1), ranked[first], there.shape[1])
+        return sorts
 
     @property
     def outputs(self) -> int:
@@ -179,16 +185,12 @@ class Multilabel(Task):
     def written(self, predictions: Labels) -> list[list[str]]:
         return [self.say(one) for one in plain(predictions)]
 
-    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        counts = self._counts(predictions, labels)
-        return {
-            "macro_f1": float(_f1(*counts).mean()),
-            "micro_f1": float(_f1(*(one.sum() for one in counts))),
-            "all_right": float(_all_right(plain(predictions), plain(labels)).mean()),
-        }
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        return METRICS
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
-        right, said, there = self._counts(predictions, labels)
+        right, said, there = _counts(predictions, labels)
         return ClassScores(
             [
                 ClassScore(name, _share(right[i], said[i]), _share(right[i], there[i]), float(f1), int(there[i]))
@@ -206,9 +208,6 @@ class Multilabel(Task):
         found = plain(labels)
         logits = np.log(np.nansum(found, 0) + 1) - np.log(np.nansum(1 - found, 0) + 1)
         return torch.from_numpy(logits).float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return metrics["macro_f1"]
 
     def describe_labels(self, labels: Labels) -> str:
         found = plain(labels)
@@ -234,14 +233,33 @@ class Multilabel(Task):
         given = self.thresholds
         return np.array([given.get(name, 0.5) if isinstance(given, dict) else given for name in self.classes])
 
-    def _counts(self, predictions: Labels, labels: Labels) -> tuple[NDArray[np.float64], ...]:
-        """How often each label is rightly predicted, predicted, and there, where it is known: each (C,)."""
-        said, there = plain(predictions), plain(labels)
-        known = ~np.isnan(there)
-        return tuple((one * known).sum(0) for one in (said * np.nan_to_num(there), said, np.nan_to_num(there)))
-
 
 PRESENT = Spellings(("0", "1"))  # what a column of a single label holds
+
+
+def _counts(predictions: Labels, labels: Labels) -> tuple[NDArray[np.float64], ...]:
+    """How often each label is rightly predicted, predicted, and there, where it is known: each (C,)."""
+    said, there = plain(predictions), plain(labels)
+    known = ~np.isnan(there)
+    return tuple((one * known).sum(0) for one in (said * np.nan_to_num(there), said, np.nan_to_num(there)))
+
+
+def _macro_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    return float(_f1(*_counts(predictions, labels)).mean())
+
+
+def _micro_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    return float(_f1(*(one.sum() for one in _counts(predictions, labels))))
+
+
+def _weighted_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    right, said, there = _counts(predictions, labels)
+    return float((_f1(right, said, there) * there).sum() / max(there.sum(), 1))
+
+
+def _all_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """The share of rows that have every known label right."""
+    return float(((predictions == labels) | np.isnan(labels)).all(1).mean())
 
 
 def _f1(right: Any, said: Any, there: Any) -> Any:
@@ -253,7 +271,9 @@ def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
 
 
-def _all_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows have every known label right: (N,)."""
-    alike: NDArray[np.bool_] = ((predictions == labels) | np.isnan(labels)).all(1)
-    return alike
+METRICS: Mapping[str, Metric] = {
+    "macro_f1": Metric(_macro_f1),
+    "micro_f1": Metric(_micro_f1),
+    "all_right": Metric(_all_right),
+    "weighted_f1": Metric(_weighted_f1),
+}

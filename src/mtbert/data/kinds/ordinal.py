@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
+from mtbert.data.kinds.metrics import ORDERED, Metric
 from mtbert.data.kinds.spelling import (
     ClassNames,
     Spellings,
@@ -50,7 +51,7 @@ class Ordinal(Task):
     exclusive = True
     target_type = torch.int64
     kind: Literal["ordinal"] = "ordinal"
-    main = "qwk"
+    usual = ("qwk", "accuracy", "off_by_one", "mean_absolute_error")
     classes: ClassNames = ()
     method: Literal["corn", "cumulative", "soft"] = "corn"
     sharpness: Positive = 1.0
@@ -158,14 +159,9 @@ class Ordinal(Task):
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         return class_scores(self.classes, plain(predictions), plain(labels))
 
-    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        x, y = plain(predictions), plain(labels)
-        return {
-            "qwk": quadratic_kappa(x, y),
-            "accuracy": float((x == y).mean()),
-            "off_by_one": float((np.abs(x - y) <= 1).mean()),
-            "mean_absolute_error": float(np.abs(x - y).mean()),
-        }
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        return ORDERED
 
     def constant(self, labels: Labels) -> float:
         """The median, which is off by the least."""
@@ -181,9 +177,6 @@ class Ordinal(Task):
             above = counts[::-1].cumsum()[::-1][1:]
             logits = np.log(above / (counts[:-1] if self.method == "corn" else counts.sum() - above))
         return torch.from_numpy(logits).float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return (metrics["qwk"] + 1) / 2
 
     def describe_labels(self, labels: Labels) -> str:
         counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes))
@@ -216,14 +209,3 @@ class Ordinal(Task):
         """What `soft` learns in the place of each class: (B,) -> (B, classes)."""
         distance = (torch.arange(len(self.classes), device=targets.device) - targets[:, None]).abs()
         return (-self.sharpness * distance.float()).softmax(-1)
-
-
-def quadratic_kappa(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Cohen's kappa with weights that grow with the square of the distance: 0 by chance, 1 for no mistake.
-
-    Source: Cohen, 1968, https://doi.org/10.1037/h0026256
-    """
-    squares = (predictions**2).mean() + (labels**2).mean() - 2 * predictions.mean() * labels.mean()  # by chance
-    if squares <= 1e-12:
-        return float((predictions == labels).all())  # a single class on both sides
-    return float(1 - ((predictions - labels) ** 2).mean() / squares)

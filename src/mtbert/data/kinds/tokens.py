@@ -16,6 +16,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels, Task
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores, class_scores
+from mtbert.data.kinds.metrics import CLASSES, Metric
 from mtbert.data.kinds.spans import OUTSIDE, PREFIXES, Scheme, Tags, shared
 from mtbert.data.kinds.spelling import ClassNames, Spellings, class_names_in, counted, listed, proposed_classes
 from mtbert.data.label_cells import ListCells
@@ -23,6 +24,7 @@ from mtbert.data.labels import Labels, Ragged
 from mtbert.errors import Mistake
 from mtbert.registry import Named
 
+OF_SPANS = Metric(lambda predictions, labels: np.nan)  # which the task takes, not from single words
 NO_LABEL = -1  # a target where no word stands
 
 
@@ -38,6 +40,7 @@ class Tokens(Task):
     Source: Tjong Kim Sang and Buchholz, 2000, https://aclanthology.org/W00-0726
     """
 
+    usual = ("span_f1", "span_precision", "span_recall", "accuracy")
     from_data = frozenset({"classes"})
     reads_words = True
     target_type = torch.int64
@@ -47,8 +50,16 @@ class Tokens(Task):
     pooling: Named = "words"
 
     @property
-    def main(self) -> str:  # type: ignore[override]
-        return "accuracy" if self.scheme == "none" else "span_f1"
+    def main(self) -> str:
+        return self.metric or self._usual[0]
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.main, *self._usual)))
+
+    @property
+    def _usual(self) -> tuple[str, ...]:
+        return ("accuracy", "macro_f1") if self.scheme == "none" else self.usual
 
     @model_validator(mode="after")
     def _one_text_and_its_tags(self) -> Self:
@@ -75,10 +86,8 @@ class Tokens(Task):
             tags = Tags(names, self.scheme)
             if tags.oddity():
                 known = ", ".join(f"{prefix}-..." for prefix in PREFIXES[self.scheme])
-                raise Mistake(
-                    f"holds '{tags.oddity()}', which is no tag of {self.scheme} (O, {known}): set `scheme`, to `none` for "
-                    "labels that mark no spans"
-                )
+                none = "set `scheme`, to `none` for labels that mark no spans"
+                raise Mistake(f"holds '{tags.oddity()}', which is no tag of {self.scheme} (O, {known}): {none}")
             names = tags.whole()
         return self.model_copy(update={"classes": names})
 
@@ -176,18 +185,26 @@ class Tokens(Task):
     def written(self, predictions: Labels) -> list[list[str]]:
         return [self.say(one) for one in predictions]
 
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        """Of the labels of words as of any classes, those of spans before."""
+        return CLASSES if self.scheme == "none" else {**dict.fromkeys(self.usual[:3], OF_SPANS), **CLASSES}
+
     def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
         said, there = _ragged(predictions), _ragged(labels)
-        accuracy = float((said.flat == there.flat).mean()) if len(there.flat) else 0.0
-        if self.scheme == "none":
-            scores = self.class_scores(said, there).classes
-            return {"accuracy": accuracy, "macro_f1": float(np.mean([one.f1 for one in scores if one.support]))}
+        spans = {} if self.scheme == "none" else self._span_metrics(said, there)
+        tags = np.nan_to_num(said.flat, nan=len(self.classes))  # a word that nothing is said of is wrong
+        return {
+            name: spans[name] if name in spans else self.all_metrics[name].take(tags, there.flat)
+            for name in self.reported
+        }
+
+    def _span_metrics(self, said: Ragged, there: Ragged) -> dict[str, float]:
         right, found, true = (len(spans) for spans in self._spans(said, there))
         return {
             "span_f1": 2 * right / max(found + true, 1),
             "span_precision": right / max(found, 1),
             "span_recall": right / max(true, 1),
-            "word_accuracy": accuracy,
         }
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
@@ -218,9 +235,6 @@ class Tokens(Task):
         """Logarithms of the labels' shares, moved so that their mean is 0, each counted once more."""
         logits = np.log(np.bincount(_ragged(labels).flat.astype(np.int64), minlength=len(self.classes)) + 1)
         return torch.from_numpy(logits - logits.mean()).float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return metrics[self.main]
 
     def describe_labels(self, labels: Labels) -> str:
         there = _ragged(labels)

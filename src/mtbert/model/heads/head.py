@@ -149,7 +149,8 @@ class Thresholds(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         score = self.output(self.dropout(self.activation(features)))  # (B, 1)
         steps = F.softplus(self.steps) + LEAST_STEP
-        return score - torch.cat([self.first, self.first + steps.cumsum(0)])  # (B, outputs)
+        outputs: Tensor = score - torch.cat([self.first, self.first + steps.cumsum(0)])  # (B, outputs)
+        return outputs
 
     def begin_at(self, outputs: Tensor) -> None:
         """Give these outputs (outputs,), which descend, for features of 0."""
