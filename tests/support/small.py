@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mtbert.runs.folder import Run
 
+TOPICS = ["art", "food", "home"]
 WORDS = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "garden"]
 
 

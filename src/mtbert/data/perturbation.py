@@ -38,7 +38,7 @@ def perturbed(rows: Rows, seed: int) -> Rows:
     """
     if rows.words is not None:
         (changed,) = _changed([pa.compute.binary_join(rows.words, BETWEEN_WORDS)], seed)
-        words = pa.compute.split_pattern(changed.cast(pa.large_string()), BETWEEN_WORDS)
+        words = pa.compute.split_pattern(changed, BETWEEN_WORDS).cast(rows.words.type)
         return replace(rows, texts=(pa.compute.binary_join(words, " ").cast(pa.string()),), words=words)
     return replace(rows, texts=tuple(_changed(rows.texts, seed)))
 

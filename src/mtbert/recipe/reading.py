@@ -156,7 +156,7 @@ class _Reader:
         for word, family in FAMILIES.items():
             if family.section != "task" or family.table is KINDS:
                 continue
-            default = kind.model_fields[word].default
+            default = kind.usual_method(word, given)
             named = given.get(word, default)
             chosen = self.attempt((*place, word), partial(family.choose, named))
             written[word] = default if chosen is None else chosen.short

@@ -40,12 +40,14 @@ class Predictions:
     values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
+    words: list[list[str]] | None = None  # of each text, where the task reads words: those that are labelled
 
     @property
     def columns(self) -> dict[str, Any]:
         """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
-        return {"id": self.ids, **self.kept, "prediction": self.task.written(self.values), **probabilities}
+        words = {} if self.words is None else {"words": self.words}
+        return {"id": self.ids, **self.kept, **words, "prediction": self.task.written(self.values), **probabilities}
 
 
 class Predictor:
@@ -66,26 +68,32 @@ class Predictor:
         return list(self.model.tasks)
 
     def predict(self, task: str, texts: Any) -> list[Any]:
-        """The class name or the score of each text (or pair, for a pair task), in order.
+        """The class name or the score of each text (or pair, for a pair task), in order; the names of its labels for a
+        task of several, and for a task of words each word with its label.
 
         `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        values = self._task(task).decode(self.outputs(task, texts))
-        return [self._task(task).say(value) for value in values]
+        chosen, columns = self._task(task), columns_of(self._task(task), texts)
+        said = [chosen.say(value) for value in chosen.decode(self._outputs(chosen, columns))]
+        if chosen.reads_words:
+            return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
+        return said
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
         columns = self._task(task).probabilities(self.outputs(task, texts))
         if not columns:
-            raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
+            raise Mistake(f"task '{task}' says {self._task(task).meaning}, which has no probabilities; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
-        columns = columns_of(self._task(task), texts)
-        return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+        return self._outputs(self._task(task), columns_of(self._task(task), texts))
+
+    def _outputs(self, task: Task, columns: list[list[Any]]) -> Tensor:
+        return outputs_of(self.model, Examples.from_texts(task, columns, self.tokenizer, self._positions))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -123,6 +131,7 @@ class Predictor:
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
+            words=[one for part in parts for one in part.words or ()] if self._task(task).reads_words else None,
         )
 
     def predict_slices(
@@ -151,7 +160,9 @@ class Predictor:
         for rows in stream.slices(SLICE):
             examples = Examples.from_texts(chosen, rows.given, self.tokenizer, self._positions)
             outputs = outputs_of(self.model, examples, told=tell)
-            yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
+            words = rows.given[0] if chosen.reads_words else None
+            decoded, probabilities = chosen.decode(outputs), chosen.probabilities(outputs)
+            yield Predictions(chosen, rows.ids, decoded, probabilities, {**rows.kept}, words)
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())

@@ -161,6 +161,11 @@ class Task(BaseModel):
             )
         return self
 
+    @classmethod
+    def usual_method(cls, word: str, given: Mapping[str, Any]) -> Any:
+        """The method of a family (`head`, `pooling`, ...) where the rest of the task's keys name none."""
+        return cls.model_fields[word].default
+
     @property
     def main(self) -> str:
         """The metric by which the task is judged."""

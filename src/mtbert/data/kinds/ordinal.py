@@ -37,9 +37,10 @@ class Ordinal(Task):
     loss is the negative logarithm of the class's probability, which is the paper's, a sum over the conditions that
     apply. With `cumulative` (McCullagh, 1980) logit k says whether the class lies above k at all, by one score and
     thresholds in ascending order (`head: thresholds`). With `soft` (Diaz and Marathe, 2019) the softmax learns a target
-    in which the neighbours of the class have a share: e^(-sharpness * distance).
+    in which the neighbours of the class have a share: e^(-sharpness * distance); with `plain` it learns the class alone,
+    as classification does.
 
-    The prediction of the first two is the median of the classes' probabilities, that of `soft` the likeliest class.
+    The prediction of the first two is the median of the classes' probabilities, that of the others the likeliest class.
     Classes that a recipe leaves out are the numbers in the training file; names have to be given in their order.
 
     Source: Shi et al., 2021, https://arxiv.org/abs/2111.08851
@@ -53,14 +54,19 @@ class Ordinal(Task):
     kind: Literal["ordinal"] = "ordinal"
     usual = ("qwk", "accuracy", "off_by_one", "mean_absolute_error")
     classes: ClassNames = ()
-    method: Literal["corn", "cumulative", "soft"] = "corn"
+    method: Literal["corn", "cumulative", "soft", "plain"] = "corn"
     sharpness: Positive = 1.0
 
     @model_validator(mode="before")
     @classmethod
     def _usual_head(cls, given: Any) -> Any:
-        cumulative = isinstance(given, Mapping) and given.get("method") == "cumulative"
-        return {**given, "head": "thresholds"} if cumulative and given.get("head", "linear") == "linear" else given
+        return {"head": cls.usual_method("head", given), **given} if isinstance(given, Mapping) else given
+
+    @classmethod
+    def usual_method(cls, word: str, given: Mapping[str, Any]) -> Any:
+        """Cumulative logits have one score and thresholds."""
+        cumulative = word == "head" and given.get("method") == "cumulative"
+        return "thresholds" if cumulative else super().usual_method(word, given)
 
     @model_validator(mode="after")
     def _fitting_head(self) -> Self:
@@ -95,7 +101,7 @@ class Ordinal(Task):
 
     @property
     def outputs(self) -> int:
-        return len(self.classes) - (self.method != "soft")
+        return len(self.classes) - (not self._by_softmax)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -108,7 +114,7 @@ class Ordinal(Task):
         return torch.from_numpy(plain(labels).astype(np.int64))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.method == "soft":
+        if self._by_softmax:
             return -(self._soft(targets) * outputs.float().log_softmax(-1)).sum(-1)
         return -self._log_shares(outputs).gather(-1, targets[:, None]).squeeze(-1)
 
@@ -120,7 +126,7 @@ class Ordinal(Task):
     def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
         """J^T diag(p) J * tangent, with J the derivative of the logarithms of the classes' probabilities p."""
         z, t = outputs.float(), tangent.float()
-        if self.method == "soft":
+        if self._by_softmax:
             p = z.softmax(-1)
             return p * (t - (p * t).sum(-1, keepdim=True))
         if self.method == "corn":  # each condition is a coin of its own, thrown as often as the class reaches it
@@ -131,7 +137,7 @@ class Ordinal(Task):
         return slope * (by_share[..., 1:] - by_share[..., :-1])
 
     def decode(self, outputs: Tensor) -> Labels:
-        if self.method == "soft":
+        if self._by_softmax:
             return outputs.argmax(-1).double().cpu().numpy()
         above = outputs.float().sigmoid()
         if self.method == "corn":
@@ -139,7 +145,7 @@ class Ordinal(Task):
         return (above > 0.5).sum(-1).double().cpu().numpy()
 
     def log_probabilities(self, outputs: Tensor) -> Tensor | None:
-        return outputs.float().log_softmax(-1) if self.method == "soft" else None
+        return outputs.float().log_softmax(-1) if self._by_softmax else None
 
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         columns = self._log_shares(outputs.double()).exp().cpu().numpy().T
@@ -170,7 +176,7 @@ class Ordinal(Task):
     def constant_outputs(self, labels: Labels) -> Tensor:
         """Those of the classes' shares, each class counted once more, so that one without labels is no infinity."""
         counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes)) + 1.0
-        if self.method == "soft":
+        if self._by_softmax:
             shares = counts / counts.sum() @ self._soft(torch.arange(len(counts))).double().numpy()
             logits = np.log(shares) - np.log(shares).mean()
         else:
@@ -190,10 +196,14 @@ class Ordinal(Task):
     def _spellings(self) -> Spellings:
         return Spellings(self.classes)
 
+    @property
+    def _by_softmax(self) -> bool:
+        return self.method in ("soft", "plain")
+
     def _log_shares(self, outputs: Tensor) -> Tensor:
         """Logarithms of the classes' probabilities, nothing subtracted that is nearly equal: (B, classes)."""
         z = outputs if outputs.dtype == torch.float64 else outputs.float()
-        if self.method == "soft":
+        if self._by_softmax:
             return z.log_softmax(-1)
         if self.method == "corn":  # the class is reached, and not left behind
             return torch.cat([self._reached(z) + F.logsigmoid(-z), F.logsigmoid(z).sum(-1, keepdim=True)], -1)
@@ -206,6 +216,8 @@ class Ordinal(Task):
         return F.pad(F.logsigmoid(z[..., :-1]).cumsum(-1), (1, 0))
 
     def _soft(self, targets: Tensor) -> Tensor:
-        """What `soft` learns in the place of each class: (B,) -> (B, classes)."""
+        """What the softmax learns in the place of each class: (B,) -> (B, classes)."""
+        if self.method == "plain":
+            return F.one_hot(targets, len(self.classes)).float()
         distance = (torch.arange(len(self.classes), device=targets.device) - targets[:, None]).abs()
         return (-self.sharpness * distance.float()).softmax(-1)
