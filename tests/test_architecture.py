@@ -30,12 +30,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "comparison": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports"},
     "reproduction": FOUNDATIONS | {"data", "recipe", "runs", "reports", "comparison"},
     "serving": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs"},
+    "pages": FOUNDATIONS
+    | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "comparison"},
+    "shipping": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs", "reports", "serving"},
     "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
     "start": FOUNDATIONS | {"data", "recipe"},
     "demo": set(),
     "__init__": {"runs", "serving"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "reproduction", "start", "demo", "__init__"},
+    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "__init__"},
 }  # fmt: skip
 
 

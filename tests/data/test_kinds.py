@@ -62,7 +62,6 @@ EXAMPLES: dict[str, tuple[Task, Labels]] = {
     "ordinal, cumulative": (ordinal("cumulative", 3), np.array(THREE)),
     "ordinal, soft": (ordinal("soft", 3), np.array(THREE)),
     "ordinal, plain": (ordinal("plain", 3), np.array(THREE)),
-    "ordinal, plain": (ordinal("plain", 3), np.array(THREE)),
     "multilabel": (several(), np.array([[1.0, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]] * 2)),
     "tokens": (of_words(), Ragged.of([[0, 1, 2], [3], [0, 0, 3, 4, 4], [1, 3], [0], [0, 1], [3, 3, 1], [0, 0]])),
     "tokens, classes": (

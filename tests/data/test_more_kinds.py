@@ -80,12 +80,6 @@ def test_plain_ordered_classes_learn_as_classification_does() -> None:
     torch.testing.assert_close(ordinal("plain").losses(logits, labels), expected)
 
 
-def test_plain_ordered_classes_learn_as_classification_does() -> None:
-    logits, labels = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
-    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(ordinal("plain").losses(logits, labels), expected)
-
-
 @pytest.mark.parametrize("method", ["corn", "cumulative", "soft"])
 def test_the_divergence_of_ordered_classes_is_that_of_their_probabilities(method: str) -> None:
     task, generator = ordinal(method, 5), torch.Generator().manual_seed(1)

@@ -25,7 +25,7 @@ def rows_of(*columns: list[str]) -> Rows:
     texts = tuple(pa.chunked_array([pa.array(column, pa.string())]) for column in columns)
     ids = pa.chunked_array([pa.array(range(count))])
     task = KINDS["regression"](name="near", text="text", label="label", range=[0, count])
-    return Rows("texts", ids, texts, np.arange(count, dtype=np.float64), [], task, np.arange(count))
+    return Rows("texts", ids, texts, np.arange(count, dtype=np.float64), [], task)
 
 
 def texts_of(rows: Rows) -> list[list[Any]]:

@@ -18,7 +18,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.reproduction.outlook import Listing, Outlook
 from mtbert.reproduction.reproduce import Asked, reproduce
-from mtbert.reproduction.rows import Row, chosen, rows
+from mtbert.reproduction.rows import Row, chosen, rows, shipped
 from mtbert.reproduction.table import Reproduction
 from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import Scores
@@ -91,6 +91,10 @@ def test_rows_are_chosen_by_name_or_by_report(asked: list[str], found: list[str]
 def test_a_row_that_there_is_not_is_answered_with_the_nearest(asked: str, said: str) -> None:
     with pytest.raises(Mistake, match=said):
         chosen([asked])
+
+
+def test_the_recipes_that_are_shipped_are_those_of_the_repository() -> None:
+    assert shipped() == RECIPES
 
 
 def test_a_folder_without_recipes_is_said() -> None:
@@ -228,10 +232,7 @@ def test_what_has_not_been_run_is_empty(course: Path, tmp_path: Path) -> None:
 def test_the_list_and_the_plan_say_what_is_done(course: Path, folder: Path) -> None:
     listed = {one.row: one for one in Listing.of(chosen(["R4", "R1"]), RECIPES, folder).rows}
     assert {name: one.done for name, one in listed.items() if one.done} == {"R4/single_task": 4, "R1/baseline_10ep": 2}
-    assert [Path(path).name for path in listed["R4/single_task"].recipes] == [
-        "single_task_sst.yaml",
-        "single_task_cfimdb.yaml",
-    ]
+    assert listed["R4/single_task"].recipes == ["R4/single_task_sst.yaml", "R4/single_task_cfimdb.yaml"]
     outlook = Outlook.of(asked(course), [*two_rows(), *chosen(["R0/plain"])], folder)
     assert [(one.row, one.done, one.runs, one.steps, one.measured) for one in outlook.prospects] == [
         ("R1/baseline_10ep", 2, 2, 30, "its runs"),

@@ -217,7 +217,7 @@ def test_another_number_of_threads_is_said_in_a_line_and_recorded(cut: Run, reci
 
 
 def test_another_processor_is_said(cut: Run, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mtbert.runs.environment, "_processor", lambda: "Z80")
+    monkeypatch.setattr(mtbert.runs.environment, "processor", lambda: "Z80")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NONE")
     notes = Notes()
     mtbert.train(recipe, out=cut.folder, resume=True, listener=notes)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtbert.app.campaign import carry_out, command_line, show
 from mtbert.app.options import AsJson, DataFolder, Quiet
-from mtbert.app.output import print_json
 from mtbert.errors import Mistake
 
 if TYPE_CHECKING:
-    from mtbert.comparison.measured import Measured
+    from mtbert.comparison.result import Comparison
 
 Recipes = Annotated[
     list[str],
@@ -57,53 +55,43 @@ def compare(
 
     What is done is not done again: the same command goes on where it was cut off, and several may share a folder.
     """
-    from mtbert.app.console import OUTPUT
-    from mtbert.app.progress import TrainingProgress
-    from mtbert.app.signals import Signals
     from mtbert.comparison.budget import Budget
     from mtbert.comparison.compare import compare as run
     from mtbert.comparison.compare import report
     from mtbert.comparison.declare import Asked, declare, first_recipe
     from mtbert.comparison.methods import read_methods
     from mtbert.comparison.outlook import outlook, power_in_words
-    from mtbert.process import reuse_freed_memory
-    from mtbert.runs.listener import Listeners
 
     asked = Asked(read_methods(recipes, data), seeds, Budget.parse(budget), baselines, _rates(rates), margin)
     declared = declare(asked, out)
     tasks = first_recipe(declared.methods).tasks
     if plan:
-        prospect = outlook(declared, tasks, out)
-        if as_json:
-            print_json(prospect.as_dict())
-        else:
-            OUTPUT.print(prospect)
+        show(outlook(declared, tasks, out), as_json)
         return
     if not quiet:
         compared = sum(not method.other_seeds for method in declared.methods[1:])
         for line in power_in_words(seeds, compared, len(tasks)):
             typer.echo(line, err=True)
-    command = shlex.join(["mtbert", *sys.argv[1:]])
-    reuse_freed_memory()
-    progress = [] if quiet else [TrainingProgress()]
-    try:
-        with Signals() as signals:
-            reason = run(declared, out, command, Listeners([*progress, signals]), lambda one: tell(one, quiet))
-    finally:
-        for shown in progress:
-            shown.close()
-    found = report(declared, out)
-    if found is not None:
-        comparison, files = found
-        if as_json:
-            print_json(comparison.as_dict())
-        else:
-            OUTPUT.print(comparison)
-            for path in files:
-                typer.echo(path)
-    if reason is not None:
-        typer.echo(f"stopped by {reason}; what is done is kept in {out}; go on with: {command}", err=True)
-        raise typer.Exit(signals.exit_code)
+    carry_out(
+        lambda listener, told: run(declared, out, command_line(), listener, told),
+        lambda: _with_page(report(declared, out), out),
+        out,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def _with_page(found: tuple[Comparison, list[Path]] | None, out: Path) -> tuple[Comparison, list[Path]] | None:
+    """What was found, and its files with the page that shows it."""
+    from mtbert.pages.comparison_page import comparison_page
+    from mtbert.runs.folder import PAGE
+    from mtbert.runs.writing import write_whole
+
+    if found is None:
+        return None
+    comparison, files = found
+    write_whole(out / PAGE, comparison_page(comparison))
+    return comparison, [*files, out / PAGE]
 
 
 def _rates(given: str) -> list[float]:
@@ -111,12 +99,3 @@ def _rates(given: str) -> list[float]:
         return [float(rate) for rate in given.split(",") if rate.strip()]
     except ValueError:
         raise Mistake(f"--rates {given}: give learning rates with commas between them, such as 5e-5,1e-4") from None
-
-
-def tell(measured: Measured, quiet: bool) -> None:
-    """Say what a run came to, in a line."""
-    if quiet:
-        return
-    scores = measured.reported or measured.selected
-    said = "  ".join(f"{task} {next(iter(metrics.values())):.4f}" for task, metrics in scores.items())
-    typer.echo(f"{measured.run}: {said}  ({measured.wall_seconds:.0f} s)", err=True)

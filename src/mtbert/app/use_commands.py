@@ -108,17 +108,39 @@ def predict(
 
 def export(
     run: RunFolder,
-    task: Annotated[str, typer.Option("--task", help="The task whose LoRA goes into the weights.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write; must be empty or absent.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="The task to write, its LoRA inside the weights; for onnx, all are.")
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="encoder: plain BERT; onnx: one graph of all tasks; transformers, sentence-transformers: one task.",
+        ),
+    ] = "encoder",
+    int8: Annotated[bool, typer.Option("--int8", help="For onnx: also a graph with weights of eight bits.")] = False,
+    bound: Annotated[
+        float, typer.Option("--bound", min=0, help="For onnx: how far the dev score of a task may fall.")
+    ] = 0.005,
+    data: DataFolder = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the encoder as one task uses it, plain BERT for transformers and sentence-transformers."""
-    from mtbert.model.checkpoints import load_model, merged, save_encoder
-    from mtbert.runs.folder import BEST, Run
-    from mtbert.runs.output import refuse_run
-    from mtbert.runs.writing import write_folder
+    """Write the kept model for others: an encoder, an ONNX graph with a certificate, folders of other libraries."""
+    from mtbert.app.console import OUTPUT
+    from mtbert.shipping.export import Refused, Wanted
+    from mtbert.shipping.export import export as write
 
-    refuse_run(out)
-    model, tokenizer = load_model(Run.open(run).part(BEST))
-    encoder = merged(model, task)
-    write_folder(out, lambda folder: save_encoder(encoder, tokenizer, folder))
+    try:
+        certificate = write(Wanted(run, task, int8, bound, data), form, out)
+    except Refused as refused:
+        OUTPUT.print(refused.certificate)
+        typer.echo(f"refused, nothing was written: scores fall by more than {bound:g}; --bound says how much", err=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        print_json(None if certificate is None else certificate.as_dict())
+        return
+    if certificate is not None:
+        OUTPUT.print(certificate)
     typer.echo(out)

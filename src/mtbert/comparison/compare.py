@@ -19,7 +19,7 @@ from mtbert.comparison.methods import content_of
 from mtbert.comparison.outcomes import Outcome, choose, outcome, overall
 from mtbert.comparison.plan import Plan
 from mtbert.comparison.result import Comparison, Row
-from mtbert.comparison.splits import reporting_rows, with_splits, write_halves
+from mtbert.comparison.splits import reporting_rows, with_splits, write_splits
 from mtbert.comparison.written import write
 from mtbert.data.tables import Rows
 from mtbert.recipe.reading import read_recipe
@@ -36,7 +36,7 @@ def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: To
     plan.declare(folder)
     _remember(folder, command)
     recipe = first_recipe(plan.methods)
-    write_halves(recipe, plan.splits)
+    write_splits(recipe, plan.splits)
     reason = run_missing(plan.trials(), folder, listener, told)
     if reason is None:
         runs = plan.runs(chosen(plan, recipe, folder))
@@ -56,14 +56,12 @@ def chosen(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, str]:
 
 def findings(plan: Plan, folder: Path) -> Comparison | None:
     """What the blocks that are whole say; None before the first of them is."""
-    recipe = read_recipe(with_splits(content_of(first_recipe(plan.methods)), plan.splits))
-    outcomes = _outcomes(plan, recipe, folder)
-    blocks = min(len(some) for some in outcomes.values())
-    if blocks == 0:
-        return None
-    outcomes = {name: some[:blocks] for name, some in outcomes.items()}
+    recipe = _reporting(plan)
     rows = {task: reporting_rows(recipe, task) for task in recipe.tasks}
-    samples = Samples(recipe.tasks, {task: labels_of(some) for task, some in rows.items()}, outcomes)
+    samples = _samples(plan, recipe, rows, folder)
+    if samples is None:
+        return None
+    outcomes, blocks = samples.outcomes, samples.blocks
     first, *others = [method.name for method in plan.methods]
     checks = [method.name for method in plan.methods if method.other_seeds]
     against_apart = [name for name in (first, *others) if name != APART and name not in checks]
@@ -103,10 +101,30 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
     )
 
 
+def sampled(plan: Plan, folder: Path) -> Samples | None:
+    """The scores of every method in the blocks that are whole; None before the first of them is."""
+    recipe = _reporting(plan)
+    return _samples(plan, recipe, {task: reporting_rows(recipe, task) for task in recipe.tasks}, folder)
+
+
 def report(plan: Plan, folder: Path) -> tuple[Comparison, list[Path]] | None:
     """The findings and the files that hold them, tables and pictures; None before the first block is whole."""
     found = findings(plan, folder)
     return None if found is None else (found, [*write(found, folder), *found.draw(folder)])
+
+
+def _reporting(plan: Plan) -> Recipe:
+    """The recipe of the first method, its tasks with the rows that report."""
+    return read_recipe(with_splits(content_of(first_recipe(plan.methods)), plan.splits))
+
+
+def _samples(plan: Plan, recipe: Recipe, rows: Mapping[str, Rows], folder: Path) -> Samples | None:
+    outcomes = _outcomes(plan, recipe, folder)
+    blocks = min(len(some) for some in outcomes.values())
+    if blocks == 0:
+        return None
+    labels = {task: labels_of(some) for task, some in rows.items()}
+    return Samples(recipe.tasks, labels, {name: some[:blocks] for name, some in outcomes.items()})
 
 
 def _outcomes(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, list[Outcome]]:

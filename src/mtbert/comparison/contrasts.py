@@ -94,10 +94,18 @@ class Samples:
         weights = [float(tasks[name].counts or 1) for name in counted]
         self._scores[OVERALL] = np.average(list(counted.values()), axis=0, weights=weights)
 
-    def difference(self, measure: str, method: str, against: str) -> Floats:
-        """Block by block on every sample: (draws, S)."""
-        scores = self._scores[measure]
-        return scores[:, self._columns[method]] - scores[:, self._columns[against]]
+    @property
+    def blocks(self) -> int:
+        """How many blocks every method has."""
+        return len(next(iter(self.outcomes.values())))
+
+    def observed(self, measure: str, method: str) -> Floats:
+        """Block by block, on the rows as they are: (S,)."""
+        return np.array([_score(self.tasks, one, measure) for one in self.outcomes[method]])
+
+    def drawn(self, measure: str, method: str) -> Floats:
+        """Block by block, on every sample of the rows: (draws, S)."""
+        return self._scores[measure][:, self._columns[method]]
 
 
 def contrasts(
@@ -136,12 +144,7 @@ def _normalised(task: Task, scores: Floats) -> Floats:
 
 def differences_of(samples: Samples, method: str, measure: str, against: str) -> Floats:
     """The paired differences, block by block: (S,)."""
-    return np.array(
-        [
-            _score(samples.tasks, ours, measure) - _score(samples.tasks, theirs, measure)
-            for ours, theirs in zip(samples.outcomes[method], samples.outcomes[against], strict=True)
-        ]
-    )
+    return samples.observed(measure, method) - samples.observed(measure, against)
 
 
 def _score(tasks: Mapping[str, Task], outcome: Outcome, measure: str) -> float:
@@ -162,7 +165,7 @@ class Judged(NamedTuple):
 
 def _contrast(samples: Samples, method: str, measure: str, against: str, by: Judged) -> Contrast:
     differences = differences_of(samples, method, measure, against)
-    on_samples = samples.difference(measure, method, against)
+    on_samples = samples.drawn(measure, method) - samples.drawn(measure, against)
     return Contrast(
         method,
         against,

@@ -46,9 +46,10 @@ class Rows:
     labels: Labels | None
     skipped: list[str]  # each bad row that was left out, with its place and what is wrong
     task: Task  # with the classes or the range that its labels have, where the recipe names none
-    places: NDArray[np.int64]  # (N,) which row of the table each is, by which tasks that read one table find each other
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)  # other columns that were asked for, as they are
     words: pa.ChunkedArray | None = None  # (N,) lists of the words of each text, where the task reads words
+    # (N,) which row of the table each is, by which tasks that read one table find each other
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.id_cells)
@@ -72,7 +73,7 @@ class Rows:
             id_cells=self.id_cells.slice(start, size),
             texts=tuple(cells.slice(start, size) for cells in self.texts),
             labels=None if self.labels is None else self.labels[start:end],
-            places=self.places[start:end],
+            places=None if self.places is None else self.places[start:end],
             words=None if self.words is None else self.words.slice(start, size),
             kept={name: cells.slice(start, size) for name, cells in self.kept.items()},
         )
@@ -85,7 +86,7 @@ class Rows:
             id_cells=self.id_cells.take(taken),
             texts=tuple(cells.take(taken) for cells in self.texts),
             labels=None if self.labels is None else self.labels[rows],
-            places=self.places[rows],
+            places=None if self.places is None else self.places[rows],
             words=None if self.words is None else self.words.take(taken),
             kept={name: cells.take(taken) for name, cells in self.kept.items()},
         )
@@ -130,7 +131,7 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
     if not labelled:
         gathering.stop()
         filled = tuple(column.fill_null("") for column in texts.values())
-        return Rows(table.name, ids, filled, None, [], task, places, kept, words)
+        return Rows(table.name, ids, filled, None, [], task, kept, words, places)
 
     labels: Labels | None = None
     problems, unlabelled = list[_Problem](), list[int]()
@@ -146,7 +147,7 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
     unread = [f"{doubt.place}: {doubt.message}" for doubt in table.doubts if doubt.row is None]
-    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task, places, kept, words)
+    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task, kept, words, places)
     if not messages and not unlabelled:
         return rows
     bad = sorted(messages)
@@ -247,7 +248,7 @@ def _format_of(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
-def asked_by(task: Task, labelled: bool, keep: Sequence[str] = ()) -> Asked:
+def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Asked:
     """The columns that a task names, and those to `keep`, so that no other one is looked at."""
     labels = task.label_columns if labelled else ()
     return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, task.quotes)

@@ -1,7 +1,8 @@
 """Reading and writing BERT's published format and whole models; pickles, which can run any code, are refused.
 
 A model folder holds `encoder/` (in the published format, so that transformers and sentence-transformers open it),
-`tasks.safetensors` (the weights of heads and task modules) and `model.json` (the tasks, and the recipe's modules). Each
+`tasks.safetensors` (the weights of heads and task modules), `model.json` (the tasks, and the recipe's modules) and,
+where a head reads features beside the vector, `original/` (the encoder before training, in the same format). Each
 folder holds a manifest, by which a byte that has changed since is found on loading.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -35,7 +37,9 @@ from mtbert.model.files import (
     verify,
     write_json,
 )
+from mtbert.model.heads.head import read_apart
 from mtbert.model.multitask import MultiTask
+from mtbert.model.original import Original
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
@@ -43,6 +47,7 @@ from mtbert.model.tensors import save_tensors
 from mtbert.registry import NonNegative, Share
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
+ORIGINAL = "original"  # the folder of the frozen encoder that heads with features beside the vector read
 
 # field of Shape -> key of the published config
 SHAPE_KEYS = {
@@ -95,31 +100,44 @@ def load_encoder(folder: Path, dropout: float | None = None, attention_dropout: 
     return _read_encoder(folder, dropout, attention_dropout)
 
 
-def save_encoder(encoder: Encoder, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder."""
+def save_encoder(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    head: Mapping[str, Tensor] = MappingProxyType({}),
+    config: Mapping[str, Any] = MappingProxyType({}),
+    max_length: int | None = None,
+) -> None:
+    """Write an encoder and its tokenizer in the published format, which transformers opens; seals the folder.
+
+    With a `head`, tensors by their published names, it is a whole model of transformers, which `config` describes.
+    `max_length` is how many tokens the tokenizer lets through, where that is less than the encoder can read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        name: part
+        ("bert." if head else "") + name: part
         for ours, parameter in encoder.state_dict().items()
         for name, part in zip(_published_names(ours), parameter.chunk(len(_published_names(ours))), strict=True)
     }
-    save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors({**tensors, **head}, folder / WEIGHTS, metadata={"format": "pt"})
 
     sizes = {SHAPE_KEYS[name]: value for name, value in asdict(encoder.shape).items()}
-    config = {
+    described = {
         "architectures": ["BertModel"],
         "model_type": "bert",
         "hidden_act": "gelu",
         "position_embedding_type": "absolute",
         "pad_token_id": tokenizer.padding,
         **sizes,
+        **config,
     }
-    write_json(config, folder / CONFIG)
+    write_json(described, folder / CONFIG)
     (folder / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
     write_json(
         {
             "tokenizer_class": "BertTokenizer",
-            "model_max_length": encoder.shape.positions,
+            "model_max_length": max_length or encoder.shape.positions,
             "do_lower_case": tokenizer.lowercase,
             "cls_token": "[CLS]",
             "sep_token": "[SEP]",
@@ -142,9 +160,11 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
         expected = MultiTask(Encoder(encoder.shape), tasks, plans)
     check_fit(own, _own(expected), folder / TASKS, beside=str(folder / MODEL))
     check_finite(own, folder / TASKS)
-    model = MultiTask(encoder, tasks, plans)
+    tokenizer = read_tokenizer(folder / "encoder", encoder)
+    original = Original(_read_encoder(folder / ORIGINAL), tokenizer) if read_apart(tasks) else None
+    model = MultiTask(encoder, tasks, plans, original)
     model.load_state_dict(own, strict=False)
-    return model.eval(), read_tokenizer(folder / "encoder", encoder)
+    return model.eval(), tokenizer
 
 
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
@@ -153,6 +173,8 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
     The folder is sealed with all that it holds, such as the scores that were written there before.
     """
     save_encoder(model.encoder, tokenizer, folder / "encoder")
+    if model.original is not None:
+        save_encoder(model.original.encoder, tokenizer, folder / ORIGINAL)
     save_tensors(_own(model), folder / TASKS)
     files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {

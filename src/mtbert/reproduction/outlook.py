@@ -43,7 +43,13 @@ class Listing(Report):
         """The rows, and what the folder holds of them."""
         return cls(
             [
-                Listed(row.name, row.title, row.table, [str(path) for path in row.files(recipes).values()], done)
+                Listed(
+                    row.name,
+                    row.title,
+                    row.table,
+                    [f"{path.parent.name}/{path.name}" for path in row.files(recipes).values()],
+                    done,
+                )
                 for row in rows
                 for done in [len(list((folder / "measured").glob(f"{Method(row.name, {}).folder}-seed-*.json")))]
             ]

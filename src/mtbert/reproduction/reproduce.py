@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtbert.comparison.budget import Budget, Length, TooShort, lengths, spent, within
+from mtbert.comparison.budget import Budget, within
 from mtbert.comparison.declare import training_rows
 from mtbert.comparison.execution import Told, run_missing, tidy
 from mtbert.comparison.methods import Content, Method, content_of
@@ -15,6 +15,7 @@ from mtbert.comparison.plan import PlannedRun
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.reproduction.rows import Row
+from mtbert.reproduction.sized import share_of_rows, with_share
 from mtbert.runs.listener import Listener
 from mtbert.runs.writing import write_whole
 
@@ -98,37 +99,11 @@ class Asked:
                 )
 
     def _sized(self, path: Path) -> tuple[Content, float]:
-        """A recipe within the budget, as its file would hold it, and the share of the training rows that it reads.
-
-        A sampler that takes the tasks one after the other needs a whole epoch. Where the budget is less, it is one over
-        fewer rows of every task.
-        """
+        """A recipe within the budget, as its file would hold it, and the share of the training rows that it reads."""
         recipe = read_recipe(path, [] if self.encoder is None else [f"encoder.name={self.encoder}"], self.data)
-        content = content_of(recipe)
-        if self.budget.amount is None:
-            return content, 1.0
-        rows = training_rows(recipe)
-        try:
-            return within(content, rows, self.budget, str(path)), 1.0
-        except TooShort:
-            share = self._share_of_an_epoch(lengths(recipe, rows))
-            return within(_with_fewer_rows(content, rows, share), rows, self.budget, str(path)), share
-
-    def _share_of_an_epoch(self, stages: Sequence[Length]) -> float:
-        """The smallest share of an epoch that the budget leaves to any stage."""
-        assert self.budget.amount is not None
-        whole = spent(stages, self.budget.currency)
-        return min(1.0, *(self.budget.amount / whole * stage.steps / stage.epoch for stage in stages))
-
-
-def _with_fewer_rows(content: Content, rows: Mapping[str, int], share: float) -> Content:
-    """A recipe with this share of the training rows that each task uses."""
-    tasks = {}
-    for name, task in content["tasks"].items():
-        limits = task["limit"] if isinstance(task["limit"], dict) else {"train": task["limit"]}
-        used = min(rows[name], limits.get("train") or rows[name])
-        tasks[name] = {**task, "limit": {**limits, "train": max(1, int(used * share))}}
-    return {**content, "tasks": tasks}
+        content, rows = content_of(recipe), training_rows(recipe)
+        share = share_of_rows(content, rows, self.budget, str(path))
+        return within(with_share(content, rows, share), rows, self.budget, str(path)), share
 
 
 def reproduce(asked: Asked, planned: Sequence[PlannedRow], folder: Path, listener: Listener, told: Told) -> str | None:

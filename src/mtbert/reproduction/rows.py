@@ -11,7 +11,7 @@ import yaml
 from mtbert.errors import Mistake, unknown
 
 PRINTED = Path(__file__).parent / "printed.yaml"
-RECIPES = Path("recipes/reports")  # of a copy of the repository
+INSTALLED = Path(__file__).parent / "recipes"  # where a wheel has the repository's recipes/reports
 Cells = Mapping[str, float]  # task, or `overall` -> what the report prints
 
 
@@ -38,10 +38,13 @@ class Row:
         found = {name: folder / self.report / f"{name}.yaml" for name in self.recipes}
         for path in found.values():
             if not path.is_file():
-                raise Mistake(
-                    f"there is no recipe {path}; --recipes names the folder recipes/reports of the repository"
-                )
+                raise Mistake(f"there is no recipe {path}; --recipes names a folder with one folder a report")
         return found
+
+
+def shipped() -> Path:
+    """The folder of the recipes that came with this installation, or that stand in its repository."""
+    return INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[3] / "recipes" / "reports"
 
 
 def rows() -> list[Row]:

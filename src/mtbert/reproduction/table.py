@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ from mtbert.comparison.contrasts import OVERALL
 from mtbert.comparison.measured import Measured, Metrics, read_measured
 from mtbert.comparison.outcomes import overall
 from mtbert.comparison.statistics.intervals import Interval, t_interval
+from mtbert.comparison.written import csv_text, markdown
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.reproduction.reproduce import PlannedRow
@@ -170,11 +169,15 @@ class Reproduction(Report):
         (head, rows), (spent_head, spent) = self.scores(), self.spent()
         files = {
             "table.md": "\n\n".join(
-                [_markdown(head, rows), _markdown(spent_head, spent), "\n".join(f"- {line}" for line in self.words())]
+                [
+                    markdown([head, *rows]),
+                    markdown([spent_head, *spent]),
+                    "\n".join(f"- {line}" for line in self.words()),
+                ]
             )
             + "\n",
-            "table.csv": _csv([head, *rows]),
-            "costs.csv": _csv([spent_head, *spent]),
+            "table.csv": csv_text([head, *rows]),
+            "costs.csv": csv_text([spent_head, *spent]),
             "result.json": json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n",
         }
         for name, content in files.items():
@@ -204,13 +207,3 @@ def _cells(planned: PlannedRow, found: Sequence[Measured]) -> list[Cell]:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

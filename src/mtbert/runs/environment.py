@@ -70,7 +70,7 @@ def environment(
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "git": _git_revision(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),  # the instructions that torch has chosen
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -78,9 +78,7 @@ def environment(
         "encoder": {"commit": encoder_commit},
         "tokenizer": hashlib.sha256(tokenizer.definition.encode()).hexdigest(),
         "data": {
-            f"{task}.{split}": {"rows": len(read), "skipped": len(read.skipped), "sha256": _hash(read)}
-            for split, by_task in rows.items()
-            for task, read in by_task.items()
+            f"{task}.{split}": record_of(read) for split, by_task in rows.items() for task, read in by_task.items()
         },
     }
 
@@ -118,6 +116,11 @@ def bits_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def record_of(rows: Rows) -> dict[str, Any]:
+    """What a run remembers of rows that it read, as its environment holds it."""
+    return {"rows": len(rows), "skipped": len(rows.skipped), "sha256": _hash(rows)}
+
+
 def _hash(rows: Rows) -> str:
     """The SHA-256 of the file that rows were read from or, for a table in memory, of its texts and labels."""
     if os.path.isfile(rows.name):
@@ -144,7 +147,8 @@ def _git_revision() -> str | None:
     return found.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as its maker writes it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

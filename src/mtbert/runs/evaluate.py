@@ -17,6 +17,7 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.schema import Recipe
+from mtbert.runs.build import examples_of
 from mtbert.runs.data import stream_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
@@ -33,6 +34,11 @@ class Scored:
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
 
+    def whole(self) -> dict[str, Examples]:
+        """All rows of every task at once, tokenised."""
+        rows = {name: stream.whole() for name, stream in self.sets.items()}
+        return examples_of(self.model, {"whole": rows}, self.tokenizer)["whole"]
+
 
 def evaluate_run(
     folder: str | Path,
@@ -47,12 +53,7 @@ def evaluate_run(
     does not have, and for one without rows of the split.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split)
-    positions = scored.model.encoder.shape.positions
-    sets = {
-        name: Examples.from_rows(scored.recipe.tasks[name], stream.whole(), scored.tokenizer, positions)
-        for name, stream in scored.sets.items()
-    }
-    return evaluate(scored.model, sets)
+    return evaluate(scored.model, scored.whole())
 
 
 def to_be_scored(

@@ -30,7 +30,9 @@ RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "best",
     "last",
 )
-DRAWN = ("conflict.png", "conflict.svg")  # what a report leaves here
+OUTPUTS = "outputs.safetensors"  # in best/: task -> what the kept model says of its dev rows (N, outputs)
+PAGE, BESIDE = "report.html", "side_by_side.html"
+DRAWN = ("conflict.png", "conflict.svg", PAGE, BESIDE)  # what a report leaves here
 WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, *DRAWN)
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"

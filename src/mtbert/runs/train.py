@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mtbert.cost import seconds
 from mtbert.data.tables import forget
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
@@ -75,6 +76,7 @@ def train_recipe(
             until_the_end.enter_context(locked(run.folder))
             _check_folder(run, recipe, resume, overwrite)
         _enter(run, experiment, resume, force, listener)
+        _read_apart(experiment, listener)
         _train_stages(run, experiment, listener)
     return run
 
@@ -101,6 +103,13 @@ def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener
         run.write_json(ENVIRONMENT, now)
         run.begin(experiment.recipe.as_yaml())
     forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
+
+
+def _read_apart(experiment: Experiment, listener: Listener) -> None:
+    """Have the original encoder read its texts before the first step, where heads read features beside the vector."""
+    if experiment.read_apart:
+        took = seconds(lambda: [examples.vectors() for examples in experiment.read_apart])
+        listener.note(f"features beside the vector: the original encoder has read its texts in {took:.1f} seconds")
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import ExampleSet
+from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
+from mtbert.model.multitask import MultiTask
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,18 @@ class Scores:
     # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
     normalised: dict[str, float]
     weights: Mapping[str, float] = field(default_factory=dict)  # in `overall`; 1 for a task that is not there
+    # task -> what was scored (N, outputs), in the order of its set; nothing where no model was
+    outputs: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
+    def of(
+        cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]], outputs: dict[str, Tensor] | None = None
+    ) -> Self:
         """The scores of tasks with these metrics."""
         counted = counting({name: tasks[name] for name in metrics})
         weights = {name: float(tasks[name].counts or 1) for name in counted}
-        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted}, weights)
+        normalised = {name: tasks[name].normalised(metrics[name]) for name in counted}
+        return cls(metrics, normalised, weights, outputs or {})
 
     @property
     def overall(self) -> float:
@@ -73,13 +79,14 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
-    metrics = {}
+    metrics, outputs = {}, {}
     for name, examples in sets.items():
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        metrics[name] = task.metrics(predictions_of(model, examples), examples.labels)
-    return Scores.of(model.tasks, metrics)
+        outputs[name] = _finite_outputs(model, examples)
+        metrics[name] = task.metrics(task.measured(outputs[name]), examples.labels)
+    return Scores.of(model.tasks, metrics, outputs)
 
 
 def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
@@ -87,10 +94,14 @@ def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], 
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
     """
+    return examples.task.measured(_finite_outputs(model, examples, told))
+
+
+def _finite_outputs(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Tensor:
     outputs = outputs_of(model, examples, told=told)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
-    return examples.task.measured(outputs)
+    return outputs
 
 
 def constant_scores(
@@ -114,16 +125,53 @@ def outputs_of(
     For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
     texts or pairs it held.
     """
+    name = examples.task.name
+    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told)[name]
+
+
+def outputs_together(
+    model: MultiTask,
+    tasks: Sequence[str],
+    examples: ExampleSet,
+    batch_size: int = 64,
+    told: Callable[[int], None] = lambda done: None,
+) -> dict[str, Tensor]:
+    """The outputs of tasks that `model.alike` groups, one pass of the encoder a batch: task -> (N, outputs) on the CPU.
+
+    They are those of `outputs_of` for each of the tasks; `examples` are of one of them.
+    """
+    return _collected(model, examples, tasks, lambda batch: model.together(batch, tasks), batch_size, told)
+
+
+def _collected(
+    model: AnyModel,
+    examples: ExampleSet,
+    tasks: Sequence[str],
+    ask: Callable[[Batch], Mapping[str, Tensor]],
+    batch_size: int,
+    told: Callable[[int], None],
+) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    parts: list[tuple[Tensor, Tensor]] = []
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
-                parts.append((torch.from_numpy(batch.rows), model(batch.to(device)).float().cpu()))
+                rows = torch.from_numpy(batch.rows)
+                for task, outputs in ask(batch.to(device)).items():
+                    parts[task].append((rows, outputs.float().cpu()))
                 told(len(batch))
-    # those of words are as wide as the text with the most
-    widest = max((outputs.shape[1:] for _, outputs in parts), default=torch.Size([examples.task.outputs]))
-    total = torch.zeros(len(examples), *widest)
-    for rows, outputs in parts:
-        total[rows, : outputs.shape[1]] += outputs
-    return total / len(examples.orders)
+    return {
+        task: _summed(some, len(examples), model.tasks[task].outputs) / len(examples.orders)
+        for task, some in parts.items()
+    }
+
+
+def _summed(parts: Sequence[tuple[Tensor, Tensor]], rows: int, outputs: int) -> Tensor:
+    """The outputs of some rows at a time as those of all, added up where a row comes twice: (N, ...).
+
+    Those of words are as wide as the text with the most.
+    """
+    total = torch.zeros(rows, *max((part.shape[1:] for _, part in parts), default=torch.Size([outputs])))
+    for some, part in parts:
+        total[some, : part.shape[1]] += part
+    return total

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.interchange
 
-from mtbert.data.formats.base import whole_text
+from mtbert.data.formats.base import Asked, whole_text
 from mtbert.data.kinds.base import Task
-from mtbert.data.tables import read_rows
+from mtbert.data.tables import read_rows, read_table
 from mtbert.errors import Mistake, shown
 
 Text = str | Sequence[str] | Mapping[str, Any]  # one text, or a pair, or a row with the task's columns
@@ -27,8 +27,7 @@ def columns_of(task: Task, texts: Any) -> list[list[Any]]:
     """The texts of a task as one or two lists of N, or of N lists of words; raises Mistake for what is no list of its
     texts.
     """
-    if isinstance(texts, (str, Mapping)):
-        raise Mistake(f"give a list of texts, not {'one text' if isinstance(texts, str) else 'one row'}: [...]")
+    _check_list(texts)
     if is_table(texts):
         return read_rows(task, as_arrow(texts), labelled=False).given
     if task.reads_words:
@@ -38,6 +37,27 @@ def columns_of(task: Task, texts: Any) -> list[list[Any]]:
         for column, part in zip(columns, _parts(task, text, number), strict=True):
             column.append(whole_text(str(part)))
     return columns
+
+
+def texts_by_reader(tasks: Mapping[str, Task], texts: Any) -> list[tuple[list[str], list[list[str]]]]:
+    """The tasks that texts are for, those that read the same of them together, and what these read as `columns_of`.
+
+    Tables and dicts are for every task whose columns they have, texts for the tasks that read one, pairs for those that
+    read two. Raises Mistake where they are for none.
+    """
+    _check_list(texts)
+    if not is_table(texts):
+        texts = list(texts)
+        if not texts:
+            return []
+    readers: dict[object, list[str]] = {}
+    for name, task in tasks.items():
+        if _can_read(task, texts):
+            readers.setdefault(task.text if _names_columns(texts) else len(task.text), []).append(name)
+    if not readers:
+        reading = "; ".join(f"{name} reads {' and '.join(task.text)}" for name, task in tasks.items())
+        raise Mistake(f"no task reads what is given: {reading}")
+    return [(names, columns_of(tasks[names[0]], texts)) for names in readers.values()]
 
 
 def is_table(given: Any) -> bool:
@@ -86,6 +106,25 @@ def _words(task: Task, text: Any, number: int) -> list[str]:
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
         raise Mistake(f"task '{task.name}' reads lists of words, or texts; item {number} is {shown(text)}")
     return [whole_text(word) for word in words]
+
+
+def _check_list(texts: Any) -> None:
+    if isinstance(texts, (str, Mapping)):
+        raise Mistake(f"give a list of texts, not {'one text' if isinstance(texts, str) else 'one row'}: [...]")
+
+
+def _names_columns(texts: Any) -> bool:
+    return is_table(texts) or isinstance(texts[0], Mapping)
+
+
+def _can_read(task: Task, texts: Any) -> bool:
+    """Whether texts look like those of a task, by their columns or the first of them."""
+    if is_table(texts):
+        return set(task.text) <= set(read_table(as_arrow(texts), Asked(task.text)).names)
+    first = texts[0]
+    if isinstance(first, Mapping):
+        return set(task.text) <= set(first)
+    return len(task.text) == (len(first) if isinstance(first, (list, tuple)) else 1)
 
 
 def _parts(task: Task, text: Any, number: int) -> tuple[str, ...]:

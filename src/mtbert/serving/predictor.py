@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
+from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
-from mtbert.scoring.evaluation import outputs_of
-from mtbert.serving.given import as_arrow, columns_of
+from mtbert.scoring.decisions import NOT_SURE, PLAIN, Decided, Decision, probability_of
+from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
 
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
@@ -41,27 +43,34 @@ class Predictions:
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
     words: list[list[str]] | None = None  # of each text, where the task reads words: those that are labelled
+    sure: NDArray[np.bool_] | None = None  # (N,), None where the task always says something
 
     @property
     def columns(self) -> dict[str, Any]:
         """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
         words = {} if self.words is None else {"words": self.words}
-        return {"id": self.ids, **self.kept, **words, "prediction": self.task.written(self.values), **probabilities}
+        said = self.task.written(self.values)
+        if self.sure is not None:
+            said = _where_sure(said, self.sure)
+        return {"id": self.ids, **self.kept, **words, "prediction": said, **probabilities}
 
 
 class Predictor:
     """A model with its tokenizer: `mtbert.load("RUN")`."""
 
-    def __init__(self, model: MultiTask, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: MultiTask, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.decisions = dict(decisions or {})
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
-        """From a run folder (its kept model), or from a model folder such as RUN/best."""
-        model, tokenizer = load_model(Run.open(folder).part(BEST) if Run(folder).exists else Path(folder))
-        return cls(model.to(best_device()), tokenizer)
+        """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
+        kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
+        model, tokenizer = load_model(kept)
+        decisions = {name: one.decision for name, one in read_decisions(kept).items()}
+        return cls(model.to(best_device()), tokenizer, decisions)
 
     @property
     def tasks(self) -> list[str]:
@@ -75,25 +84,36 @@ class Predictor:
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        chosen, columns = self._task(task), columns_of(self._task(task), texts)
-        said = [chosen.say(value) for value in chosen.decode(self._outputs(chosen, columns))]
-        if chosen.reads_words:
+        columns = columns_of(self._task(task), texts)
+        said = self._said(task, outputs_of(self.model, self._examples([task], columns)))
+        if self._task(task).reads_words:
             return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
         return said
 
+    def predict_all(self, texts: Any) -> list[dict[str, Any]]:
+        """What every task says to each text (or pair), in order: task -> class name or score.
+
+        Texts are for the tasks that read one, pairs for those that read two, dicts and tables for all tasks whose
+        columns they have. The encoder reads a text once for all tasks that `MultiTask.alike` groups. Raises Mistake
+        as `predict`, and where no task reads what is given.
+        """
+        said: dict[str, list[Any]] = {}
+        for names, columns in texts_by_reader(self.model.tasks, texts):
+            for name, outputs in self._together(names, columns).items():
+                said[name] = self._said(name, outputs)
+        return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
+
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
-        columns = self._task(task).probabilities(self.outputs(task, texts))
+        columns = self._task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
         if not columns:
             raise Mistake(f"task '{task}' says {self._task(task).meaning}, which has no probabilities; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
-        return self._outputs(self._task(task), columns_of(self._task(task), texts))
-
-    def _outputs(self, task: Task, columns: list[list[Any]]) -> Tensor:
-        return outputs_of(self.model, Examples.from_texts(task, columns, self.tokenizer, self._positions))
+        columns = columns_of(self._task(task), texts)
+        return outputs_of(self.model, self._examples([task], columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -105,7 +125,7 @@ class Predictor:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
         asked = [tuple(texts)] if len(chosen.text) == 2 else texts
         said = [" | ".join(texts)] if len(chosen.text) == 2 else texts
-        answers = chosen.answers(self.outputs(task, asked))
+        answers = self._answers(task, self.outputs(task, asked))
         return [f"{text} -> {answer}" for text, answer in zip(said, answers, strict=True)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -125,13 +145,14 @@ class Predictor:
         number is read as it is written, whole ones without a point. `quotes` is the task's own, unless it is given.
         """
         parts = list(self.predict_slices(task, source, quotes))
-        names = parts[0].probabilities
+        names, sure = parts[0].probabilities, [part.sure for part in parts if part.sure is not None]
         return Predictions(
             self._task(task),
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
             words=[one for part in parts for one in part.words or ()] if self._task(task).reads_words else None,
+            sure=np.concatenate(sure) if sure else None,
         )
 
     def predict_slices(
@@ -150,7 +171,7 @@ class Predictor:
         chosen, source = self._task(task), as_arrow(source)
         reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
         stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
-        orders, done = 2 if chosen.symmetric else 1, 0
+        orders, done = 2 if chosen.predicted_in_both_orders else 1, 0
 
         def tell(more: int) -> None:
             nonlocal done
@@ -158,11 +179,21 @@ class Predictor:
             told(task, done // orders, len(stream))
 
         for rows in stream.slices(SLICE):
-            examples = Examples.from_texts(chosen, rows.given, self.tokenizer, self._positions)
+            examples = self._examples([task], rows.given)
             outputs = outputs_of(self.model, examples, told=tell)
+            outputs, said, sure = self._decided(task, outputs)
             words = rows.given[0] if chosen.reads_words else None
-            decoded, probabilities = chosen.decode(outputs), chosen.probabilities(outputs)
-            yield Predictions(chosen, rows.ids, decoded, probabilities, {**rows.kept}, words)
+            yield Predictions(chosen, rows.ids, said, chosen.probabilities(outputs), {**rows.kept}, words, sure)
+
+    def _together(
+        self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Tensor]:
+        """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
+        outputs: dict[str, Tensor] = {}
+        for names in self.model.alike(tasks):
+            examples = self._examples(names, columns)
+            outputs |= outputs_together(self.model, names, examples, told=told)
+        return {name: outputs[name] for name in tasks}
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())
@@ -176,16 +207,42 @@ class Predictor:
     def _title(self) -> str:
         shape = self.model.encoder.shape
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters; its tasks:"
+        original = self.model.original
+        beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
+        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    @property
-    def _positions(self) -> int:
-        return self.model.encoder.shape.positions
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[Any]]) -> Examples:
+        """The texts as examples of the first of these tasks, from which the others read the same."""
+        task, positions = self._task(tasks[0]), self.model.encoder.shape.positions
+        return Examples.from_texts(task, columns, self.tokenizer, positions, apart=self.model.apart(tasks))
+
+    def _decided(self, task: str, outputs: Tensor) -> Decided:
+        """What is said of outputs (N, outputs)."""
+        return self.decisions.get(task, PLAIN).decide(self._task(task), outputs)
+
+    def _answers(self, task: str, outputs: Tensor) -> list[str]:
+        """As the task words them; where another class than the likeliest may be said, that and its probability."""
+        chosen, decided = self._task(task), self._decided(task, outputs)
+        if self.decisions.get(task, PLAIN).says_the_likeliest:
+            return chosen.answers(decided.outputs)
+        sure = probability_of(chosen, decided)
+        lines = [f"{chosen.say(one)} ({share:.0%})" for one, share in zip(decided.predictions, sure, strict=True)]
+        fine = np.ones(len(lines), dtype=bool) if decided.sure is None else decided.sure
+        return [line if one else f"{NOT_SURE}: {line}" for line, one in zip(lines, fine, strict=True)]
+
+    def _said(self, task: str, outputs: Tensor) -> list[Any]:
+        decided = self._decided(task, outputs)
+        return _where_sure([self._task(task).say(one) for one in decided.predictions], decided.sure)
 
     def _task(self, name: str) -> Task:
         if name not in self.model.tasks:
             raise Mistake(unknown("task", name, self.model.tasks))
         return self.model.tasks[name]
+
+
+def _where_sure(said: Sequence[Any], sure: NDArray[np.bool_] | None) -> list[Any]:
+    """What is said, and NOT_SURE in the place of what it is not sure of."""
+    return list(said) if sure is None else [one if fine else NOT_SURE for one, fine in zip(said, sure, strict=True)]
 
 
 def _to_keep(task: Task, names: Sequence[str]) -> list[str]:

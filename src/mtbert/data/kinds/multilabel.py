@@ -37,6 +37,7 @@ class Multilabel(Task):
     from_data = frozenset({"classes"})
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
+    miss = "share of its labels wrong"
     usual = ("macro_f1", "micro_f1", "all_right")
     classes: ClassNames = ()
     separator: str = Field("|", min_length=1)
@@ -129,6 +130,15 @@ class Multilabel(Task):
         first = there[:, ranked].argmax(1)
         sorts: NDArray[np.int64] = np.where(there.any(1), ranked[first], there.shape[1])
         return sorts
+
+    def stratum(self, number: int) -> str:
+        return self.classes[number] if number < len(self.classes) else "none"
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """The share of the known labels that are wrong."""
+        known = ~np.isnan(plain(labels))
+        wrong = (plain(predictions) != plain(labels)) & known
+        return np.asarray(wrong.sum(1) / np.maximum(known.sum(1), 1))
 
     @property
     def outputs(self) -> int:

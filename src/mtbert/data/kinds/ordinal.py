@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -26,6 +27,7 @@ from mtbert.data.kinds.spelling import (
     proposed_classes,
 )
 from mtbert.data.labels import Labels, plain
+from mtbert.data.views import Confusion, Reliability, View
 from mtbert.errors import Mistake
 from mtbert.registry import Positive
 
@@ -37,8 +39,8 @@ class Ordinal(Task):
     loss is the negative logarithm of the class's probability, which is the paper's, a sum over the conditions that
     apply. With `cumulative` (McCullagh, 1980) logit k says whether the class lies above k at all, by one score and
     thresholds in ascending order (`head: thresholds`). With `soft` (Diaz and Marathe, 2019) the softmax learns a target
-    in which the neighbours of the class have a share: e^(-sharpness * distance); with `plain` it learns the class alone,
-    as classification does.
+    in which the neighbours of the class have a share, e^(-sharpness * distance); with `plain` it learns the class
+    alone, as classification does.
 
     The prediction of the first two is the median of the classes' probabilities, that of the others the likeliest class.
     Classes that a recipe leaves out are the numbers in the training file; names have to be given in their order.
@@ -52,6 +54,7 @@ class Ordinal(Task):
     exclusive = True
     target_type = torch.int64
     kind: Literal["ordinal"] = "ordinal"
+    miss = "classes away"
     usual = ("qwk", "accuracy", "off_by_one", "mean_absolute_error")
     classes: ClassNames = ()
     method: Literal["corn", "cumulative", "soft", "plain"] = "corn"
@@ -95,6 +98,19 @@ class Ordinal(Task):
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """The classes themselves."""
         return plain(labels).astype(np.int64)
+
+    def stratum(self, number: int) -> str:
+        return self.classes[number]
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """How many classes away."""
+        return np.abs(plain(predictions) - plain(labels))
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        said, true = plain(self.decode(outputs)), plain(labels)
+        shares = self._log_shares(outputs.double()).exp().cpu().numpy()
+        taken = replace(Confusion.of(self.classes, said, true), ordered=True)
+        return taken, Reliability(shares[np.arange(len(said)), said.astype(np.int64)], said == true)
 
     def oddities(self) -> list[str]:
         return self._spellings.alike

@@ -34,6 +34,10 @@ class TaskModules(nn.Module):
         """The modules that serve a task, folded into one set of taps in recipe order."""
         return Fold(self._folds[task])
 
+    def who(self, task: str) -> tuple[int, ...]:
+        """Which modules serve a task: tasks of which this is the same need one pass of the encoder."""
+        return tuple(map(id, self._folds[task]))
+
     def holders(self, task: str) -> list[nn.Module]:
         """The modules and dictionaries that own the parameters a task's modules use, parameters in common included."""
         return self._holders[task]

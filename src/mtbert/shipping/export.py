@@ -1,0 +1,132 @@
+"""The kept model of a run, written for others: `mtbert export`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mtbert.data.kinds.base import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.errors import Mistake, unknown
+from mtbert.model.checkpoints import load_model, merged, save_encoder
+from mtbert.model.files import seal, write_json
+from mtbert.model.multitask import MultiTask
+from mtbert.runs.environment import processor
+from mtbert.runs.evaluate import to_be_scored
+from mtbert.runs.folder import BEST, Run
+from mtbert.runs.output import refuse_run
+from mtbert.runs.writing import write_folder
+from mtbert.scoring.evaluation import outputs_of
+from mtbert.shipping.certificate import Certificate, certify
+from mtbert.shipping.extras import needed
+from mtbert.shipping.graph import GraphModel, write_graph, write_int8
+from mtbert.shipping.hugging_face import save_classifier, save_sentences
+
+GRAPH, INT8 = "model.onnx", "model.int8.onnx"
+TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
+STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
+# what the script beside a graph needs to know of a task
+OF_A_TASK = {"kind", "text", "pairs", "segments", "classes", "range", "scaled"}
+BOUND = 0.005
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported, and how: `bound` is how far the score of a task may fall in a graph."""
+
+    run: Path
+    task: str | None = None
+    int8: bool = False
+    bound: float = BOUND
+    data: Path | None = None
+
+
+class Refused(Exception):
+    """A graph whose scores fall by more than they may: nothing was written, and the certificate says why."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        super().__init__("; ".join(certificate.fallen))
+        self.certificate = certificate
+
+
+def export(wanted: Wanted, form: str, out: Path) -> Certificate | None:
+    """Write a run's kept model into a folder that is absent or empty; the certificate of a graph.
+
+    Raises Mistake for a format that there is not or that the model cannot be written in, and Refused.
+    """
+    if form not in FORMATS:
+        raise Mistake(unknown("export format", form, FORMATS))
+    refuse_run(out)
+    made: list[Certificate | None] = []
+    write_folder(out, lambda folder: made.append(FORMATS[form](wanted, folder)))
+    return made[0]
+
+
+def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
+    """All tasks as one graph, the tokenizer, a script that needs no mtbert, and the certificate."""
+    if wanted.task is not None:
+        raise Mistake("--format onnx writes all tasks as one graph; leave --task out")
+    runtime = needed("onnxruntime", "onnx")
+    needed("onnxscript", "onnx")
+    scored = to_be_scored(wanted.run, wanted.data, list(Run.open(wanted.run).recipe(wanted.data).tasks))
+    model = scored.model.cpu()
+    write_graph(model, folder / GRAPH)
+    if wanted.int8:
+        write_int8(folder / GRAPH, folder / INT8)
+    threads = torch.get_num_threads()
+    machine = {
+        "processor": processor(),
+        "threads": threads,
+        "versions": {"torch": torch.__version__, "onnxruntime": runtime.__version__, "mtbert": _version()},
+    }
+    graphs = {"onnx": GRAPH, **({"int8": INT8} if wanted.int8 else {})}
+    sides = {name: GraphModel(folder / file, threads).outputs for name, file in graphs.items()}
+    model_side = {"torch": lambda task, examples: outputs_of(model, examples)}
+    certificate = certify({**model_side, **sides}, scored.whole(), wanted.bound, machine)
+    if certificate.fallen:
+        raise Refused(certificate)
+    write_json(certificate.as_dict(), folder / CERTIFICATE)
+    positions = model.encoder.shape.positions
+    write_json({name: _described(task, positions) for name, task in model.tasks.items()}, folder / TASKS)
+    (folder / "tokenizer.json").write_text(scored.tokenizer.definition, encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name(STANDALONE), folder / SCRIPT)
+    seal(folder)
+    return certificate
+
+
+def _write_one(save: Callable[..., None], wanted: Wanted, folder: Path) -> None:
+    """One task in a format of another library."""
+    model, tokenizer = load_model(Run.open(wanted.run).part(BEST))
+    if wanted.task is None:
+        raise Mistake(f"this format holds one task: name it with --task (tasks: {', '.join(model.tasks)})")
+    if wanted.int8:
+        raise Mistake("--int8 is for --format onnx")
+    save(model, tokenizer, wanted.task, folder)
+
+
+def _save_merged(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path) -> None:
+    save_encoder(merged(model, task), tokenizer, folder)
+
+
+def _described(task: Task, positions: int) -> dict[str, object]:
+    described = task.model_dump(mode="json", include=OF_A_TASK)
+    described["symmetric"] = task.predicted_in_both_orders
+    return {**described, "max_length": min(task.max_length, positions)}
+
+
+def _version() -> str:
+    return importlib.metadata.version("mtbert")
+
+
+FORMATS: dict[str, Callable[[Wanted, Path], Certificate | None]] = {
+    "encoder": partial(_write_one, _save_merged),
+    "onnx": _write_graphs,
+    "transformers": partial(_write_one, save_classifier),
+    "sentence-transformers": partial(_write_one, save_sentences),
+}

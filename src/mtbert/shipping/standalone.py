@@ -1,0 +1,59 @@
+"""What the model beside this file says: python predict.py TASK TEXT [SECOND TEXT]; needs onnxruntime and tokenizers."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import tokenizers
+
+
+class Model:
+    """An exported model: its graph (model.int8.onnx where there is one), its tokenizer and its tasks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.session = onnxruntime.InferenceSession(min(folder.glob("*.onnx")))
+        self.options = onnxruntime.RunOptions()
+        self.options.only_execute_path_to_fetches = True  # other tasks of the graph cost nothing
+
+    def answers(self, name: str, rows: list[list[str]]) -> Any:
+        """The probability of each class, the score, or else the outputs, for every row, a list of one text or two."""
+        task = self.tasks[name]
+        orders = [rows, [row[::-1] for row in rows]] if task["symmetric"] else [rows]
+        outputs = np.mean([self.outputs(name, order) for order in orders], axis=0)
+        if task["kind"] == "classification":
+            shares = np.exp(outputs - outputs.max(-1, keepdims=True))
+            return [dict(zip(task["classes"], row / row.sum(), strict=True)) for row in shares.astype(float)]
+        if "range" not in task:
+            return outputs.tolist()
+        low, high = task["range"]
+        return np.clip(low + (high - low) * outputs[:, 0] if task["scaled"] else outputs[:, 0], low, high).tolist()
+
+    def outputs(self, name: str, rows: list[list[str]]) -> Any:
+        """The graph's outputs for a task: (B, outputs)."""
+        task = self.tasks[name]
+        if task["pairs"] == "separate" and len(task["text"]) == 2:  # all first texts, then all second ones
+            rows = [[row[side]] for side in (0, 1) for row in rows]
+        read = [self.sequence(row, task["max_length"] - 1 - len(row)) for row in rows]
+        for one in read:
+            one.pad(max(map(len, read)), pad_id=self.tokenizer.token_to_id("[PAD]"))
+        parts = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+        given = {name: np.array([getattr(one, part) for one in read]) for name, part in parts.items()}
+        given["token_type_ids"] *= task["segments"] == "pair"
+        return self.session.run([name], given, self.options)[0]
+
+    def sequence(self, row: list[str], room: int) -> Any:
+        """The tokens of one text or two, cut to the room that special tokens leave, a pair's longer text first."""
+        parts = [self.tokenizer.encode(text, add_special_tokens=False) for text in row]
+        others = [len(part) for part in reversed(parts)] if len(parts) == 2 else [0]
+        for place, (part, other) in enumerate(zip(parts, others, strict=True)):
+            part.truncate(max(room - other, (room + 1 - place) // 2))
+        return self.tokenizer.post_process(parts[0], parts[1] if len(parts) == 2 else None)
+
+
+if __name__ == "__main__":
+    print(json.dumps(Model(Path(__file__).parent).answers(sys.argv[1], [sys.argv[2:]])[0], ensure_ascii=False))

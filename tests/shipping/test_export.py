@@ -1,0 +1,263 @@
+"""What is exported says what the model says: graphs, the script beside them, folders of other libraries."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import sentence_transformers
+import torch
+import transformers
+
+import mtbert
+from mtbert.data.batches import Examples
+from mtbert.errors import Mistake
+from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.runs.evaluate import to_be_scored
+from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.evaluation import evaluate, outputs_of
+from mtbert.serving.predictor import Predictor
+from mtbert.shipping import export as exporting
+from mtbert.shipping.certificate import certify
+from mtbert.shipping.export import Refused, Wanted, export
+from mtbert.shipping.graph import GraphModel
+from mtbert.shipping.standalone import Model
+from tests.support.small import recipe_over, write_small_data
+from tests.support.tiny_models import SENTENCES, shaken
+
+# heads, poolings and readings that are not those of the recipe of the small data
+VARIED: dict[str, dict[str, Any]] = {
+    "mood": {"pooling": "pooler"},
+    "same": {"head": "one_logit", "pooling": "pooler", "segments": "zeros"},
+    "both": {"of": "same", "symmetric": True, "pooling": "cls"},
+    "short": {"of": "mood", "max_length": 8},
+    "angle": {"of": "near", "head": "cosine"},
+    "bent": {"of": "near", "head": "sigmoid", "pooling": "cls"},
+    "raw": {"of": "near", "scaled": False, "pairs": "joint"},
+}
+LONG = "film tea river " * 180
+
+
+def tasks_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The tasks of the small data, variations of them, and one for each task module, which serves it alone."""
+    tasks, small = {}, recipe["tasks"]
+    for name, varied in VARIED.items():
+        tasks[name] = small[varied.get("of", name)] | {key: value for key, value in varied.items() if key != "of"}
+    return tasks | {"near": small["near"]} | {f"with_{name}": small["near"] for name in TASK_MODULES}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with every kind of task, and with every module, whose weights are so large that each matters."""
+    folder = tmp_path_factory.mktemp("exported")
+    recipe = recipe_over(write_small_data(folder / "data"))
+    recipe["encoder"]["layers"] = 1  # a graph has one encoder for each module
+    recipe["tasks"] = tasks_of(recipe)
+    recipe["modules"] = [{"name": name, "tasks": [f"with_{name}"]} for name in TASK_MODULES]
+    recipe["stages"] = [{"steps": 1, "batch_size": 4, "evaluate_every": 1}]
+    mtbert.train(recipe, out=folder / "run")
+    run = Run(folder / "run")
+    model, tokenizer = load_model(run.part(BEST))
+    run.replace(BEST, lambda new: save_model(shaken(model), tokenizer, new))
+    return run
+
+
+@pytest.fixture(scope="module")
+def graphs(run: Run) -> Path:
+    """The run as graphs; with such weights eight bits change a lot."""
+    out = run.folder.parent / "graphs"
+    export(Wanted(run.folder, int8=True, bound=2.0), "onnx", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> Predictor:
+    return mtbert.load(run.folder)
+
+
+@pytest.fixture(scope="module")
+def alone(graphs: Path) -> Path:
+    """The export with its float32 graph only, so that the script takes that one."""
+    folder = graphs.parent / "alone"
+    folder.mkdir()
+    for name in ("model.onnx", "tasks.json", "tokenizer.json", "predict.py"):
+        (folder / name).write_bytes((graphs / name).read_bytes())
+    return folder
+
+
+# ---- graphs
+
+
+def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: Run, graphs: Path) -> None:
+    scored = to_be_scored(run.folder)
+    graph = GraphModel(graphs / "model.onnx", threads=1)
+    assert {f"with_{name}" for name in TASK_MODULES} < set(scored.sets)
+    for name, examples in scored.whole().items():
+        for batch_size in (1, 5, 64):
+            found, due = graph.outputs(examples.task, examples, batch_size), outputs_of(scored.model, examples)
+            assert due.std() > 1e-2, name  # constant outputs would prove nothing
+            torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
+
+
+def test_eight_bits_are_for_the_encoders_products_alone(graphs: Path) -> None:
+    graph = onnx.load(graphs / "model.int8.onnx").graph
+    assert {node.op_type for node in graph.node} & {"MatMulInteger", "DynamicQuantizeMatMul"}
+    floats = [one.name for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
+    assert {f"model.encoder.{name}_embedding.weight" for name in ("word", "position", "segment")} < set(floats)
+    eight = [one for one in graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) == 2]
+    assert eight
+    assert [one.name for one in eight if ".heads." in one.name] == []
+    assert all(np.abs(onnx.numpy_helper.to_array(one)).max() <= 64 for one in eight)  # seven bits
+
+
+def test_the_certificate_holds_the_runs_own_scores(run: Run, graphs: Path) -> None:
+    certificate = json.loads((graphs / "certificate.json").read_text())
+    scored = to_be_scored(run.folder)
+    assert certificate["passed"]
+    assert certificate["rows"] == {name: len(rows) for name, rows in scored.sets.items()}
+    for name, metrics in evaluate(scored.model, scored.whole()).tasks.items():
+        said = certificate["tasks"][name]
+        assert said["torch"]["scores"] == metrics
+        assert said["torch"]["difference"] == 0
+        assert said["onnx"]["difference"] < 1e-4
+        assert said["onnx"]["equal"] == 1
+        assert said["int8"]["difference"] > said["onnx"]["difference"]
+        low, high = said["onnx"]["intervals"][next(iter(metrics))]
+        assert low <= high
+    assert set(certificate["rates"]) == {"torch", "onnx", "int8"}
+
+
+def test_scores_that_fall_are_refused_and_nothing_is_written(
+    run: Run, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (graphs / "model.onnx").read_bytes()
+    monkeypatch.setattr(exporting, "write_graph", lambda model, path: path.write_bytes(whole))
+    honest = GraphModel.outputs
+    monkeypatch.setattr(GraphModel, "outputs", lambda graph, task, examples: -honest(graph, task, examples))
+    with pytest.raises(Refused, match=r"falls from .* in onnx"):
+        export(Wanted(run.folder), "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certificate_compares_with_its_first_side(run: Run) -> None:
+    scored = to_be_scored(run.folder, tasks=["mood", "near"])
+    sets = scored.whole()
+
+    def shifted(task: Any, examples: Examples) -> torch.Tensor:
+        outputs = outputs_of(scored.model, examples)
+        return outputs.flip(-1) if task.name == "mood" else outputs + 0.25
+
+    sides: dict[str, Callable[..., torch.Tensor]] = {
+        "torch": lambda task, examples: outputs_of(scored.model, examples),
+        "other": shifted,
+    }
+    found = certify(sides, sets, 0.0, {"processor": "any", "threads": 1})
+    assert found.tasks["near"]["other"].difference == pytest.approx(0.25, abs=1e-6)
+    due = sides["torch"](None, sets["mood"])
+    assert found.tasks["mood"]["other"].equal == pytest.approx(float((due.argmax(-1) == 1).float().mean()))
+    # a shift leaves a correlation as it is
+    assert [said for said in found.fallen if "near" in said] == []
+
+
+# ---- the script beside a graph
+
+
+def test_the_script_runs_without_mtbert_and_torch(alone: Path, model: Predictor) -> None:
+    hidden = "import sys; sys.modules |= dict.fromkeys(('mtbert', 'torch')); sys.argv = sys.argv[1:]; import runpy; "
+    run = [sys.executable, "-c", f"{hidden}runpy.run_path(sys.argv[0], run_name='__main__')"]
+    said = subprocess.run(
+        [*run, alone / "predict.py", "both", "good film", "warm"], capture_output=True, text=True, check=True
+    )
+    (due,) = model.probabilities("both", [("good film", "warm")])
+    assert json.loads(said.stdout) == pytest.approx(due, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", [*VARIED, "near"])
+def test_the_script_says_what_the_model_says(model: Predictor, alone: Path, task: str) -> None:
+    texts = [*SENTENCES, LONG, "tea"]
+    pairs = [*zip(texts, reversed(texts), strict=True), (LONG, LONG + "tea"), ("good film", LONG)]
+    rows: list[Any] = pairs if len(model.model.tasks[task].text) == 2 else texts
+    found = Model(alone).answers(task, [[row] if isinstance(row, str) else list(row) for row in rows])
+    if model.model.tasks[task].scored:
+        assert found == pytest.approx(model.predict(task, rows), abs=1e-4)
+    else:
+        due = model.probabilities(task, rows)
+        assert [list(one) for one in found] == [list(one) for one in due]
+        assert [list(one.values()) for one in found] == [pytest.approx(list(one.values()), abs=1e-4) for one in due]
+
+
+# ---- folders of other libraries
+
+
+@pytest.mark.parametrize("task", ["mood", "same"])
+def test_transformers_opens_a_task_with_the_same_logits(run: Run, model: Predictor, tmp_path: Path, task: str) -> None:
+    export(Wanted(run.folder, task), "transformers", tmp_path / "out")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    classes = model.model.tasks[task].class_names
+    assert theirs.config.id2label == dict(enumerate(classes))
+    texts = [text for text in SENTENCES if text]
+    others = [] if task == "mood" else [texts[::-1]]
+    given = tokenizer(texts, *others, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(**given).logits
+    rows: list[Any] = texts if task == "mood" else list(zip(texts, *others, strict=True))
+    torch.testing.assert_close(logits, model.outputs(task, rows), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("task", ["short", "near", "with_lora"])
+def test_sentence_transformers_opens_a_task_with_the_same_vectors(
+    run: Run, model: Predictor, tmp_path: Path, task: str
+) -> None:
+    export(Wanted(run.folder, task), "sentence-transformers", tmp_path / "out")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    texts = [text for text in SENTENCES if text]
+    found = theirs.encode(texts, show_progress_bar=False)
+    network = model.model
+    examples = Examples.from_texts(network.tasks[task], [texts] * len(network.tasks[task].text), model.tokenizer, 512)
+    batch = examples.batch(np.arange(len(texts)))
+    with torch.no_grad():
+        x = network.embed(batch)
+        for state in network.states(x, batch):
+            x = state
+        due = network.poolings[task](x, batch, network.encoder)[: len(texts)]
+    np.testing.assert_allclose(found, due.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "task", "said"),
+    [
+        ("transformers", "short", r"it pools by 'mean' \(train with `pooling: pooler`\); --format onnx writes every"),
+        ("transformers", "near", r"encodes its two texts apart \(train with `pairs: joint`\); it pools by 'mean'"),
+        ("transformers", "both", "the mean over both orders of a pair"),
+        ("transformers", "angle", r"its head is 'cosine' \(train with `head: linear`\)"),
+        ("transformers", "with_pals", "cannot be exported with its module 'pals'"),
+        ("sentence-transformers", "same", "reads its two texts as one sequence.*`pairs: separate`"),
+        ("sentence-transformers", "mood", "pools by 'pooler', which sentence-transformers has not"),
+        ("sentence-transformers", "mod", "unknown task 'mod'; did you mean 'mood'"),
+        ("transformers", None, r"name it with --task \(tasks: mood, same"),
+        ("onnx", "mood", "writes all tasks as one graph; leave --task out"),
+        ("onx", None, "unknown export format 'onx'; did you mean 'onnx'"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_and_nothing_is_written(
+    run: Run, tmp_path: Path, form: str, task: str | None, said: str
+) -> None:
+    with pytest.raises(Mistake, match=said):
+        export(Wanted(run.folder, task), form, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_it_says_what_to_install(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(Mistake, match=r"this needs onnxruntime: pip install 'mtbert\[onnx\]'"):
+        export(Wanted(run.folder, int8=True), "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
