@@ -66,9 +66,7 @@ def test_words_shared_by_the_texts_of_a_pair() -> None:
     near = Regression(name="near", text=["a", "b"], label="score", range=(0, 4))
     first = pa.chunked_array([["one two", "one two", "one two"]])
     second = pa.chunked_array([["one two", "three four", "one three four five"]])
-    rows = Rows(
-        "rows", pa.chunked_array([[0, 1, 2]]), (first, second), np.array([4.0, 0.0, 2.0]), [], near, np.arange(3)
-    )
+    rows = Rows("rows", pa.chunked_array([[0, 1, 2]]), (first, second), np.array([4.0, 0.0, 2.0]), [], near)
     found = groups(Examined(near, "dev", rows, torch.tensor([[0.5], [0.0], [1.0]])))
     assert [(group.name, group.rows, group.miss) for group in found.by_shared_words] == [
         ("0 to 20 % shared", 1, 0.0),

@@ -20,7 +20,7 @@ def read_conll(path: Path, asked: Asked) -> Table:
     White space parts the columns. Lines that begin with `# ` before a text are comments. Raises Mistake where a line
     has another number of columns than the first one.
 
-    Source: Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419
+    Source: Tjong Kim Sang and De Meulder, 2003, https://doi.org/10.3115/1119176.1119195
     """
     texts: list[list[list[str]]] = []
     lines: list[int] = []

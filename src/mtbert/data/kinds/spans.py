@@ -3,7 +3,7 @@
 A span ends where its type changes, before the beginning of another, and after an end; tags that break the scheme are
 read as they were meant (`I-X` after `O` begins a span), as by conlleval and seqeval by default.
 
-Source: Tjong Kim Sang and Buchholz, 2000, https://aclanthology.org/W00-0726
+Source: Tjong Kim Sang and Buchholz, 2000, https://doi.org/10.3115/1117601.1117631
 Source: seqeval, https://github.com/chakki-works/seqeval
 """
 

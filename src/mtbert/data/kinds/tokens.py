@@ -37,7 +37,7 @@ class Tokens(Task):
     their spans as seqeval does; with `none` they are classes of words. Words beyond `max_length` get no label.
 
     Source: Devlin et al., 2019, section 5.3, https://arxiv.org/abs/1810.04805
-    Source: Tjong Kim Sang and Buchholz, 2000, https://aclanthology.org/W00-0726
+    Source: Tjong Kim Sang and Buchholz, 2000, https://doi.org/10.3115/1117601.1117631
     """
 
     usual = ("span_f1", "span_precision", "span_recall", "accuracy")
