@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.files import REMEDY
+from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
@@ -20,8 +21,9 @@ from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
-from mtbert.runs.listener import Listener
+from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
+from mtbert.runs.logging import Logging, check_loggers
 from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
@@ -35,17 +37,19 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    minutes: float | None = None,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe (a file or a dict) into the run folder `out`, and keep the best model by its rule.
 
     With `resume` a run that was cut off goes on from its last checkpoint to the weights that the uninterrupted run
     would have had, bit for bit; where its data has changed since, it does so only with `force`. With `overwrite` a run
-    that is there is removed. Where a listener ends training early, `stopped` of the returned run says why.
+    that is there is removed. With `minutes` the stages last for so long together, whatever the recipe says. Where a
+    listener ends training early, `stopped` of the returned run says why.
     Raises Mistake for anything the caller can put right, before anything is written.
     """
     with mistakes_of_data_too():
-        read = read_recipe(recipe, overrides, data)
+        read = in_minutes(read_recipe(recipe, overrides, data), minutes)
     return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
@@ -65,6 +69,7 @@ def train_recipe(
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
     listener = listener or Listener()
+    check_loggers(recipe.log)
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
         there = run.exists
@@ -136,10 +141,15 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 
 def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
     saved = Checkpoint.read(run)
-    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     if saved is not None:
-        _check_saved(run, saved.facts, len(entries))
+        _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
+    with closing(Logging(run, experiment.recipe.log)) as logging:
+        _go(run, experiment, saved, Listeners([listener, logging]))
+
+
+def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Listener) -> None:
+    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     kept = (saved.facts.keeper["kept"] or None) if saved else None
     baseline = saved.facts.baseline if saved else None
     for index in range(saved.facts.stage if saved else 0, len(entries)):
@@ -149,8 +159,10 @@ def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
         stage = StageUnderWay(run, experiment, index, kept=kept, baseline=baseline)
         if going_on is not None:
             stage.restore(going_on)
-        elif index > 0:
-            stage.save()  # so that a resumed stage begins from what this one began from
+        else:
+            if index > 0:
+                stage.save()  # so that a resumed stage begins from what this one began from
+            stage.begin()
         if stage.go(listener) is not None:
             return
         kept = stage.keeper.rule.kept
