@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": train_commands.check,
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
+    "ensemble": use_commands.ensemble,
     "report": page_commands.report,
     "errors": page_commands.errors,
     "calibrate": page_commands.calibrate,

@@ -13,9 +13,11 @@ from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
+from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
-from mtbert.model.multitask import MultiTask
+
+Scorable = AnyModel | Ensemble
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class NotNumbers(Mistake):
     """Outputs that cannot be scored, because they are nan or infinite."""
 
 
-def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
+def evaluate(model: Scorable, sets: Mapping[str, ExampleSet]) -> Scores:
     """Score every task on its labelled examples.
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
@@ -89,7 +91,7 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
     return Scores.of(model.tasks, metrics, outputs)
 
 
-def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
+def predictions_of(model: Scorable, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
     """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
@@ -97,7 +99,7 @@ def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], 
     return examples.task.measured(_finite_outputs(model, examples, told))
 
 
-def _finite_outputs(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Tensor:
+def _finite_outputs(model: Scorable, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Tensor:
     outputs = outputs_of(model, examples, told=told)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
@@ -118,7 +120,10 @@ def constant_scores(
 
 
 def outputs_of(
-    model: AnyModel, examples: ExampleSet, batch_size: int = 64, told: Callable[[int], None] = lambda done: None
+    model: Scorable,
+    examples: ExampleSet,
+    batch_size: int = 64,
+    told: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
     """The outputs for all examples of a task, in the order of the set, on the CPU: (N, outputs), of words (N, W, ...).
 
@@ -130,7 +135,7 @@ def outputs_of(
 
 
 def outputs_together(
-    model: MultiTask,
+    model: Answering,
     tasks: Sequence[str],
     examples: ExampleSet,
     batch_size: int = 64,
@@ -144,7 +149,7 @@ def outputs_together(
 
 
 def _collected(
-    model: AnyModel,
+    model: Scorable,
     examples: ExampleSet,
     tasks: Sequence[str],
     ask: Callable[[Batch], Mapping[str, Tensor]],

@@ -19,9 +19,8 @@ from mtbert.data.labels import Labels, joined
 from mtbert.data.streams import stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
-from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.model.multitask import MultiTask
+from mtbert.model.ensemble import Answering, load_answering
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
@@ -59,7 +58,7 @@ class Predictions:
 class Predictor:
     """A model with its tokenizer: `mtbert.load("RUN")`."""
 
-    def __init__(self, model: MultiTask, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
+    def __init__(self, model: Answering, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.decisions = dict(decisions or {})
@@ -68,7 +67,7 @@ class Predictor:
     def load(cls, folder: str | Path) -> Predictor:
         """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
-        model, tokenizer = load_model(kept)
+        model, tokenizer = load_answering(kept)
         decisions = {name: one.decision for name, one in read_decisions(kept).items()}
         return cls(model.to(best_device()), tokenizer, decisions)
 

@@ -6,6 +6,7 @@ holds. A new kind is a subclass of Task in a file of its own and one line in KIN
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -347,6 +348,17 @@ class Task(BaseModel):
         None where these are not the softmax of the outputs.
         """
         return None
+
+    def mean_of(self, several: Sequence[Tensor]) -> Tensor:
+        """Outputs that say what several, of as many models, say on average: M times (B, outputs) -> (B, outputs).
+
+        Where the task has classes of which one is true, their probabilities are averaged.
+        """
+        logarithms = [log for outputs in several if (log := self.log_probabilities(outputs)) is not None]
+        if len(logarithms) < len(several):
+            return torch.stack([outputs.float() for outputs in several]).mean(0)
+        mean: Tensor = torch.stack(logarithms).logsumexp(0) - math.log(len(several))
+        return mean
 
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         """One column (N,) for each of `class_names`."""
