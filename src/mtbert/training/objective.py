@@ -14,6 +14,7 @@ from mtbert.data.batches import Batch
 from mtbert.errors import Mistake, at, unknown
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
+from mtbert.training.distillation import Distillation
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, random_state, replaying
 from mtbert.training.state import Stateful, gather, scatter
@@ -40,11 +41,13 @@ class Objective:
         regularizers: Mapping[str, Regularizer],
         weighting: Weighting,
         divisors: Mapping[str, int] = MappingProxyType({}),
+        distillation: Distillation | None = None,
     ) -> None:
         self.model = model
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisors = divisors
+        self.distillation = distillation
         for number, (name, regularizer) in enumerate(regularizers.items()):
             with at(number):
                 for task in regularizer.named_tasks:
@@ -86,6 +89,8 @@ class Objective:
 
     def start(self) -> None:
         """Called when the stage begins, with the model as it then is."""
+        if self.distillation is not None:
+            self.distillation.start()
         for regularizer in self.regularizers.values():
             regularizer.start(self._encoding)
 
@@ -93,7 +98,7 @@ class Objective:
         """Called when the optimizer has moved the model on these batches."""
         for regularizer in self.regularizers.values():
             regularizer.after_step(self._encoding, progress)
-        self.weighting.after_step(lambda: self._losses_again(batches))
+        self.weighting.after_step(lambda: self._losses_again(batches, progress))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed stage needs beside the model's weights, as tensors by name."""
@@ -118,25 +123,28 @@ class Objective:
         """The plain loss and the weighted penalties, each with its graph."""
         penalising = {name: penalty for name, penalty in self.regularizers.items() if penalty.applies_to(batch.task)}
         if not penalising:
-            return self._task_loss(batch, self.model(batch)), {}
+            return self._task_loss(batch, self.model(batch), progress), {}
         passes = Passes(self._encoding, batch)
-        loss = self._task_loss(batch, passes.clean.outputs)
+        loss = self._task_loss(batch, passes.clean.outputs, progress)
         return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
 
-    def _task_loss(self, batch: Batch, outputs: Tensor) -> Tensor:
+    def _task_loss(self, batch: Batch, outputs: Tensor, progress: float) -> Tensor:
         """The plain loss of a batch: the mean over its examples, or their sum over its task's divisor."""
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
-        losses = self.model.tasks[batch.task].losses(outputs, batch.targets)
+        task = self.model.tasks[batch.task]
+        losses = task.losses(outputs, batch.targets)
+        if self.distillation is not None:
+            losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
         return losses.mean() if divisor is None else losses.sum() / divisor
 
     @torch.no_grad()
-    def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def _losses_again(self, batches: Sequence[Batch], progress: float) -> dict[str, Tensor]:
         """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
-            losses[batch.task].append(self._task_loss(batch, self.model(batch)))
+            losses[batch.task].append(self._task_loss(batch, self.model(batch), progress))
         return {task: torch.stack(some).mean() for task, some in losses.items()}
 
 
