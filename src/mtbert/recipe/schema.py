@@ -152,6 +152,7 @@ class Recipe(BaseModel):
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
     stages: tuple[Stage, ...] = Field(default=(Stage(**DEFAULT_STAGE),), min_length=1)
+    overall: dict[str, Positive] = Field(default={}, description="task -> how much it counts in `overall`")
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False

@@ -106,7 +106,8 @@ class Experiment:
         self, stage: Stage, learning: Sequence[str]
     ) -> tuple[AnyModel, Mapping[str, Mapping[str, ExampleSet]]]:
         """The model and its examples; where only heads learn, the heads alone and the features that they read."""
-        if not (stage.cache_features and only_heads(learning) and not stage.regularizers):
+        words = any(task.reads_words for task in self.recipe.tasks.values())  # whose features are too many to hold
+        if words or not (stage.cache_features and only_heads(learning) and not stage.regularizers):
             return self.model, self.sets
         return FrozenModel(self.model), {
             split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}

@@ -41,16 +41,18 @@ class Predictions:
     values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
+    words: list[list[str]] | None = None  # of each text, where the task reads words: those that are labelled
     sure: NDArray[np.bool_] | None = None  # (N,), None where the task always says something
 
     @property
     def columns(self) -> dict[str, Any]:
         """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
+        words = {} if self.words is None else {"words": self.words}
         said = self.task.written(self.values)
         if self.sure is not None:
             said = _where_sure(said, self.sure)
-        return {"id": self.ids, **self.kept, "prediction": said, **probabilities}
+        return {"id": self.ids, **self.kept, **words, "prediction": said, **probabilities}
 
 
 class Predictor:
@@ -74,13 +76,18 @@ class Predictor:
         return list(self.model.tasks)
 
     def predict(self, task: str, texts: Any) -> list[Any]:
-        """The class name or the score of each text (or pair, for a pair task), in order.
+        """The class name or the score of each text (or pair, for a pair task), in order; the names of its labels for a
+        task of several, and for a task of words each word with its label.
 
         `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        return self._said(task, self.outputs(task, texts))
+        columns = columns_of(self._task(task), texts)
+        said = self._said(task, outputs_of(self.model, self._examples([task], columns)))
+        if self._task(task).reads_words:
+            return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
+        return said
 
     def predict_all(self, texts: Any) -> list[dict[str, Any]]:
         """What every task says to each text (or pair), in order: task -> class name or score.
@@ -99,7 +106,7 @@ class Predictor:
         """The probability of every class for each text; raises Mistake for a task without classes."""
         columns = self._task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
         if not columns:
-            raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
+            raise Mistake(f"task '{task}' says {self._task(task).meaning}, which has no probabilities; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
@@ -143,6 +150,7 @@ class Predictor:
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
+            words=[one for part in parts for one in part.words or ()] if self._task(task).reads_words else None,
             sure=np.concatenate(sure) if sure else None,
         )
 
@@ -170,11 +178,11 @@ class Predictor:
             told(task, done // orders, len(stream))
 
         for rows in stream.slices(SLICE):
-            columns = [column.to_pylist() for column in rows.texts]
-            examples = self._examples([task], columns)
+            examples = self._examples([task], rows.given)
             outputs = outputs_of(self.model, examples, told=tell)
             outputs, said, sure = self._decided(task, outputs)
-            yield Predictions(chosen, rows.ids, said, chosen.probabilities(outputs), {**rows.kept}, sure)
+            words = rows.given[0] if chosen.reads_words else None
+            yield Predictions(chosen, rows.ids, said, chosen.probabilities(outputs), {**rows.kept}, words, sure)
 
     def _together(
         self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
@@ -202,10 +210,10 @@ class Predictor:
         beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
         return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[str]]) -> Examples:
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[Any]]) -> Examples:
         """The texts as examples of the first of these tasks, from which the others read the same."""
         task, positions = self._task(tasks[0]), self.model.encoder.shape.positions
-        return Examples.from_texts(task, columns, self.tokenizer, positions, self.model.apart(tasks))
+        return Examples.from_texts(task, columns, self.tokenizer, positions, apart=self.model.apart(tasks))
 
     def _decided(self, task: str, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
