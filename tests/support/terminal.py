@@ -65,5 +65,7 @@ if __name__ == "__main__":
     importlib.import_module("torch").set_num_threads(1)  # no threads that a fork would lose
     # pages and drawings are files, not screens, and would take most of the time
     importlib.import_module("mtbert.pages.write").write_page = lambda runs: None
-    importlib.import_module("mtbert.reports.conflict").ConflictReport.draw = lambda report, folder: [folder / "conflict.png"]
+    importlib.import_module("mtbert.reports.conflict").ConflictReport.draw = lambda report, folder: [
+        folder / "conflict.png"
+    ]
     print(json.dumps([screen(*one) for one in json.loads(sys.argv[1])]))
