@@ -194,7 +194,7 @@ class Examples:
         columns = self.vectors()
         if not columns:
             return None
-        beside = torch.stack([column[rows] for column in columns], dim=1)
+        beside = torch.stack([column[rows].float() for column in columns], dim=1)  # autocast joins no float16 tensors
         return (
             beside if turned is None else torch.where(torch.from_numpy(turned)[:, None, None], beside.flip(1), beside)
         )
