@@ -37,8 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "start": FOUNDATIONS | {"data", "recipe"},
     "demo": set(),
     "__init__": {"runs", "serving"},
+    "search": FOUNDATIONS | {"recipe", "runs", "scoring"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "__init__"},
+    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "search", "__init__"},
 }  # fmt: skip
 
 
