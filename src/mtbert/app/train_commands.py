@@ -182,12 +182,14 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
         go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
         typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
         raise typer.Exit(signals.exit_code)
-    page = _write_page(run)
     if as_json:
         print_json(run.scores)
+    else:
+        show_scores(run.scores["dev"], run.scores["constant"])
+        typer.echo(f"run: {run.folder}")
+    page = _write_page(run)
+    if as_json:
         return
-    show_scores(run.scores["dev"], run.scores["constant"])
-    typer.echo(f"run: {run.folder}")
     if quiet:
         return
     held = {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}
@@ -206,5 +208,8 @@ def _write_page(run: Run) -> bool:
         write_page([run])
     except Mistake as mistake:
         typer.echo(f"note: there is no page: {mistake}", err=True)
+        return False
+    except Exception as error:  # whatever is wrong with a page, the run that was trained is whole, and says so
+        typer.echo(f"note: there is no page: {type(error).__name__}: {error}", err=True)
         return False
     return True
