@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mtbert.app.options import AsJson, DataFolder, RunFolder
 from mtbert.app.output import print_json
 from mtbert.errors import Mistake
+
+if TYPE_CHECKING:
+    from mtbert.serving.results import Part
 
 
 def evaluate(
@@ -48,9 +53,11 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="Answer these; two are one pair for a pair task.")
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="The task that answers; without it, all whose columns --input has.")
+    ] = None,
     source: Annotated[
-        Path | None, typer.Option("--input", help="A file with the task's text columns; - for standard input.")
+        Path | None, typer.Option("--input", help="A file with the tasks' text columns; - for standard input.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -58,6 +65,9 @@ def predict(
     ] = None,
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="COLUMN,...", help="Columns of --input to carry through.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th row of --input, from the I-th on: 1/4.")
     ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
@@ -78,6 +88,7 @@ def predict(
 ) -> None:
     """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
     from mtbert.app.progress import RowsProgress
+    from mtbert.data.streams import WHOLE, share_named
     from mtbert.reports.base import count
     from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
@@ -93,13 +104,17 @@ def predict(
         for line in Predictor.load(run).answers(task, texts):
             typer.echo(line)
         return
-    if task is None or source is None or output is None or texts:
-        raise Mistake("predict needs --task, --input and --output, or --task and texts to answer (or --course)")
+    if source is None or output is None or texts:
+        raise Mistake("predict needs --input and --output, or --task and texts to answer (or --course)")
     place = Output(output, inputs=[source])
     write = writer_for(place)
     names = [name.strip() for name in keep.split(",") if name.strip()] if keep else []
     with file_of(source) as file, RowsProgress() as progress:
-        parts = Predictor.load(run).predict_slices(task, file, quotes, names, progress.reached)
+        model, share = Predictor.load(run), WHOLE if shard is None else share_named(shard)
+        asked: Callable[..., Iterator[Part]] = model.predict_all_slices
+        if task is not None:
+            asked = partial(model.predict_slices, task)
+        parts = asked(file, quotes, names, share, progress.reached)
         first = next(parts)  # what is wrong with the input is said before anything is written
         with place.opened() as written:
             number = write(written, chain([first], parts))

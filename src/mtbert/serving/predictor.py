@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mtbert.data.batches import Examples
 from mtbert.data.formats.base import Quotes
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels, joined
-from mtbert.data.streams import stream_rows
+from mtbert.data.streams import WHOLE, RowStream, Share, stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
@@ -26,7 +26,9 @@ from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
 from mtbert.scoring.evaluation import outputs_of, outputs_together
-from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
+from mtbert.serving.given import as_arrow, columns_of, readers_of, texts_by_reader
+
+Told = Callable[[str, int, int], None]  # task, rows done, rows in all
 
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
@@ -42,10 +44,30 @@ class Predictions:
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
 
     @property
-    def columns(self) -> dict[str, Any]:
-        """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
+    def said(self) -> dict[str, Any]:
+        """The prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
-        return {"id": self.ids, **self.kept, "prediction": self.task.written(self.values), **probabilities}
+        return {"prediction": self.task.written(self.values), **probabilities}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a file holds them: id, the columns kept, and what is said."""
+        return {"id": self.ids, **self.kept, **self.said}
+
+
+@dataclass(frozen=True)
+class Together:
+    """What several tasks say of the same N inputs, in their order."""
+
+    ids: list[str]
+    tasks: dict[str, Predictions]
+    kept: dict[str, pa.ChunkedArray]  # columns (N,) of the input
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a file holds them: id, the columns kept, and what each task says, its name before each column."""
+        said = {f"{task}_{name}": column for task, one in self.tasks.items() for name, column in one.said.items()}
+        return {"id": self.ids, **self.kept, **said}
 
 
 class Predictor:
@@ -145,28 +167,70 @@ class Predictor:
         source: Any,
         quotes: Quotes | None = None,
         keep: Sequence[str] = (),
-        told: Callable[[str, int, int], None] = lambda task, done, rows: None,
+        share: Share = WHOLE,
+        told: Told = lambda task, done, rows: None,
     ) -> Iterator[Predictions]:
         """The predictions of `predict_table`, SLICE rows at a time, so that no more than these are held.
 
-        The columns to `keep` of the input come with them. `told` hears how many rows are done, of how many. Raises
-        Mistake for a column that is not there, or that has the name of one that is written.
+        The columns to `keep` of the input come with them. Of several shares of the rows, only one is predicted. `told`
+        hears how many rows are done, of how many. Raises Mistake for a column that is not there, or that has the name
+        of one that is written.
         """
-        chosen, source = self._task(task), as_arrow(source)
-        reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
-        stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
-        orders, done = 2 if chosen.symmetric else 1, 0
-
-        def tell(more: int) -> None:
-            nonlocal done
-            done += more
-            told(task, done // orders, len(stream))
-
+        chosen = self._task(task)
+        (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
+        tell = _counting(task, len(stream), 2 if chosen.symmetric else 1, told)
         for rows in stream.slices(SLICE):
             columns = [column.to_pylist() for column in rows.texts]
             examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
             outputs = outputs_of(self.model, examples, told=tell)
             yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
+
+    def predict_all_slices(
+        self,
+        source: Any,
+        quotes: Quotes | None = None,
+        keep: Sequence[str] = (),
+        share: Share = WHOLE,
+        told: Told = lambda task, done, rows: None,
+    ) -> Iterator[Together]:
+        """What every task whose text columns are there says of each row; as `predict_slices` otherwise.
+
+        The encoder reads a row once for all tasks that `MultiTask.alike` groups, and a task says here what it says
+        alone. A task that is told its rows by `where` answers all of them. Raises Mistake where no task's columns are
+        there.
+        """
+        source = as_arrow(source)
+        readers: dict[tuple[str, ...], list[str]] = {}  # what they read of a row -> tasks
+        written: set[str] = set()
+        for name in readers_of(self.model.tasks, source):
+            readers.setdefault(self._task(name).text, []).append(name)
+            written |= {f"{name}_{column}" for column in _written(self._task(name))}
+        tasks = [self._task(names[0]) for names in readers.values()]
+        streams = self._streams(tasks, source, quotes, _to_keep(tasks, written, keep), share)
+        alike = [self._task(names[0]) for several in readers.values() for names in self.model.alike(several)]
+        passes = sum(2 if task.symmetric else 1 for task in alike)
+        tell = _counting("all tasks", len(streams[0]), passes, told)
+        for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
+            ids, found = parts[0].ids, dict[str, Predictions]()
+            for names, rows in zip(readers.values(), parts, strict=True):
+                outputs = self._together(names, [column.to_pylist() for column in rows.texts], tell)
+                for name, one in outputs.items():
+                    task = self._task(name)
+                    found[name] = Predictions(task, ids, task.decode(one), task.probabilities(one))
+            yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
+
+    def _streams(
+        self, tasks: Sequence[Task], source: Any, quotes: Quotes | None, keep: Sequence[str], share: Share
+    ) -> list[RowStream]:
+        """The same rows as each of several tasks reads them; columns to keep come with the first."""
+        changed: dict[str, Any] = {} if len(tasks) == 1 else {"where": {}, "id": tasks[0].id}
+        changed |= {} if quotes is None else {"quotes": quotes}
+        return [
+            stream_rows(
+                task.model_copy(update=changed), as_arrow(source), labelled=False, keep=() if place else keep
+            ).share(share)
+            for place, task in enumerate(tasks)
+        ]
 
     def _together(
         self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
@@ -202,13 +266,29 @@ class Predictor:
         return self.model.tasks[name]
 
 
-def _to_keep(task: Task, names: Sequence[str]) -> list[str]:
+def _written(task: Task) -> list[str]:
+    """The columns that are written of a task's predictions."""
+    return ["prediction", *(f"probability_{name}" for name in task.class_names)]
+
+
+def _to_keep(tasks: Sequence[Task], written: Collection[str], names: Sequence[str]) -> list[str]:
     """The columns that are carried through beside the ids; raises Mistake for the name of one that is written."""
-    written = {"prediction", *(f"probability_{name}" for name in task.class_names)}
     for name in names:
         if name in written:
             raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
-    return [name for name in names if name != (task.id or "id")]
+    return [name for name in names if name != (tasks[0].id or "id")]
+
+
+def _counting(task: str, rows: int, passes: int, told: Told) -> Callable[[int], None]:
+    """What is told after each batch of several passes over the rows: how many of these are done, as if by one pass."""
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        told(task, done // passes, rows)
+
+    return tell
 
 
 def _reads(task: Task) -> str:
