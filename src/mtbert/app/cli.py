@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": train_commands.check,
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
+    "serve": use_commands.serve,
     "export": use_commands.export,
     "compare": compare_commands.compare,
     "reproduce": reproduce_commands.reproduce,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -160,18 +161,23 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
 
     reuse_freed_memory()
     began = time.monotonic()
-    progress = [] if quiet else [TrainingProgress()]
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher has started together
+    progress = [TrainingProgress()] if speaks and not quiet else []
     try:
         with Signals() as signals:
-            run = train(Listeners([Notes(), *progress, signals]))
+            run = train(Listeners([*([Notes()] if speaks else []), *progress, signals]))
     finally:
         for shown in progress:
             shown.close()
     if run.stopped is not None:
+        if not speaks:
+            raise typer.Exit(signals.exit_code)
         again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
         typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
         raise typer.Exit(signals.exit_code)
+    if not speaks:
+        return
     if as_json:
         print_json(run.scores)
         return

@@ -121,6 +121,26 @@ def predict(
     typer.echo(f"{count(number, 'prediction')} in {output}", err=place.streams)
 
 
+def serve(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first answers by default.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes one that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="The address; by default only this machine can ask.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="MTBERT_TOKEN", help="What a request has to bear, from MTBERT_TOKEN."),
+    ] = None,
+) -> None:
+    """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
+    from mtbert.server.extra import server_parts
+
+    parts = server_parts()
+    parts.serve(
+        runs, host, port, token, parts.Limits(), lambda address: typer.echo(f"answering at {address}", err=True)
+    )
+
+
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("--out", help="The folder to write; must be empty or absent.")],

@@ -38,6 +38,7 @@ class Batch:
     rows: NDArray[np.int64]  # (B,) which row of the set each example is
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
+    share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -246,14 +247,21 @@ class Stream:
         """The number of batches in which every example comes once."""
         return -(-len(self._rows) // self.batch_size)
 
-    def draw(self) -> Batch:
-        """The next batch."""
+    def draw(self, number: int = 0, of: int = 1) -> Batch:
+        """The next batch, or one of several parts of it, which weigh by their numbers of examples.
+
+        A batch with fewer examples than parts is the same in all of them.
+        """
         epoch, index = divmod(self.position, self.batches_per_pass)
         if self._plan[0] != epoch:
             generator = np.random.default_rng([*self._seed, epoch])
             self._plan = epoch, [batch for part in self._parts for batch in self._bucketed(part, generator)]
         self.position += 1
-        return self.examples.batch(self._plan[1][index])
+        rows = self._plan[1][index]
+        if of == 1:
+            return self.examples.batch(rows)
+        part = rows[number::of] if len(rows) >= of else rows
+        return replace(self.examples.batch(part), share=len(part) / len(rows) if len(rows) >= of else 1 / of)
 
     def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
         """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""

@@ -17,6 +17,7 @@ from mtbert.model.checkpoints import save_model
 from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
+from mtbert.model.world import ALONE, World
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
 from mtbert.runs.data import read_splits
@@ -44,12 +45,14 @@ class StageUnderWay:
         *,
         kept: Measures | None,
         baseline: Measures | None,
+        world: World = ALONE,
     ) -> None:
         self.run = run
+        self.world = world
         self.experiment = experiment
         self.index = index
         self.baseline = baseline
-        self.prepared = experiment.stage(index)
+        self.prepared = experiment.stage(index, world)
         self.prepared.trainer.begin()
         _, stage = experiment.recipe.unrolled()[index]
         tasks = list(self.prepared.trainer.streams)
@@ -71,12 +74,13 @@ class StageUnderWay:
             self._look(record.step)
             if record.step % self.prepared.evaluate_every == 0 or trainer.finished:
                 self._evaluate(listener)
-            elif self._due():
+            elif self.world.any(self._due()):
                 self.save()
             if trainer.finished or self.keeper.satisfied:
                 return None
             reason = listener.reason_to_stop()
-            if reason is not None:
+            if self.world.any(reason is not None):
+                reason = reason or "another process"
                 self.save()
                 self.run.log_line(Note(self.index, record.step, reason))
                 return reason
@@ -92,6 +96,7 @@ class StageUnderWay:
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
+        tensors |= self.world.random_states()
         facts = Facts(
             stage=self.index,
             step=trainer.step,
@@ -121,6 +126,7 @@ class StageUnderWay:
             torch.set_rng_state(saved.tensors["random"])
             if torch.cuda.is_available() and "random_cuda" in saved.tensors:
                 torch.cuda.set_rng_state(saved.tensors["random_cuda"])
+            self.world.load_random(saved.tensors)
         with _fitting(folder / FACTS):
             self.keeper.load(saved.facts.keeper)
         trainer.step = saved.facts.step
@@ -218,7 +224,7 @@ class StageUnderWay:
             if not trainer.finite:
                 raise trainer.diverged("weights that are nan or inf after it")
             try:
-                return evaluate(model, self.prepared.dev)
+                return evaluate(model, self.prepared.dev, self.world)
             except NotNumbers as found:
                 raise trainer.diverged(f"{found} after it") from None
 

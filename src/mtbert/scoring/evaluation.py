@@ -16,6 +16,7 @@ from mtbert.errors import Mistake
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
+from mtbert.model.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class NotNumbers(Mistake):
     """Outputs that cannot be scored, because they are nan or infinite."""
 
 
-def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
-    """Score every task on its labelled examples.
+def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet], world: World = ALONE) -> Scores:
+    """Score every task on its labelled examples; of several processes, each answers a part of them.
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
@@ -73,16 +74,21 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet]) -> Scores:
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        metrics[name] = task.metrics(predictions_of(model, examples), examples.labels)
+        metrics[name] = task.metrics(predictions_of(model, examples, world=world), examples.labels)
     return Scores.of(model.tasks, metrics)
 
 
-def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
+def predictions_of(
+    model: AnyModel,
+    examples: ExampleSet,
+    told: Callable[[int], None] = lambda done: None,
+    world: World = ALONE,
+) -> Labels:
     """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
     """
-    outputs = outputs_of(model, examples, told=told)
+    outputs = outputs_of(model, examples, told=told, world=world)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
     return examples.task.measured(outputs)
@@ -102,7 +108,11 @@ def constant_scores(
 
 
 def outputs_of(
-    model: AnyModel, examples: ExampleSet, batch_size: int = 64, told: Callable[[int], None] = lambda done: None
+    model: AnyModel,
+    examples: ExampleSet,
+    batch_size: int = 64,
+    told: Callable[[int], None] = lambda done: None,
+    world: World = ALONE,
 ) -> Tensor:
     """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
 
@@ -110,7 +120,7 @@ def outputs_of(
     texts or pairs it held.
     """
     name = examples.task.name
-    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told)[name]
+    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told, world)[name]
 
 
 def outputs_together(
@@ -134,13 +144,16 @@ def _collected(
     ask: Callable[[Batch], Mapping[str, Tensor]],
     batch_size: int,
     told: Callable[[int], None],
+    world: World = ALONE,
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     totals = {task: torch.zeros(len(examples), model.tasks[task].outputs) for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
-            for batch in order.in_order_of_length(batch_size):
+            for number, batch in enumerate(order.in_order_of_length(batch_size)):
+                if number % world.size != world.rank:
+                    continue  # another process answers these, and adds them below to the zeros that stand here
                 for task, outputs in ask(batch.to(device)).items():
                     totals[task][torch.from_numpy(batch.rows)] += outputs.float().cpu()
                 told(len(batch))
-    return {task: total / len(examples.orders) for task, total in totals.items()}
+    return {task: world.sum(total) / len(examples.orders) for task, total in totals.items()}

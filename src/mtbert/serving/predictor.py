@@ -94,8 +94,8 @@ class Predictor:
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        values = self._task(task).decode(self.outputs(task, texts))
-        return [self._task(task).say(value) for value in values]
+        values = self.task(task).decode(self.outputs(task, texts))
+        return [self.task(task).say(value) for value in values]
 
     def predict_all(self, texts: Any) -> list[dict[str, Any]]:
         """What every task says to each text (or pair), in order: task -> class name or score.
@@ -106,29 +106,29 @@ class Predictor:
         """
         said: dict[str, list[Any]] = {}
         for names, columns in texts_by_reader(self.model.tasks, texts):
-            for name, outputs in self._together(names, columns).items():
-                task = self._task(name)
+            for name, outputs in self.together(names, columns).items():
+                task = self.task(name)
                 said[name] = [task.say(value) for value in task.decode(outputs)]
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
-        columns = self._task(task).probabilities(self.outputs(task, texts))
+        columns = self.task(task).probabilities(self.outputs(task, texts))
         if not columns:
             raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
-        columns = columns_of(self._task(task), texts)
-        return outputs_of(self.model, Examples.from_texts(self._task(task), columns, self.tokenizer, self._positions))
+        columns = columns_of(self.task(task), texts)
+        return outputs_of(self.model, Examples.from_texts(self.task(task), columns, self.tokenizer, self._positions))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
 
         Raises Mistake where a pair task is given one text, or three.
         """
-        chosen = self._task(task)
+        chosen = self.task(task)
         if len(chosen.text) == 2 and len(texts) != 2:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
         asked = [tuple(texts)] if len(chosen.text) == 2 else texts
@@ -155,7 +155,7 @@ class Predictor:
         parts = list(self.predict_slices(task, source, quotes))
         names = parts[0].probabilities
         return Predictions(
-            self._task(task),
+            self.task(task),
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
@@ -176,7 +176,7 @@ class Predictor:
         hears how many rows are done, of how many. Raises Mistake for a column that is not there, or that has the name
         of one that is written.
         """
-        chosen = self._task(task)
+        chosen = self.task(task)
         (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
         tell = _counting(task, len(stream), 2 if chosen.symmetric else 1, told)
         for rows in stream.slices(SLICE):
@@ -203,19 +203,19 @@ class Predictor:
         readers: dict[tuple[str, ...], list[str]] = {}  # what they read of a row -> tasks
         written: set[str] = set()
         for name in readers_of(self.model.tasks, source):
-            readers.setdefault(self._task(name).text, []).append(name)
-            written |= {f"{name}_{column}" for column in _written(self._task(name))}
-        tasks = [self._task(names[0]) for names in readers.values()]
+            readers.setdefault(self.task(name).text, []).append(name)
+            written |= {f"{name}_{column}" for column in _written(self.task(name))}
+        tasks = [self.task(names[0]) for names in readers.values()]
         streams = self._streams(tasks, source, quotes, _to_keep(tasks, written, keep), share)
-        alike = [self._task(names[0]) for several in readers.values() for names in self.model.alike(several)]
+        alike = [self.task(names[0]) for several in readers.values() for names in self.model.alike(several)]
         passes = sum(2 if task.symmetric else 1 for task in alike)
         tell = _counting("all tasks", len(streams[0]), passes, told)
         for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
             ids, found = parts[0].ids, dict[str, Predictions]()
             for names, rows in zip(readers.values(), parts, strict=True):
-                outputs = self._together(names, [column.to_pylist() for column in rows.texts], tell)
+                outputs = self.together(names, [column.to_pylist() for column in rows.texts], tell)
                 for name, one in outputs.items():
-                    task = self._task(name)
+                    task = self.task(name)
                     found[name] = Predictions(task, ids, task.decode(one), task.probabilities(one))
             yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
 
@@ -232,13 +232,13 @@ class Predictor:
             for place, task in enumerate(tasks)
         ]
 
-    def _together(
+    def together(
         self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
     ) -> dict[str, Tensor]:
         """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
         outputs: dict[str, Tensor] = {}
         for names in self.model.alike(tasks):
-            examples = Examples.from_texts(self._task(names[0]), columns, self.tokenizer, self._positions)
+            examples = Examples.from_texts(self.task(names[0]), columns, self.tokenizer, self._positions)
             outputs |= outputs_together(self.model, names, examples, told=told)
         return {name: outputs[name] for name in tasks}
 
@@ -260,7 +260,8 @@ class Predictor:
     def _positions(self) -> int:
         return self.model.encoder.shape.positions
 
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """A task by name; raises Mistake for one that the model does not have."""
         if name not in self.model.tasks:
             raise Mistake(unknown("task", name, self.model.tasks))
         return self.model.tasks[name]
