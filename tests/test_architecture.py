@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduction": FOUNDATIONS | {"data", "recipe", "runs", "reports", "comparison"},
     "serving": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs"},
     "server": FOUNDATIONS | {"data", "model", "serving"},
+    "pages": FOUNDATIONS
+    | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "comparison"},
     "shipping": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs", "reports", "serving"},
     "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
     "start": FOUNDATIONS | {"data", "recipe"},
@@ -38,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"runs", "serving"},
     "__main__": {"app"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "reproduction", "start", "demo", "shipping", "server", "__init__"},
+    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "server", "__init__"},
 }  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -448,6 +452,7 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume_or_overwrite(
     assert everything(trained) == before
     assert_refused(said, "already holds a run", "--resume", "--overwrite")
     assert command("train", recipe_file, "stages.0.steps=4", "--out", trained, "--resume", "--quiet").code == 0
+    (trained / "report.html").unlink()  # the page alone is new
     assert everything(trained) == before
     assert command("train", recipe_file, "stages.0.steps=2", "--out", trained, "--overwrite", "--quiet").code == 0
     assert len((trained / "log.jsonl").read_text().splitlines()) == 3
@@ -591,6 +596,63 @@ def test_predict_without_a_task_asks_all_that_read_the_file(command: Command, tr
     rows = list(csv.DictReader((here / "out.csv").read_text().splitlines()))
     assert [row["id"] for row in rows] == ["201", "203"]
     assert list(rows[0])[:3] == ["id", "mood_prediction", "mood_probability_low"]
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".jsonl", ".parquet"])
+def test_predict_reads_and_writes_standard_streams_in_whatever_format_comes(
+    command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    rows = {"id": [f"r{n}" for n in range(5)], "text": ["good film", "a, b", "über", "", "dull"]}
+    path = here / f"in{ending}"
+    if ending == ".tsv":
+        path.write_text("\n".join(["id\ttext", *(f"{a}\t{b}" for a, b in zip(*rows.values(), strict=True))]) + "\n")
+    elif ending == ".jsonl":
+        path.write_text("".join(json.dumps({"id": a, "text": b}) + "\n" for a, b in zip(*rows.values(), strict=True)))
+    else:
+        pq.write_table(pa.table(rows), path)
+    assert command("predict", trained, "--task", "mood", "--input", path, "--output", here / "out.csv").code == 0
+    with path.open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        said = command("predict", trained, "--task", "mood", "--input", "-", "--output", "-")
+    assert said.code == 0
+    assert said.out == (here / "out.csv").read_text(encoding="utf-8")
+    assert [row["id"] for row in csv.DictReader(io.StringIO(said.out))] == rows["id"]
+    assert "5 predictions" in said.err
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_predict_carries_columns_through_in_every_format(
+    command: Command, trained: Path, here: Path, ending: str
+) -> None:
+    rows = [{"text": f"good film {n}", "year": 2000 + n, "who": None if n == 1 else f"by, {n}"} for n in range(3)]
+    (here / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = here / f"out{ending}"
+    more = ("--task", "mood", "--input", here / "in.jsonl", "--output", out)
+    assert command("predict", trained, *more, "--keep", "who, year").code == 0
+    if ending == ".parquet":
+        found = pq.read_table(out).to_pylist()
+    elif ending == ".jsonl":
+        found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    else:
+        with out.open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file, delimiter="\t" if ending == ".tsv" else ","))
+    assert list(found[0])[:4] == ["id", "who", "year", "prediction"]
+    typed = ending in (".jsonl", ".parquet")
+    assert [row["year"] for row in found] == [2000, 2001, 2002] if typed else ["2000", "2001", "2002"]
+    assert [row["who"] for row in found] == ["by, 0", None if typed else "", "by, 2"]
+    assert_refused(command("predict", trained, *more[:-1], here / "x.csv", "--keep", "whom"), "did you mean 'who'")
+    assert_refused(command("predict", trained, *more[:-1], here / "x.cvs"), "did you mean '.csv'")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights of files as POSIX has them")
+def test_the_kept_model_has_the_rights_of_any_other_file(trained: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    kept = [path for path in (trained / "best").rglob("*") if path.is_file()]
+    assert kept
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in kept} == {
+        path.name: oct(0o666 & ~umask) for path in kept
+    }
 
 
 def test_predict_writes_the_courses_files(command: Command, recipe_file: Path, here: Path) -> None:

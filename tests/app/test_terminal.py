@@ -2,108 +2,97 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-import mtbert
 from mtbert.app.progress import fitted
-from mtbert.runs.folder import Run
 from tests.support.screen import assert_fits
 from tests.support.small import recipe_over, write_small_data
 
-PROGRAM = "import sys, torch; torch.set_num_threads(1); sys.argv[0] = 'mtbert'; from mtbert.app import cli; cli.main()"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+TASKS = [5, 20]
+SCREENS = [("piped", 80), ("piped", 100), ("live", 80), ("live", 100)]
+ROOT = Path(__file__).parents[2]
 
 
 def many(data: Path, tasks: int) -> dict[str, Any]:
     """The small recipe with so many tasks, whose names are long."""
     recipe = recipe_over(data)
     kinds = list(recipe["tasks"].values())
-    recipe["tasks"] = {f"a_task_with_a_long_name_{n}": kinds[n % 3] for n in range(tasks)}
-    recipe["stages"][0] |= {"steps": 20, "evaluate_every": 10, "observe": [{"name": "conflict", "every": 5}]}
+    recipe["tasks"] = {f"a_task_with_a_long_name_{n}": kinds[n % 3] | {"limit": 6} for n in range(tasks)}
+    recipe["stages"][0] |= {"steps": 6, "evaluate_every": 3, "observe": [{"name": "conflict", "every": 3}]}
     return recipe
 
 
-@pytest.fixture(scope="module", params=[5, 20])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the recipe of 5 or of 20 tasks, and a run of it."""
+def commands_on(kind: str, width: int) -> list[str]:
+    """Training of 5 and of 20 tasks, and on the usual width every look at the runs and the recipes."""
+    looks = ("evaluate {0}", "conflict {0}", "check {1}.yaml") if width == 80 else ("info {0}",)
+    return [
+        command.format(f"{kind}-{width}-{tasks}", tasks)
+        for tasks in TASKS
+        for command in ("train {1}.yaml --out {0}", *looks)
+    ]
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], str]:
+    """What each screen is sent by all commands on runs of 5 and of 20 tasks."""
     folder = tmp_path_factory.mktemp("many")
-    recipe = many(write_small_data(folder / "data"), request.param)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    mtbert.train(recipe, out=folder / "RUN")
-    return folder
-
-
-def piped(folder: Path, width: int, *words: str) -> list[str]:
-    """The lines of a command whose output nobody draws."""
+    data = write_small_data(folder / "data")
+    for tasks in TASKS:
+        (folder / f"{tasks}.yaml").write_text(yaml.safe_dump(many(data, tasks), sort_keys=False))
     said = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-m", "tests.support.terminal", json.dumps([[*one, commands_on(*one)] for one in SCREENS])],
         cwd=folder,
-        env=os.environ | {"COLUMNS": str(width)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
     )
     assert said.returncode == 0, said.stderr
-    assert not CONTROL.search(said.stdout + said.stderr)
-    return (said.stderr + said.stdout).splitlines()
+    return dict(zip(SCREENS, json.loads(said.stdout), strict=True))
 
 
-def live(folder: Path, width: int, *words: str) -> list[str]:
-    """The lines that a terminal of this width is sent, those that are drawn anew each time included."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
-        cwd=folder,
-        env=environment | {"TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    sent = b""
-    while True:
-        try:
-            some = os.read(ours, 1 << 16)
-        except OSError:  # the other end is closed
-            break
-        if not some:
-            break
-        sent += some
-    os.close(ours)
-    assert process.wait() == 0, sent.decode()
-    return re.split(r"[\r\n]+", CONTROL.sub("", sent.decode()))
+@pytest.fixture(params=SCREENS, ids=str)
+def screen(request: pytest.FixtureRequest, sent: dict[tuple[str, int], str]) -> tuple[str, int, dict[str, list[str]]]:
+    """How commands are seen, the width, and the lines of each."""
+    kind, width = request.param
+    text, commands = sent[kind, width], commands_on(kind, width)
+    assert (kind == "live") == bool(CONTROL.search(text))
+    lines = re.split(r"[\r\n]+", CONTROL.sub("", text))
+    starts = [lines.index(f"$ {command}") for command in commands]
+    ends = [*starts[1:], len(lines)]
+    shown = {command: lines[start + 1 : end] for command, start, end in zip(commands, starts, ends, strict=True)}
+    return kind, width, shown
 
 
-@pytest.mark.parametrize("width", [80, 100])
-def test_a_run_is_read_in_a_pipe(place: Path, width: int) -> None:
-    for command in (["evaluate", "RUN"], ["conflict", "RUN"], ["check", "recipe.yaml"]):
-        assert_fits(piped(place, width, *command), width)
+def test_nothing_is_cut_or_wraps(screen: tuple[str, int, dict[str, list[str]]]) -> None:
+    _, width, shown = screen
+    for lines in shown.values():
+        assert len(lines) > 3
+        assert_fits(lines, width)
 
 
-def test_training_and_looking_fit_a_live_terminal(place: Path) -> None:
-    shown = live(place, 80, "train", "recipe.yaml", "--out", "LIVE")
-    assert_fits(shown, 80)
-    steps = [line for line in shown if line.startswith("step ")]
-    assert steps
+@pytest.mark.parametrize("tasks", TASKS)
+def test_training_shows_every_task_the_time_left_and_what_comes_next(
+    screen: tuple[str, int, dict[str, list[str]]], tasks: int
+) -> None:
+    kind, width, shown = screen
+    lines = shown[f"train {tasks}.yaml --out {kind}-{width}-{tasks}"]
+    steps = [line for line in lines if line.startswith("step ")]
+    assert bool(steps) == (kind == "live")  # in a pipe a line comes every so many seconds
     assert all(re.search(r"\d (?:s|min|h) left", line) for line in steps)
-    tasks = len(Run(place / "RUN").scores["dev"]["tasks"])
-    assert sum("a_task_with_a_long_name_" in line and "accuracy" in line for line in shown) >= 2 * (tasks - tasks // 3)
-    assert any(line.startswith("took ") and "next: mtbert evaluate LIVE" in line for line in shown)
-    assert_fits(live(place, 80, "evaluate", "RUN"), 80)
+    assert sum("a_task_with_a_long_name_" in line and "accuracy" in line for line in lines) >= 2 * (tasks - tasks // 3)
+    assert any(line.startswith("took ") for line in lines)
+    assert f"next: mtbert evaluate {kind}-{width}-{tasks}" in " ".join(lines)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])

@@ -48,7 +48,9 @@ def test_two_recipes_and_three_seeds_give_a_table_and_pictures(
     # prose is broken where the terminal ends
     made = "made by: mtbert compare plain.yaml adapter.yaml stages.0.steps=4 --seeds 3 --out out"
     assert made in " ".join(said.out.split())
-    assert all((here / path).exists() for path in ("out/table.md", "out/forest.svg", "out/pareto.png"))
+    assert all(
+        (here / path).exists() for path in ("out/table.md", "out/forest.svg", "out/pareto.png", "out/report.html")
+    )
 
     assert command(monkeypatch, *given, "--json") == 0
     said = capsys.readouterr()

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mtbert.comparison.baselines import APART
 from mtbert.comparison.budget import Budget
 from mtbert.comparison.compare import chosen, compare, findings, report
 from mtbert.comparison.contrasts import OVERALL
-from mtbert.comparison.declare import Asked, declare, first_recipe
+from mtbert.comparison.declare import Asked, declare, first_recipe, training_rows
 from mtbert.comparison.execution import claimed, run_folder, run_missing
 from mtbert.comparison.measured import Measured, read_measured, read_predictions, readings
 from mtbert.comparison.methods import read_methods
@@ -179,6 +180,27 @@ def test_a_pareto_front_holds_what_nothing_beats_in_both() -> None:
 
 
 # ---- which rows select and which report
+
+
+@pytest.mark.parametrize("test", ["20%", None])
+def test_shares_of_a_training_file_are_learned_from_by_nobody(here: Path, test: str | None) -> None:
+    tasks = recipe_over(here / "data")["tasks"]
+    tasks = {"mood": tasks["mood"] | {"dev": "20%", "test": test}}
+    first, second = write(here, "plain", tasks=tasks), write(here, "lora", tasks=tasks, modules=["lora"])
+    plan = planned(here, first, second, blocks=1)
+    run(plan, here)
+    split = plan.splits["mood"]
+    assert split.learning is not None
+    files = [split.learning, split.selecting, split.reporting]
+    ids = [read_table(path).columns.column("id").to_pylist() for path in files]
+    whole = read_table(here / "data" / "mood-train.tsv").columns
+    assert sorted(chain.from_iterable(ids)) == sorted(whole.column("id").to_pylist())  # each row in one of the three
+    texts = [set(read_table(path).columns.column("text").to_pylist()) for path in files]
+    assert not texts[0] & (texts[1] | texts[2])
+    assert len(ids[0]) == training_rows(first_recipe(plan.methods))["mood"] < whole.num_rows
+    trained = Run.open(run_folder(here / "out", "plain-block-1")).recipe()
+    assert Path(trained.source("mood", "train")) == Path(split.learning)
+    assert len(read_predictions(here / "out", "plain-block-1")["mood"]) == len(ids[2])
 
 
 def test_dev_is_cut_in_two_where_test_has_no_labels(here: Path) -> None:

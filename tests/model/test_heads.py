@@ -308,7 +308,7 @@ def test_a_recipe_keeps_a_plain_name_plain_and_fills_in_options(
     assert recipe.tasks["mood"].pooling == kept
     written = yaml.safe_load(recipe.as_yaml())
     assert written["tasks"]["mood"]["pooling"] == kept
-    head = {"name": "linear", "activation": "none"}
+    head = {"name": "linear", "activation": "none", "beside": []}
     assert (written["tasks"]["mood"]["features"], written["tasks"]["mood"]["head"]) == ("difference", head)
     assert read_recipe(written) == recipe
 

@@ -385,6 +385,8 @@ WRONG: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
     "a weight of nan": lambda t: t[WEIGHT].fill_(float("nan")),
     "a moment of another shape": lambda t: t.update({MEAN: torch.ones(4)}),
     "a moment of inf": lambda t: t[MEAN].fill_(float("inf")),
+    "a moment less": lambda t: t.pop(MEAN),
+    "a count of steps less": lambda t: t.pop(MEAN.replace("means", "steps")),
     "a moment of nobody": lambda t: t.update({"trainer.optimizer.means.nobody": torch.ones(4)}),
     "a part unheard of": lambda t: t.update({"trainer.optimizer.nothing.x": torch.ones(4)}),
     "no random state": lambda t: t.pop("random"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from pathlib import Path
@@ -19,7 +20,9 @@ from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.labels import plain
 from mtbert.errors import Mistake
-from mtbert.serving.course import course_file, course_tasks, write_course_files
+from mtbert.runs.data import read_splits
+from mtbert.runs.folder import Run
+from mtbert.serving.course import course_file, course_sources, course_tasks, write_course_files
 from mtbert.serving.predictor import Predictions, Predictor
 from mtbert.serving.results import WRITERS
 from tests.support.small import recipe_over, write_small_data
@@ -201,6 +204,41 @@ def test_a_predictor_answers_the_same_twice(predictor: Predictor) -> None:
     assert torch.equal(predictor.outputs("near", pairs), predictor.outputs("near", pairs))
 
 
+TEXTS = ["warm tea", "", "a 😀 film", "bad plot"]
+PAIRS = {"a": TEXTS, "b": TEXTS[::-1]}
+HOLDERS: dict[str, Any] = {
+    "list of dicts": lambda columns: [
+        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+    ],
+    "arrow": pa.table,
+    "pandas": lambda columns: importlib.import_module("pandas").DataFrame(columns, index=range(7, 11)),
+    "polars": lambda columns: importlib.import_module("polars").DataFrame(columns),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_rows_of_any_library_are_answered_like_lists_of_texts_with_plain_values(
+    predictor: Predictor, holder: str
+) -> None:
+    made = HOLDERS[holder]({"unused": [1, 2, 3, 4], "text": TEXTS})
+    found = predictor.predict("mood", made)
+    assert found == predictor.predict("mood", TEXTS)
+    assert {type(value) for value in found} == {str}
+    pairs = predictor.predict("near", HOLDERS[holder](PAIRS))
+    assert pairs == predictor.predict("near", list(zip(TEXTS, TEXTS[::-1], strict=True)))
+    assert {type(value) for value in pairs} == {float}
+
+
+@pytest.mark.parametrize("holder", ["arrow", "pandas", "polars"])
+def test_missing_texts_of_a_table_are_empty_ones_and_an_absent_column_is_named(
+    predictor: Predictor, holder: str
+) -> None:
+    found = predictor.predict("mood", HOLDERS[holder]({"text": ["warm tea", None, "cold", ""]}))
+    assert found == predictor.predict("mood", ["warm tea", "", "cold", ""])
+    with pytest.raises(Mistake, match="'text'; did you mean 'txt'"):
+        predictor.predict("mood", HOLDERS[holder]({"txt": TEXTS}))
+
+
 @pytest.mark.parametrize(
     ("task", "texts", "said"),
     [
@@ -262,6 +300,19 @@ def test_the_courses_six_files_have_the_inputs_ids_in_order(small_recipe: dict[s
     assert [classes[int(line.split(" , ")[1])] for line in lines] == model.predict("sentiment", texts)
     # the starter reads a score as a float
     assert all(0 <= float(line.split(" , ")[1]) <= 5 for line in written[5].read_text().splitlines()[1:])
+
+
+def test_the_courses_files_of_a_share_of_train_hold_its_rows_and_no_others(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    tasks = small_recipe["tasks"]
+    small_recipe["tasks"] = {"mood": tasks["mood"] | {"dev": "20%", "test": "10%"}}
+    model = trained(small_recipe, tmp_path / "run")
+    sources = course_sources(tmp_path / "run")
+    found = {split: model.predict_table("mood", source).ids for split, source in sources["mood"].items()}
+    rows = read_splits(Run.open(tmp_path / "run").recipe(), ["mood"], ["train", "dev", "test"])
+    assert found == {split: rows[split]["mood"].ids for split in ("dev", "test")}
+    assert not {*found["dev"], *found["test"]} & {*rows["train"]["mood"].ids}
 
 
 def test_course_files_need_the_courses_tasks_and_nothing_is_written_without(

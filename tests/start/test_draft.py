@@ -172,6 +172,25 @@ def test_marks_are_classes_or_scores_as_the_answer_has_it(tmp_path: Path) -> Non
     assert "or regression, with `range: [1, 5]`" in draft_recipe([tmp_path], tmp_path / "r.yaml")
 
 
+@pytest.mark.parametrize(("sign", "head"), [(1, "cosine"), (-1, None)])
+def test_scores_that_rise_with_shared_words_begin_as_a_cosine_and_others_do_not(
+    tmp_path: Path, sign: int, head: str | None
+) -> None:
+    words = [f"word{n}" for n in range(8)]
+    pairs = [(" ".join(words), " ".join([*words[:n], *(f"other{n}{m}" for m in range(n, 8))])) for n in range(8)] * 5
+    rows = [
+        f"{one} item{row}\t{other} thing{row}\t{sign * (row % 8 + row / 100) + 9:.2f}"
+        for row, (one, other) in enumerate(pairs)
+    ]
+    (tmp_path / "near.tsv").write_text("\n".join(["a\tb\tvalue", *rows]) + "\n")
+    recipe = yaml.safe_load(draft_recipe([tmp_path / "near.tsv"], tmp_path / "recipe.yaml"))
+    (task,) = recipe["tasks"].values()
+    assert task["kind"] == "regression"
+    assert (task.get("head"), task.get("pairs")) == (head, head and "separate")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    read_recipe(tmp_path / "recipe.yaml")
+
+
 def test_a_task_that_is_declined_is_left_out(tmp_path: Path) -> None:
     TWELVE["wide"](tmp_path)
     answers = {"'toxic'": "no"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtbert.app.campaign import carry_out, command_line, show
 from mtbert.app.options import AsJson, DataFolder, Quiet
 from mtbert.errors import Mistake
+
+if TYPE_CHECKING:
+    from mtbert.comparison.result import Comparison
 
 Recipes = Annotated[
     list[str],
@@ -71,11 +74,24 @@ def compare(
             typer.echo(line, err=True)
     carry_out(
         lambda listener, told: run(declared, out, command_line(), listener, told),
-        lambda: report(declared, out),
+        lambda: _with_page(report(declared, out), out),
         out,
         quiet=quiet,
         as_json=as_json,
     )
+
+
+def _with_page(found: tuple[Comparison, list[Path]] | None, out: Path) -> tuple[Comparison, list[Path]] | None:
+    """What was found, and its files with the page that shows it."""
+    from mtbert.pages.comparison_page import comparison_page
+    from mtbert.runs.folder import PAGE
+    from mtbert.runs.writing import write_whole
+
+    if found is None:
+        return None
+    comparison, files = found
+    write_whole(out / PAGE, comparison_page(comparison))
+    return comparison, [*files, out / PAGE]
 
 
 def _rates(given: str) -> list[float]:

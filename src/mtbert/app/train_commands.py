@@ -156,7 +156,7 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
     from mtbert.reports.base import duration
-    from mtbert.runs.folder import BEST, RECIPE, SCORES
+    from mtbert.runs.folder import BEST, PAGE, RECIPE, SCORES
     from mtbert.runs.listener import Listeners
 
     reuse_freed_memory()
@@ -178,6 +178,7 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
         raise typer.Exit(signals.exit_code)
     if not speaks:
         return
+    page = _write_page(run)
     if as_json:
         print_json(run.scores)
         return
@@ -185,7 +186,21 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     typer.echo(f"run: {run.folder}")
     if quiet:
         return
-    for name, holds in {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}.items():
+    held = {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}
+    for name, holds in (held | ({PAGE: "all of it on a page"} if page else {})).items():
         typer.echo(f"  {name:<11}  {holds}")
     then = shlex.join(["mtbert", "evaluate", str(run.folder)])
     typer.echo(f"took {duration(time.monotonic() - began)}; next: {then}")
+
+
+def _write_page(run: Run) -> bool:
+    """Write the page of a run that is trained; where that fails, say why, as the run is whole without it."""
+    from mtbert.errors import Mistake
+    from mtbert.pages.write import write_page
+
+    try:
+        write_page([run])
+    except Mistake as mistake:
+        typer.echo(f"note: there is no page: {mistake}", err=True)
+        return False
+    return True

@@ -19,7 +19,7 @@ from mtbert.comparison.methods import content_of
 from mtbert.comparison.outcomes import Outcome, choose, outcome, overall
 from mtbert.comparison.plan import Plan
 from mtbert.comparison.result import Comparison, Row
-from mtbert.comparison.splits import reporting_rows, with_splits, write_halves
+from mtbert.comparison.splits import reporting_rows, with_splits, write_splits
 from mtbert.comparison.written import write
 from mtbert.data.tables import Rows
 from mtbert.recipe.reading import read_recipe
@@ -36,7 +36,7 @@ def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: To
     plan.declare(folder)
     _remember(folder, command)
     recipe = first_recipe(plan.methods)
-    write_halves(recipe, plan.splits)
+    write_splits(recipe, plan.splits)
     reason = run_missing(plan.trials(), folder, listener, told)
     if reason is None:
         runs = plan.runs(chosen(plan, recipe, folder))

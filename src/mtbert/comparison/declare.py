@@ -19,6 +19,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import check
 from mtbert.runs.build import build
+from mtbert.runs.data import shared_tables
 
 PACE = "seconds_a_step"
 
@@ -89,7 +90,11 @@ def only(method: Method) -> Content:
 
 def training_rows(recipe: Recipe) -> dict[str, int]:
     """Task -> how many training rows it has."""
-    return {name: len(read_rows(task, recipe.source(name, "train"))) for name, task in recipe.tasks.items()}
+    apart = shared_tables(recipe)
+    return {
+        name: apart[name]["train"].num_rows if name in apart else len(read_rows(task, recipe.source(name, "train")))
+        for name, task in recipe.tasks.items()
+    }
 
 
 def _settled(budget: Budget, recipe: Recipe, rows: Mapping[str, int]) -> Budget:

@@ -14,12 +14,12 @@ import numpy as np
 
 from mtbert.comparison.plan import PlannedRun
 from mtbert.comparison.splits import reporting_rows
-from mtbert.data.batches import Examples
 from mtbert.data.labels import Labels, as_arrays, from_arrays
 from mtbert.data.tables import Rows
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.recipe.schema import Recipe
+from mtbert.runs.build import examples_of
 from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
 from mtbert.runs.listener import Listener
@@ -172,8 +172,7 @@ def _note_reading(folder: Path, name: str) -> None:
 def _predictions(run: Run, rows: Mapping[str, Rows]) -> dict[str, Labels]:
     model, tokenizer = load_model(run.part(BEST))
     model.to(best_device())
-    positions = model.encoder.shape.positions
-    sets = {task: Examples.from_rows(model.tasks[task], some, tokenizer, positions) for task, some in rows.items()}
+    sets = examples_of(model, {"reporting": rows}, tokenizer)["reporting"]
     return {task: model.tasks[task].measured(outputs_of(model, examples)) for task, examples in sets.items()}
 
 

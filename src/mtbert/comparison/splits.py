@@ -1,4 +1,7 @@
-"""Which rows choose a checkpoint and which rows report: dev and test, or dev cut in two where test has no labels."""
+"""Which rows choose a checkpoint and which rows report: dev and test, or dev cut in two where test has no labels.
+
+Shares of a training file become files of their own, so that all recipes learn from, and are judged on, the same rows.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.tables import Rows, read_rows, read_table
 from mtbert.errors import Mistake
 from mtbert.recipe.schema import Recipe
+from mtbert.runs.data import shared_tables
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Splits:
     selecting: str  # the file by which checkpoints are chosen
     reporting: str  # the file whose scores stand in the table, read once for every run
     cut: bool  # whether the two are halves of dev
+    learning: str | None = None  # the file that is learned from, where shares of the training file are set apart
 
 
 def find_splits(recipe: Recipe, folder: Path) -> dict[str, Splits]:
@@ -33,23 +38,31 @@ def find_splits(recipe: Recipe, folder: Path) -> dict[str, Splits]:
     return {name: _splits(recipe, task, folder) for name, task in recipe.tasks.items()}
 
 
-def write_halves(recipe: Recipe, splits: Mapping[str, Splits]) -> None:
-    """Cut the dev sets that are to be cut, unless they are already."""
+def write_splits(recipe: Recipe, splits: Mapping[str, Splits]) -> None:
+    """Write the halves of dev sets that are to be cut, and the shares of training files, unless they are already."""
+    if all(Path(path).exists() for split in splits.values() for path in _made(split)):
+        return
+    apart = shared_tables(recipe)
     for name, split in splits.items():
-        if split.cut and not (Path(split.selecting).exists() and Path(split.reporting).exists()):
-            columns = read_table(recipe.source(name, "dev")).columns
-            first = first_half(columns.select(list(recipe.tasks[name].text)))
-            _write(columns.filter(pa.array(first)), Path(split.selecting))
-            _write(columns.filter(pa.array(~first)), Path(split.reporting))
+        tables = apart.get(name, {})
+        if split.cut:
+            dev = tables["dev"] if "dev" in tables else read_table(recipe.source(name, "dev")).columns
+            first = first_half(dev.select(list(recipe.tasks[name].text)))
+            _write(dev.filter(pa.array(first)), Path(split.selecting))
+            _write(dev.filter(pa.array(~first)), Path(split.reporting))
+        for part, path in (("train", split.learning), ("dev", split.selecting), ("test", split.reporting)):
+            if part in tables and path is not None and not (split.cut and part == "dev"):
+                _write(tables[part], Path(path))
 
 
 def with_splits(content: Mapping[str, Any], splits: Mapping[str, Splits]) -> dict[str, Any]:
     """A recipe whose tasks are judged, while they train, by the selecting rows alone."""
-    tasks = {
-        name: {**task, "dev": splits[name].selecting, "test": splits[name].reporting}
-        for name, task in content["tasks"].items()
-    }
-    return {**content, "tasks": tasks}
+    return {**content, "tasks": {name: _with_splits(task, splits[name]) for name, task in content["tasks"].items()}}
+
+
+def _with_splits(task: Mapping[str, Any], split: Splits) -> dict[str, Any]:
+    learning = {} if split.learning is None else {"train": split.learning}
+    return {**task, **learning, "dev": split.selecting, "test": split.reporting}
 
 
 def first_half(texts: pa.Table) -> NDArray[np.bool_]:
@@ -66,12 +79,29 @@ def reporting_rows(recipe: Recipe, task: str) -> Rows:
 
 def _splits(recipe: Recipe, task: Task, folder: Path) -> Splits:
     dev, test = (recipe.source(task.name, split) for split in ("dev", "test"))
-    if dev is None:
+    dev_apart, test_apart = (share_of(given) is not None for given in (task.dev, task.test))
+    if dev is None and not dev_apart:
         raise Mistake(f"task '{task.name}' names no `dev` rows, by which a comparison chooses and judges")
-    if _labelled(task, test):
-        return Splits(str(Path(dev).resolve()), str(Path(test).resolve()), cut=False)
-    halves = [str(folder.resolve() / f"{task.name}-{half}.arrow") for half in ("selecting", "reporting")]
-    return Splits(halves[0], halves[1], cut=True)
+    selecting, reporting, learning = (
+        str(folder.resolve() / f"{task.name}-{part}.arrow") for part in ("selecting", "reporting", "learning")
+    )
+    learned = learning if dev_apart or test_apart else None
+    if not test_apart and not _labelled(task, test):
+        return Splits(selecting, reporting, cut=True, learning=learned)
+    return Splits(
+        selecting if dev_apart else str(Path(dev).resolve()),
+        reporting if test_apart else str(Path(test).resolve()),
+        cut=False,
+        learning=learned,
+    )
+
+
+def _made(split: Splits) -> list[str]:
+    """The files of a split that a comparison writes."""
+    made = [split.selecting, split.reporting] if split.cut else []
+    if split.learning is not None:
+        made += [split.learning, split.selecting, split.reporting]
+    return made
 
 
 def _labelled(task: Task, source: Any) -> bool:

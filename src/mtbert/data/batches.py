@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class Batch:
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
     share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
+    beside: Tensor | None = None  # (B, T, D) vectors of the example's texts, each read by itself by another encoder
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,6 +54,7 @@ class Batch:
             mask=self.mask.to(device, non_blocking=True),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
             features=None if self.features is None else self.features.to(device, non_blocking=True),
+            beside=None if self.beside is None else self.beside.to(device, non_blocking=True),
         )
 
 
@@ -64,15 +67,27 @@ class ExampleSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """The examples in these B rows as one batch."""
+    def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
+        """The examples in these B rows as one batch; those that are `turned` (B,) with their two texts swapped."""
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
         """Every example once, longest first: the batches for evaluation."""
 
     @property
     def orders(self) -> Sequence[ExampleSet]:
-        """The sets whose outputs are averaged: this one, and for symmetric pairs a second with the texts swapped."""
+        """The sets whose outputs are averaged: this one, or also a second with the texts of each pair swapped."""
+
+
+class Arrays(NamedTuple):
+    """What a batch is made of."""
+
+    tokens: Any
+    segments: Any
+    mask: Any
+
+
+# reads texts by themselves: (N, D)
+Apart = Callable[[Tokens], Tensor]
 
 
 class Examples:
@@ -85,9 +100,13 @@ class Examples:
         tokenizer: Tokenizer,
         positions: int,
         labels: Labels | None = None,
+        apart: Apart | None = None,
     ) -> None:
         self.task = task
         self.labels = labels
+        # the vectors of each column of texts (N, D), read when they are first asked for; none without `apart`
+        read = [] if apart is None else [partial(apart, text) for text in texts]
+        self.vectors: Callable[[], list[Tensor]] = cache(lambda: [column() for column in read])
         self.max_length = min(task.max_length, positions)
         self._texts = tuple(texts)
         self._tokenizer = tokenizer
@@ -100,14 +119,24 @@ class Examples:
         self.lengths = self._sequence_lengths(self._kept)
 
     @classmethod
-    def from_rows(cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int) -> Self:
+    def from_rows(
+        cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int, apart: Apart | None = None
+    ) -> Self:
         """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
-        return cls(task, [tokenizer.encode_once(column) for column in rows.texts], tokenizer, positions, rows.labels)
+        texts = [tokenizer.encode_once(column) for column in rows.texts]
+        return cls(task, texts, tokenizer, positions, rows.labels, apart)
 
     @classmethod
-    def from_texts(cls, task: Task, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, positions: int) -> Self:
+    def from_texts(
+        cls,
+        task: Task,
+        texts: Sequence[Sequence[str]],
+        tokenizer: Tokenizer,
+        positions: int,
+        apart: Apart | None = None,
+    ) -> Self:
         """Tokenise columns of texts without writing their tokens into the cache, as for a single prediction."""
-        return cls(task, [tokenizer.encode(column) for column in texts], tokenizer, positions)
+        return cls(task, [tokenizer.encode(column) for column in texts], tokenizer, positions, apart=apart)
 
     def __len__(self) -> int:
         return len(self._texts[0])
@@ -117,27 +146,24 @@ class Examples:
         """The tokens of each column of texts, none of them cut off."""
         return self._texts
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """The examples in these B rows as one batch, collated without a loop over examples."""
+    def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
+        """The examples in these B rows as one batch, collated without a loop over examples.
+
+        Those that are `turned` (B,) have their two texts swapped.
+        """
         chosen = np.asarray(rows, dtype=np.int64)
-        pieces = [(text, kept[chosen]) for text, kept in zip(self._texts, self._kept, strict=True)]
-        if self.task.sequences == 2:
-            sides = [self._sequences(chosen, [piece]) for piece in pieces]
-            length = max(tokens.shape[1] for tokens, _, _ in sides)
-            tokens, segments, mask = (
-                np.concatenate([_widened(side[part], length, fill) for side in sides])
-                for part, fill in ((0, self._special[2]), (1, 0), (2, False))
-            )
-        else:
-            tokens, segments, mask = self._sequences(chosen, pieces)
+        arrays = self._collated(chosen) if turned is None else self._with_turned(chosen, turned)
+        tokens, segments, mask = (torch.from_numpy(array.reshape(-1, array.shape[-1])) for array in arrays)
+        picked = torch.from_numpy(chosen)
         return Batch(
             self.task.name,
-            torch.from_numpy(tokens),
-            torch.from_numpy(segments),
-            torch.from_numpy(mask),
-            None if self.targets is None else self.targets[torch.from_numpy(chosen)],
+            tokens,
+            segments,
+            mask,
+            None if self.targets is None else self.targets[picked],
             chosen,
             self.task.sequences,
+            beside=self._beside(picked, turned),
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
@@ -148,14 +174,59 @@ class Examples:
 
     @property
     def orders(self) -> list[Examples]:
-        """This set, and for symmetric pairs also the same set with the texts swapped."""
-        if not self.task.symmetric:
-            return [self]
-        return [self, Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)]
+        """This set, and for pairs whose predictions are those of both orders also the same with the texts swapped."""
+        return [self, self.swapped] if self.task.predicted_in_both_orders else [self]
 
-    def _sequences(
-        self, rows: NDArray[np.int64], pieces: list[tuple[Tokens, NDArray[np.int64]]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    @cached_property
+    def swapped(self) -> Examples:
+        """The same pairs, the texts of each of them swapped."""
+        other = Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)
+        other.vectors = lambda: self.vectors()[::-1]
+        return other
+
+    def _beside(self, rows: Tensor, turned: NDArray[np.bool_] | None) -> Tensor | None:
+        """The vectors of the texts in these rows (B, T, D), where another encoder reads them too."""
+        columns = self.vectors()
+        if not columns:
+            return None
+        beside = torch.stack([column[rows] for column in columns], dim=1)
+        return (
+            beside if turned is None else torch.where(torch.from_numpy(turned)[:, None, None], beside.flip(1), beside)
+        )
+
+    def _collated(self, rows: NDArray[np.int64]) -> Arrays:
+        """Tokens, segments and mask of these rows, (1, B, L) each, or (2, B, L) where texts are encoded apart."""
+        pieces = [(text, kept[rows]) for text, kept in zip(self._texts, self._kept, strict=True)]
+        if self.task.sequences == 1:
+            return Arrays(*(part[None] for part in self._sequences(rows, pieces)))
+        sides = [self._sequences(rows, [piece]) for piece in pieces]
+        first, second = self._equally_long(sides)
+        return Arrays(*(np.stack(both) for both in zip(first, second, strict=True)))
+
+    def _with_turned(self, rows: NDArray[np.int64], turned: NDArray[np.bool_]) -> Arrays:
+        """As `_collated`, those that are turned with their texts swapped."""
+        sides = [(where, side) for where, side in ((~turned, self), (turned, self.swapped)) if where.any()]
+        found = self._equally_long([side._collated(rows[where]) for where, side in sides])
+        whole = Arrays(*(np.empty((part.shape[0], len(rows), part.shape[2]), part.dtype) for part in found[0]))
+        for (where, _), arrays in zip(sides, found, strict=True):
+            for into, part in zip(whole, arrays, strict=True):
+                into[:, where] = part
+        return whole
+
+    def _equally_long(self, several: Sequence[Arrays]) -> list[Arrays]:
+        """All of them padded to the longest."""
+        length = max(arrays.tokens.shape[-1] for arrays in several)
+        padding = self._special[2]
+        return [
+            Arrays(
+                _widened(arrays.tokens, length, padding),
+                _widened(arrays.segments, length, 0),
+                _widened(arrays.mask, length, False),
+            )
+            for arrays in several
+        ]
+
+    def _sequences(self, rows: NDArray[np.int64], pieces: list[tuple[Tokens, NDArray[np.int64]]]) -> Arrays:
         """Tokens, segments and mask of [CLS] a [SEP] or [CLS] a [SEP] b [SEP], each (B, L)."""
         first, separator, padding = self._special
         lengths = np.sum([kept + 1 for _, kept in pieces], axis=0) + 1
@@ -175,7 +246,7 @@ class Examples:
                 positions = np.arange(tokens.shape[1])
                 segments[(positions >= column[:, None]) & (positions <= (column + kept)[:, None])] = 1
             column = column + kept + 1
-        return tokens, segments, np.arange(tokens.shape[1]) < lengths[:, None]
+        return Arrays(tokens, segments, np.arange(tokens.shape[1]) < lengths[:, None])
 
     def _truncated(self, lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         """How many tokens of each text fit; a pair in one sequence loses tokens from its longer text first."""
@@ -201,7 +272,8 @@ class Stream:
     Within a pass, batches hold examples of similar length, so that little is padding. `position`, the number of batches
     drawn, is the whole state: a stream that is given the position of another with the same seed continues as that
     stream would. With a `limit` every pass is over the same `limit` examples, chosen once by the seed. With a `part` a
-    pass goes through parts of so many batches, always the same examples in each, shuffled within the part.
+    pass goes through parts of so many batches, always the same examples in each, shuffled within the part. A stream
+    that is `turning` swaps the two texts of an example whenever a coin says so.
 
     >>> class Letters:  # a set of five examples, whose batches are plain lists
     ...     lengths = np.ones(5)
@@ -223,8 +295,10 @@ class Stream:
         seed: Sequence[int],
         limit: int | None = None,
         part: int | None = None,
+        turning: bool = False,
     ) -> None:
         self.examples = examples
+        self._turning = turning
         self.batch_size = batch_size
         self.position = 0
         self._seed = list(seed)
@@ -258,10 +332,16 @@ class Stream:
             self._plan = epoch, [batch for part in self._parts for batch in self._bucketed(part, generator)]
         self.position += 1
         rows = self._plan[1][index]
-        if of == 1:
-            return self.examples.batch(rows)
         part = rows[number::of] if len(rows) >= of else rows
-        return replace(self.examples.batch(part), share=len(part) / len(rows) if len(rows) >= of else 1 / of)
+        if not self._turning:
+            batch = self.examples.batch(part)
+        else:
+            # numpy takes a seed [a] for [a, 0]: the 2 makes this another than that of any shuffle
+            turned = np.random.default_rng([*self._seed, self.position, 2]).random(len(rows)) < 0.5
+            batch = self.examples.batch(part, turned[number::of] if len(rows) >= of else turned)
+        if of == 1:
+            return batch
+        return replace(batch, share=len(part) / len(rows) if len(rows) >= of else 1 / of)
 
     def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
         """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""
@@ -276,5 +356,5 @@ class Stream:
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:
-    """Pad the columns of an array: (B, L) -> (B, length)."""
-    return np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=fill)
+    """Pad the columns of an array: (..., L) -> (..., length)."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])], constant_values=fill)

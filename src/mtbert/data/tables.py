@@ -222,7 +222,7 @@ def _format_of(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
-def asked_by(task: Task, labelled: bool, keep: Sequence[str] = ()) -> Asked:
+def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Asked:
     """The columns that a task names, and those to `keep`, so that no other one is looked at."""
     return Asked({*task.text, task.id or "id", *task.where, *([task.label] if labelled else []), *keep}, task.quotes)
 

@@ -1,7 +1,8 @@
 """Reading and writing BERT's published format and whole models; pickles, which can run any code, are refused.
 
 A model folder holds `encoder/` (in the published format, so that transformers and sentence-transformers open it),
-`tasks.safetensors` (the weights of heads and task modules) and `model.json` (the tasks, and the recipe's modules). Each
+`tasks.safetensors` (the weights of heads and task modules), `model.json` (the tasks, and the recipe's modules) and,
+where a head reads features beside the vector, `original/` (the encoder before training, in the same format). Each
 folder holds a manifest, by which a byte that has changed since is found on loading.
 """
 
@@ -36,7 +37,9 @@ from mtbert.model.files import (
     verify,
     write_json,
 )
+from mtbert.model.heads.head import read_apart
 from mtbert.model.multitask import MultiTask
+from mtbert.model.original import Original
 from mtbert.model.shape import Shape
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.model.task_modules.table import TASK_MODULES
@@ -44,6 +47,7 @@ from mtbert.model.tensors import save_tensors
 from mtbert.registry import NonNegative, Share
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
+ORIGINAL = "original"  # the folder of the frozen encoder that heads with features beside the vector read
 
 # field of Shape -> key of the published config
 SHAPE_KEYS = {
@@ -156,9 +160,11 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
         expected = MultiTask(Encoder(encoder.shape), tasks, plans)
     check_fit(own, _own(expected), folder / TASKS, beside=str(folder / MODEL))
     check_finite(own, folder / TASKS)
-    model = MultiTask(encoder, tasks, plans)
+    tokenizer = read_tokenizer(folder / "encoder", encoder)
+    original = Original(_read_encoder(folder / ORIGINAL), tokenizer) if read_apart(tasks) else None
+    model = MultiTask(encoder, tasks, plans, original)
     model.load_state_dict(own, strict=False)
-    return model.eval(), read_tokenizer(folder / "encoder", encoder)
+    return model.eval(), tokenizer
 
 
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
@@ -167,6 +173,8 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
     The folder is sealed with all that it holds, such as the scores that were written there before.
     """
     save_encoder(model.encoder, tokenizer, folder / "encoder")
+    if model.original is not None:
+        save_encoder(model.original.encoder, tokenizer, folder / ORIGINAL)
     save_tensors(_own(model), folder / TASKS)
     files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
     description = {

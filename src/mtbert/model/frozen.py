@@ -58,9 +58,12 @@ class FrozenExamples:
     def __len__(self) -> int:
         return len(self._examples)
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """The features of these B rows, in a batch without tokens."""
+    def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
+        """The features of these B rows, in a batch without tokens; `turned` (B,) ones have their texts swapped."""
         chosen = np.asarray(rows, dtype=np.int64)
+        features = self._features[torch.from_numpy(chosen)]
+        if turned is not None:
+            features[torch.from_numpy(turned)] = self.swapped._features[torch.from_numpy(chosen[turned])]
         targets = self._examples.targets
         nothing = torch.empty(len(chosen), 0, dtype=torch.int64)  # sequences of length 0
         return Batch(
@@ -71,7 +74,7 @@ class FrozenExamples:
             targets=None if targets is None else targets[torch.from_numpy(chosen)],
             rows=chosen,
             sequences=1,
-            features=self._features[torch.from_numpy(chosen)],
+            features=features,
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
@@ -79,10 +82,15 @@ class FrozenExamples:
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))
 
-    @cached_property
+    @property
     def orders(self) -> list[FrozenExamples]:
-        """This set, and for symmetric pairs also the same set with the texts swapped."""
-        return [self, *(FrozenExamples(swapped, self._model) for swapped in self._examples.orders[1:])]
+        """This set, and for pairs whose predictions are those of both orders also the same with the texts swapped."""
+        return [self, self.swapped] if self.task.predicted_in_both_orders else [self]
+
+    @cached_property
+    def swapped(self) -> FrozenExamples:
+        """The same pairs, the texts of each of them swapped."""
+        return FrozenExamples(self._examples.swapped, self._model)
 
     @cached_property
     def _features(self) -> Tensor:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from mtbert.data.batches import Batch
 from mtbert.data.kinds.base import Task
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
-from mtbert.model.heads.head import HEADS
+from mtbert.model.heads.beside import Name, features_beside
+from mtbert.model.heads.head import HEADS, beside_of
 from mtbert.model.heads.pair_features import FEATURES, PairFeatures, feature_width
 from mtbert.model.heads.pooling import POOLINGS, Pooling
+from mtbert.model.original import Original
 from mtbert.model.task_modules.assignment import TaskModules
 from mtbert.model.task_modules.base import ModulePlan
 
@@ -21,14 +25,22 @@ from mtbert.model.task_modules.base import ModulePlan
 class MultiTask(nn.Module):
     """One BERT for many tasks; which head and which modules serve is the batch's task's."""
 
-    def __init__(self, encoder: Encoder, tasks: Sequence[Task], modules: Sequence[ModulePlan] = ()) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Sequence[Task],
+        modules: Sequence[ModulePlan] = (),
+        original: Original | None = None,
+    ) -> None:
         super().__init__()
+        self.original = original  # only where a head reads features beside the vector
         self.tasks = {task.name: task for task in tasks}
         self.plans = tuple(modules)
         self.encoder = encoder
         self.modules_by_task = TaskModules(modules, encoder.shape, list(self.tasks))
         self.poolings: dict[str, Pooling] = {}
         self.pair_features: dict[str, PairFeatures] = {}
+        self.beside: dict[str, list[Name]] = {}
         self.heads = nn.ModuleDict()
         for task in tasks:
             self._add(task)
@@ -68,11 +80,17 @@ class MultiTask(nn.Module):
         return list(groups.values())
 
     def features(self, x: Tensor, batch: Batch) -> Tensor:
-        """From the last layer's states to what the task's head reads: (S, L, D) -> (B, F)."""
+        """From the last layer's states to what the task's head reads, its features beside last: (S, L, D) -> (B, F)."""
         task, taps = self.tasks[batch.task], self.modules_by_task.of(batch.task)
         pooled = self.poolings[batch.task](taps.after_encoder(x, batch), batch, self.encoder)
         joined = pooled if task.sequences == 1 else self.pair_features[batch.task](*_halves(pooled))
-        return taps.after_pooling(joined, batch)
+        vector = taps.after_pooling(joined, batch)
+        beside = features_beside(batch.beside, self.beside[batch.task])
+        return torch.cat([vector, *beside], dim=-1) if beside else vector
+
+    def apart(self, tasks: Iterable[str]) -> Callable[[Tokens], Tensor] | None:
+        """How the original encoder reads texts by themselves, where the head of one of these tasks asks for that."""
+        return self.original.vectors if self.original is not None and any(map(self.beside.get, tasks)) else None
 
     def _add(self, task: Task) -> None:
         """What stands between the encoder and a task's outputs."""
@@ -86,6 +104,7 @@ class MultiTask(nn.Module):
             joined = feature_width(task, width)
         features = self.modules_by_task.of(task.name).feature_width(joined, task)
         with at("tasks", task.name, "head"):
+            self.beside[task.name] = beside_of(task)
             self.heads[task.name] = HEADS.choose(task.head).make(task, width, features)
 
 

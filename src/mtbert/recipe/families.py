@@ -25,6 +25,7 @@ from mtbert.schedules import SCHEDULES
 from mtbert.training.averaging import AVERAGES
 from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.keeping import KEEP_RULES
+from mtbert.training.loggers.table import LOGGERS
 from mtbert.training.observers import OBSERVERS
 from mtbert.training.optimizer import OPTIMIZERS
 from mtbert.training.regularizers.table import REGULARIZERS
@@ -95,6 +96,7 @@ FAMILIES: dict[str, Family] = {
         Family("weighting", "loss weightings", WEIGHTINGS, "stage", "fixed"),
         Family("observe", "observers", OBSERVERS, "stage", listed=True),
         Family("average", "averages", AVERAGES, "stage", "none"),
+        Family("log", "loggers", LOGGERS, "recipe", listed=True),
         Family("keep", "keep rules", KEEP_RULES, "stage", "best"),
         Family("train", "parts to train", SELECTORS, "stage", "all", listed=True, spelt_out=_part_spelt_out),
     )

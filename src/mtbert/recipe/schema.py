@@ -34,6 +34,7 @@ from mtbert.schedules import Schedule
 from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule
+from mtbert.training.loggers.base import Logger
 from mtbert.training.observers import Observer
 from mtbert.training.optimizer import Optimizer
 from mtbert.training.regularizers.base import Regularizer
@@ -140,6 +141,7 @@ class Recipe(BaseModel):
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False
+    log: Annotated[tuple[Annotated[Choice[Logger], FAMILIES["log"]], ...], BeforeValidator(_one_or_more)] = ()
     save_every: Positive | None = 600.0
     seed: Annotated[int, Strict()] = Field(11711, ge=0, le=2**62)
     _text: RecipeText | None = PrivateAttr(None)

@@ -63,17 +63,20 @@ def measure_affinity(experiment: Experiment, steps: int, every: int) -> Affinity
             break
     if not seen:
         raise Mistake(f"{steps} steps are too few to look every {every}")
-    looks = np.array(seen)
-    tasks = list(trainer.streams)
+    return affinity_of(list(trainer.streams), np.array(seen), min(steps, trainer.steps))
+
+
+def affinity_of(tasks: Sequence[str], looks: NDArray[np.float64], steps: int) -> AffinityReport:
+    """What the looks (looks, K, K) of so many steps amount to."""
     mean, count_seen = looks.mean(0), len(looks)
     error = looks.std(0, ddof=1) / np.sqrt(count_seen) if count_seen > 1 else np.full_like(mean, np.nan)
     groups = best_partition(surely(mean, error, count_seen))
     return AffinityReport(
-        tasks,
+        list(tasks),
         mean.tolist(),
         error.tolist(),
         count_seen,
-        min(steps, trainer.steps),
+        steps,
         [[tasks[index] for index in group] for group in groups] if any(len(group) > 1 for group in groups) else [],
     )
 

@@ -76,6 +76,25 @@ class StageReport:
 
 
 @dataclass(frozen=True)
+class BesideReport:
+    """What the features beside the vector cost: a frozen copy of the encoder, which reads each text by itself."""
+
+    tasks: list[str]
+    parameters: int
+    texts: int  # of train and dev, read once before training
+    seconds: float
+
+    @property
+    def said(self) -> str:
+        tasks, megabytes = ", ".join(self.tasks), 4 * self.parameters / 1e6
+        return (
+            f"beside the vector of {tasks}: a frozen copy of the encoder, {self.parameters:,} parameters, "
+            f"{megabytes:,.0f} MB more in the saved model; it has read {count(self.texts, 'text')} in "
+            f"{self.seconds:.1f} seconds, as it will before training, and reads those of every prediction"
+        )
+
+
+@dataclass(frozen=True)
 class CheckReport(Report):
     """Everything `mtbert check` says."""
 
@@ -83,6 +102,7 @@ class CheckReport(Report):
     stages: list[StageReport]
     peak_memory_gib: float | None  # None where the system does not keep count
     problems: list[str]
+    beside: BesideReport | None = None  # where heads read features beside the vector
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,6 +112,8 @@ class CheckReport(Report):
             yield from _split_shown(split)
         for stage in self.stages:
             yield from _stage_shown(stage)
+        if self.beside is not None:
+            yield plain(self.beside.said)
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
         yield from (plain(f"problem: {problem}") for problem in self.problems)
@@ -101,12 +123,32 @@ class CheckReport(Report):
 
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
-    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
-    splits = [_split(task, split, experiment) for split in experiment.sets for task in tasks]
+    splits = _splits(experiment)
+    beside = _beside(experiment)
     evaluation = _evaluation_seconds(experiment)
     stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
     problems = [problem for split in splits for problem in _problems(split, experiment)]
-    return CheckReport(splits, stages, peak_memory_gib(), problems)
+    return CheckReport(splits, stages, peak_memory_gib(), problems, beside)
+
+
+def _beside(experiment: Experiment) -> BesideReport | None:
+    """Have the original encoder read what it will, so that no stage counts that again."""
+    original, sets = experiment.model.original, experiment.read_apart
+    if original is None or not sets:
+        return None
+    spent = seconds(lambda: [examples.vectors() for examples in sets])
+    texts = sum(len(examples) * len(examples.task.text) for examples in sets)
+    return BesideReport(sorted({examples.task.name for examples in sets}), original.parameters, texts, spent)
+
+
+def problems_of_data(experiment: Experiment) -> list[str]:
+    """What looks wrong with the rows of an experiment, nothing trained."""
+    return [problem for split in _splits(experiment) for problem in _problems(split, experiment)]
+
+
+def _splits(experiment: Experiment) -> list[SplitReport]:
+    tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
+    return [_split(task, split, experiment) for split in experiment.sets for task in tasks]
 
 
 def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
@@ -187,7 +229,9 @@ def _evaluation_seconds(experiment: Experiment) -> float:
     for task, examples in experiment.sets["dev"].items():
         sample = np.linspace(0, len(examples) - 1, min(128, len(examples))).astype(int)
         chosen = [column.take(sample).to_pylist() for column in experiment.rows["dev"][task].texts]
-        some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length)
+        apart = experiment.model.apart([task])
+        some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length, apart)
+        some.vectors()
         spent = seconds(partial(outputs_of, experiment.model, some))
         total += spent * len(examples) / len(some)
     return total

@@ -102,7 +102,7 @@ def evaluation(
     or file that is not there, and for rows without valid labels.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
-    beside = _Beside(scored)
+    beside = Beside(scored)
     found, normalised = {}, []
     for name, stream in scored.sets.items():
         task = scored.model.tasks[name]
@@ -112,7 +112,7 @@ def evaluation(
     return EvaluationReport(said, sum(normalised) / len(normalised), found)
 
 
-class _Beside:
+class Beside:
     """What a model is compared with: training rows, and the encoder that training began with, each read once."""
 
     def __init__(self, scored: Scored) -> None:
@@ -138,12 +138,14 @@ class _Beside:
 
 def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
     tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
-    return Examples(task, tokens, scored.tokenizer, scored.model.encoder.shape.positions, rows.labels)
+    model = scored.model
+    positions = model.encoder.shape.positions
+    return Examples(task, tokens, scored.tokenizer, positions, rows.labels, model.apart([task.name]))
 
 
 def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
     """The predictions and the labels of all rows."""
-    orders, done = 2 if task.symmetric else 1, 0
+    orders, done = 2 if task.predicted_in_both_orders else 1, 0
 
     def tell(more: int) -> None:
         nonlocal done
@@ -158,7 +160,7 @@ def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tup
     return joined(predictions), joined(labels)
 
 
-def _task_scores(scored: Scored, beside: _Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
+def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
     notes = []
     predictions, labels = _predicted(scored, task, stream, told)
     constant = zero_shot = train = None

@@ -9,12 +9,15 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from mtbert.model.checkpoints import ORIGINAL
 from mtbert.recipe.schema import Recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.checkpoint import Facts, read_facts
 from mtbert.runs.folder import BEST, LAST, LOG, Run
 from mtbert.runs.lock import holder
 from mtbert.runs.resume import CHANGES
+
+SIZED = (BEST, f"{BEST}/{ORIGINAL}", LAST, LOG)  # best/original is the frozen copy that features beside the vector need
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def read(run: Run) -> Info:
         steps=None if facts is None else facts.steps,
         tasks={name: _task(recipe, name, environment.get("data", {}), scores) for name in recipe.tasks},
         overall=None if scores is None else scores["overall"],
-        sizes={name: _size(run.folder / name) for name in (BEST, LAST, LOG) if (run.folder / name).exists()},
+        sizes={name: _size(run.folder / name) for name in SIZED if (run.folder / name).exists()},
         environment={name: value for name, value in environment.items() if name != "data"},
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,14 +20,16 @@ from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
-from mtbert.model.heads.head import BeginsAt
+from mtbert.model.heads.head import BeginsAt, read_apart
 from mtbert.model.multitask import MultiTask
+from mtbert.model.original import Original
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
 from mtbert.model.world import ALONE, World
 from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
+from mtbert.runs.resume import commit_then
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule, Measures
 from mtbert.training.objective import Objective
@@ -61,6 +64,12 @@ class Experiment:
     def precision(self) -> str:
         """Of the matrix products in training, on the device where the model is; a name in PRECISIONS."""
         return settled(self.recipe.precision, next(self.model.parameters()).device)
+
+    @property
+    def read_apart(self) -> list[Examples]:
+        """The sets whose texts the original encoder reads too, for features beside the vector."""
+        asked = read_apart(self.model.tasks.values())
+        return [by_task[task] for by_task in self.sets.values() for task in asked if task in by_task]
 
     def stage(self, index: int, world: World = ALONE) -> PreparedStage:
         """A stage of the unrolled recipe, ready for its first step; raises Mistake where its parts do not fit together.
@@ -116,7 +125,12 @@ class Experiment:
         sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         streams = {
             task: Stream(
-                own, sampler.batch_sizes[task], (seed, number), sampler.examples[task], sampler.kept_parts.get(task)
+                own,
+                sampler.batch_sizes[task],
+                (seed, number),
+                sampler.examples[task],
+                sampler.kept_parts.get(task),
+                self.recipe.tasks[task].trained_in_both_orders,
             )
             for number, (task, own) in enumerate(chosen.items())
         }
@@ -222,7 +236,7 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
     for task, read in rows["train"].items():
         _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
-    sets = examples_of(recipe, rows, tokenizer, model.encoder.shape.positions)
+    sets = examples_of(model, rows, tokenizer)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
 
 
@@ -230,14 +244,25 @@ def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, fr
     """The model that training begins with, and the names in it that are frozen for good."""
     tasks = list(recipe.tasks.values())
     if recipe.base is None:
-        pinned = {"revision": commit} if commit is not None and "revision" in recipe.encoder.options else {}
-        encoder, tokenizer = recipe.encoder.maker(**{**recipe.encoder.options, **pinned})
-        return MultiTask(encoder, tasks, recipe.modules), tokenizer, frozenset()
-    base, tokenizer = load_model(Run.open(recipe.base.run).part(BEST))
+        encoder, tokenizer = recipe.encoder.maker(**_pinned(recipe, commit))
+        original = Original(deepcopy(encoder), tokenizer) if read_apart(tasks) else None
+        return MultiTask(encoder, tasks, recipe.modules, original), tokenizer, frozenset()
+    run = Run.open(recipe.base.run)
+    base, tokenizer = load_model(run.part(BEST))
     if list(base.tasks) != list(recipe.base.tasks):
         said = f"{', '.join(base.tasks)}, not {', '.join(recipe.base.tasks)}"
         raise Mistake(f"the model of base {recipe.base.run} has the tasks {said}")
-    return grown(base, tasks, recipe.modules), tokenizer, frozenset(base.state_dict())
+    original = base.original
+    if original is None and read_apart(tasks):
+        pinned = _pinned(recipe, commit_then(run))
+        original = Original(*recipe.encoder.maker(**pinned))
+    return grown(base, tasks, recipe.modules, original), tokenizer, frozenset(base.state_dict())
+
+
+def _pinned(recipe: Recipe, commit: str | None) -> dict[str, Any]:
+    """The options of a recipe's encoder, which comes from this commit of the hub where one is given."""
+    pinned = {"revision": commit} if commit is not None and "revision" in recipe.encoder.options else {}
+    return {**recipe.encoder.options, **pinned}
 
 
 def _begin(model: MultiTask, task: str, rows: Rows) -> None:
@@ -247,11 +272,14 @@ def _begin(model: MultiTask, task: str, rows: Rows) -> None:
 
 
 def examples_of(
-    recipe: Recipe, rows: Mapping[str, Mapping[str, Rows]], tokenizer: Tokenizer, positions: int
+    model: MultiTask, rows: Mapping[str, Mapping[str, Rows]], tokenizer: Tokenizer
 ) -> dict[str, dict[str, Examples]]:
+    """The examples of the model's tasks in these rows, split by split."""
+    positions = model.encoder.shape.positions
     return {
         split: {
-            name: Examples.from_rows(recipe.tasks[name], read, tokenizer, positions) for name, read in by_task.items()
+            name: Examples.from_rows(model.tasks[name], read, tokenizer, positions, model.apart([name]))
+            for name, read in by_task.items()
         }
         for split, by_task in rows.items()
     }

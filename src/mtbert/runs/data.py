@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mtbert.data.kinds.base import share_of
 from mtbert.data.splitting import Shares, split_rows
 from mtbert.data.streams import RowStream, stream_rows
-from mtbert.data.tables import Rows, read_rows
+from mtbert.data.tables import Rows, asked_by, read_rows, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -68,6 +69,21 @@ def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str,
     return streams
 
 
+def shared_tables(recipe: Recipe) -> dict[str, dict[str, pa.Table]]:
+    """Task -> split -> its rows as they stand in the training file, for the tasks that set shares of it apart.
+
+    They have the columns that the task names. Raises Mistakes as `read_data`.
+    """
+    reader, tables = _Reader(recipe, keeping=True), dict[str, dict[str, pa.Table]]()
+    for name, task in recipe.tasks.items():
+        apart = [split for split in ("dev", "test") if share_of(getattr(task, split)) is not None]
+        if apart:
+            with reader.gathering.going_on():
+                tables[name] = {split: pa.table(dict(reader.rows(name, split).kept)) for split in ["train", *apart]}
+    reader.gathering.stop()
+    return tables
+
+
 def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
     """The rows that are used, in the order in which they stand.
 
@@ -99,7 +115,8 @@ def mistakes_of_data_too() -> Iterator[None]:
 class _Reader:
     """Reads each task's training file once, and splits those of which a share is set apart."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, keeping: bool = False) -> None:
+        self._keeping = keeping  # the cells of training files, beside what they mean
         self.gathering = Gathering()
         self._recipe = recipe
         self._whole: dict[str, Rows] = {}  # task -> its training file
@@ -128,7 +145,9 @@ class _Reader:
     def _trained(self, task: str) -> Rows:
         """All rows of a task's training file."""
         if task not in self._whole:
-            self._whole[task] = read_rows(self._recipe.tasks[task], self._recipe.source(task, "train"))
+            asked, source = self._recipe.tasks[task], self._recipe.source(task, "train")
+            table = read_table(source, asked_by(asked))
+            self._whole[task] = rows_of(asked, table, keep=table.columns.column_names if self._keeping else ())
         return self._whole[task]
 
     def _part(self, task: str, split: str) -> Rows:

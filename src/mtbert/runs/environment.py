@@ -80,9 +80,7 @@ def environment(
         "encoder": {"commit": encoder_commit},
         "tokenizer": hashlib.sha256(tokenizer.definition.encode()).hexdigest(),
         "data": {
-            f"{task}.{split}": {"rows": len(read), "skipped": len(read.skipped), "sha256": _hash(read)}
-            for split, by_task in rows.items()
-            for task, read in by_task.items()
+            f"{task}.{split}": record_of(read) for split, by_task in rows.items() for task, read in by_task.items()
         },
     }
 
@@ -118,6 +116,11 @@ def bits_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         else:
             said.append(f"{name} {before} -> {value}")
     return said
+
+
+def record_of(rows: Rows) -> dict[str, Any]:
+    """What a run remembers of rows that it read, as its environment holds it."""
+    return {"rows": len(rows), "skipped": len(rows.skipped), "sha256": _hash(rows)}
 
 
 def _hash(rows: Rows) -> str:

@@ -17,6 +17,7 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.recipe.schema import Recipe
+from mtbert.runs.build import examples_of
 from mtbert.runs.data import stream_splits
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import Scores, evaluate
@@ -35,11 +36,8 @@ class Scored:
 
     def whole(self) -> dict[str, Examples]:
         """All rows of every task at once, tokenised."""
-        positions = self.model.encoder.shape.positions
-        return {
-            name: Examples.from_rows(self.recipe.tasks[name], stream.whole(), self.tokenizer, positions)
-            for name, stream in self.sets.items()
-        }
+        rows = {name: stream.whole() for name, stream in self.sets.items()}
+        return examples_of(self.model, {"whole": rows}, self.tokenizer)["whole"]
 
 
 def evaluate_run(

@@ -30,8 +30,11 @@ RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "best",
     "last",
 )
-DRAWN = ("conflict.png", "conflict.svg")  # what a report leaves here
-WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, *DRAWN)
+OUTPUTS = "outputs.safetensors"  # in best/: task -> what the kept model says of its dev rows (N, outputs)
+PAGE, BESIDE = "report.html", "side_by_side.html"
+LOGS = "logs"  # what loggers leave here
+DRAWN = ("conflict.png", "conflict.svg", PAGE, BESIDE)  # what a report leaves here
+WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, LOGS, *DRAWN)
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
 
@@ -218,6 +221,7 @@ class Run:
             for name in (BEST, LAST):
                 for folder in self._generations(name):
                     shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.folder / LOGS, ignore_errors=True)
             for name in (*DRAWN, LOG, SCORES, RECIPE, ENVIRONMENT, MARK):
                 (self.folder / name).unlink(missing_ok=True)
 

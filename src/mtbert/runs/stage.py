@@ -17,11 +17,12 @@ from mtbert.model.checkpoints import save_model
 from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
+from mtbert.model.tensors import save_tensors
 from mtbert.model.world import ALONE, World
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
 from mtbert.runs.data import read_splits
-from mtbert.runs.folder import BEST, LAST, SCORES, Run
+from mtbert.runs.folder import BEST, LAST, OUTPUTS, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Step
 from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
@@ -240,7 +241,7 @@ class StageUnderWay:
             raise diverged.said(ids) from None
 
     def _keep(self, scores: Scores, scored: AnyModel) -> None:
-        """Write the model that was scored into best/, its scores beside it in the same step."""
+        """Write the model that was scored into best/, its scores and outputs beside it in the same step."""
         recipe = self.experiment.recipe
         model = scored if isinstance(scored, MultiTask) else self.experiment.model
         constant = constant_scores(recipe.tasks, self.experiment.sets["train"], self.experiment.sets["dev"])
@@ -254,6 +255,7 @@ class StageUnderWay:
 
         def write(folder: Path) -> None:
             write_json(content, folder / SCORES)
+            save_tensors(scores.outputs, folder / OUTPUTS)
             save_model(model, self.experiment.tokenizer, folder)  # which seals the folder, scores included
 
         self.run.replace(BEST, write)

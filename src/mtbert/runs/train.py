@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from mtbert.cost import seconds
 from mtbert.data.tables import forget
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
@@ -20,8 +21,9 @@ from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, Watched
-from mtbert.runs.listener import Listener
+from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
+from mtbert.runs.logging import Logging, check_loggers
 from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
 
@@ -65,6 +67,7 @@ def train_recipe(
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
     listener, together = listener or Listener(), world()
+    check_loggers(recipe.log)
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
         if together.first:
@@ -76,6 +79,7 @@ def train_recipe(
             run = Watched(run.folder)
             experiment = prepare(recipe, commit=commit_then(run))
             forget(experiment.rows)
+        _read_apart(experiment, listener)
         _train_stages(run, experiment, listener, together)
         together.wait()  # for what the first one still writes
     return run
@@ -121,6 +125,13 @@ def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener
     forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
 
 
+def _read_apart(experiment: Experiment, listener: Listener) -> None:
+    """Have the original encoder read its texts before the first step, where heads read features beside the vector."""
+    if experiment.read_apart:
+        took = seconds(lambda: [examples.vectors() for examples in experiment.read_apart])
+        listener.note(f"features beside the vector: the original encoder has read its texts in {took:.1f} seconds")
+
+
 def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if recipe.base is not None and run.folder.resolve() == Path(recipe.base.run).resolve():
         raise Mistake(f"{run.folder} is the run that tasks are added to; name another folder with --out")
@@ -146,10 +157,16 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
 def _train_stages(run: Run, experiment: Experiment, listener: Listener, together: World) -> None:
     saved = Checkpoint.read(run)
     together.wait()  # until all have read it
-    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     if saved is not None:
-        _check_saved(run, saved.facts, len(entries))
+        _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
+    loggers = experiment.recipe.log if together.first else ()
+    with closing(Logging(run, loggers)) as logging:
+        _go(run, experiment, saved, Listeners([listener, logging]), together)
+
+
+def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Listener, together: World) -> None:
+    entries = [entry for entry, _ in experiment.recipe.unrolled()]
     kept = (saved.facts.keeper["kept"] or None) if saved else None
     baseline = saved.facts.baseline if saved else None
     for index in range(saved.facts.stage if saved else 0, len(entries)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -31,12 +31,16 @@ class Scores:
     tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
     # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
     normalised: dict[str, float]
+    # task -> what was scored (N, outputs), in the order of its set; nothing where no model was
+    outputs: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]]) -> Self:
+    def of(
+        cls, tasks: Mapping[str, Task], metrics: dict[str, dict[str, float]], outputs: dict[str, Tensor] | None = None
+    ) -> Self:
         """The scores of tasks with these metrics."""
         counted = counting({name: tasks[name] for name in metrics})
-        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted})
+        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted}, outputs or {})
 
     @property
     def overall(self) -> float:
@@ -69,29 +73,34 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet], world: World = ALO
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
-    metrics = {}
+    metrics, outputs = {}, {}
     for name, examples in sets.items():
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        metrics[name] = task.metrics(predictions_of(model, examples, world=world), examples.labels)
-    return Scores.of(model.tasks, metrics)
+        outputs[name] = _finite_outputs(model, examples, world=world)
+        metrics[name] = task.metrics(task.measured(outputs[name]), examples.labels)
+    return Scores.of(model.tasks, metrics, outputs)
 
 
-def predictions_of(
-    model: AnyModel,
-    examples: ExampleSet,
-    told: Callable[[int], None] = lambda done: None,
-    world: World = ALONE,
-) -> Labels:
+def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
     """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
     """
+    return examples.task.measured(_finite_outputs(model, examples, told))
+
+
+def _finite_outputs(
+    model: AnyModel,
+    examples: ExampleSet,
+    told: Callable[[int], None] = lambda done: None,
+    world: World = ALONE,
+) -> Tensor:
     outputs = outputs_of(model, examples, told=told, world=world)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
-    return examples.task.measured(outputs)
+    return outputs
 
 
 def constant_scores(

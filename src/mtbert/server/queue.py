@@ -122,12 +122,7 @@ def _answer_together(model: Predictor, group: Sequence[str], some: Sequence[tupl
     texts = [text for asked, _ in some for text in asked.texts]
     columns = [list(column) for column in zip(*texts, strict=True)] if len(model.task(tasks[0]).text) == 2 else [texts]
     for name, outputs in model.together(tasks, columns).items():
-        task = model.task(name)
-        said = [{"prediction": task.say(value)} for value in task.decode(outputs)]
-        shares = task.probabilities(outputs)
-        for row, one in enumerate(said):
-            if shares:
-                one["probabilities"] = {label: float(column[row]) for label, column in shares.items()}
+        said = model.said(name, outputs)
         start = 0
         for asked, answers in some:
             if name in asked.tasks:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtbert.errors import Mistake, unknown
+from mtbert.runs.data import shared_tables
 from mtbert.runs.folder import Run
 from mtbert.runs.output import Output
 from mtbert.serving.predictor import Predictions, Predictor
@@ -28,9 +29,13 @@ COURSE_FILES = {
 
 
 def course_sources(folder: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """Task -> split -> where its rows are, as the recipe of a run says."""
+    """Task -> split -> where its rows are, as the recipe of a run says: a file, or the table of a share of train."""
     recipe = Run.open(folder).recipe(data)
-    return {task: {split: recipe.source(task, split) for split in ("dev", "test")} for task in recipe.tasks}
+    apart = shared_tables(recipe)
+    return {
+        task: {split: apart.get(task, {}).get(split, recipe.source(task, split)) for split in ("dev", "test")}
+        for task in recipe.tasks
+    }
 
 
 def course_tasks(sources: Mapping[str, Mapping[str, Any]], named: Sequence[str] = ()) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
+from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
+from mtbert.scoring.decisions import NOT_SURE, PLAIN, Decided, Decision, probability_of
 from mtbert.scoring.evaluation import outputs_of, outputs_together
 from mtbert.serving.given import as_arrow, columns_of, readers_of, texts_by_reader
 
@@ -42,12 +44,16 @@ class Predictions:
     values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
+    sure: NDArray[np.bool_] | None = None  # (N,), None where the task always says something
 
     @property
     def said(self) -> dict[str, Any]:
         """The prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
-        return {"prediction": self.task.written(self.values), **probabilities}
+        said = self.task.written(self.values)
+        if self.sure is not None:
+            said = _where_sure(said, self.sure)
+        return {"prediction": said, **probabilities}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -73,15 +79,18 @@ class Together:
 class Predictor:
     """A model with its tokenizer: `mtbert.load("RUN")`."""
 
-    def __init__(self, model: MultiTask, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: MultiTask, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.decisions = dict(decisions or {})
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
-        """From a run folder (its kept model), or from a model folder such as RUN/best."""
-        model, tokenizer = load_model(Run.open(folder).part(BEST) if Run(folder).exists else Path(folder))
-        return cls(model.to(best_device()), tokenizer)
+        """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
+        kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
+        model, tokenizer = load_model(kept)
+        decisions = {name: one.decision for name, one in read_decisions(kept).items()}
+        return cls(model.to(best_device()), tokenizer, decisions)
 
     @property
     def tasks(self) -> list[str]:
@@ -94,8 +103,7 @@ class Predictor:
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        values = self.task(task).decode(self.outputs(task, texts))
-        return [self.task(task).say(value) for value in values]
+        return self._said(task, self.outputs(task, texts))
 
     def predict_all(self, texts: Any) -> list[dict[str, Any]]:
         """What every task says to each text (or pair), in order: task -> class name or score.
@@ -107,13 +115,12 @@ class Predictor:
         said: dict[str, list[Any]] = {}
         for names, columns in texts_by_reader(self.model.tasks, texts):
             for name, outputs in self.together(names, columns).items():
-                task = self.task(name)
-                said[name] = [task.say(value) for value in task.decode(outputs)]
+                said[name] = self._said(name, outputs)
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
-        columns = self.task(task).probabilities(self.outputs(task, texts))
+        columns = self.task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
         if not columns:
             raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -121,7 +128,7 @@ class Predictor:
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
         columns = columns_of(self.task(task), texts)
-        return outputs_of(self.model, Examples.from_texts(self.task(task), columns, self.tokenizer, self._positions))
+        return outputs_of(self.model, self._examples([task], columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
         """A line for each text, or for the one pair that two texts are for a pair task: the text, and what is said.
@@ -133,7 +140,7 @@ class Predictor:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
         asked = [tuple(texts)] if len(chosen.text) == 2 else texts
         said = [" | ".join(texts)] if len(chosen.text) == 2 else texts
-        answers = chosen.answers(self.outputs(task, asked))
+        answers = self._answers(task, self.outputs(task, asked))
         return [f"{text} -> {answer}" for text, answer in zip(said, answers, strict=True)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -153,12 +160,13 @@ class Predictor:
         number is read as it is written, whole ones without a point. `quotes` is the task's own, unless it is given.
         """
         parts = list(self.predict_slices(task, source, quotes))
-        names = parts[0].probabilities
+        names, sure = parts[0].probabilities, [part.sure for part in parts if part.sure is not None]
         return Predictions(
             self.task(task),
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
+            sure=np.concatenate(sure) if sure else None,
         )
 
     def predict_slices(
@@ -178,12 +186,12 @@ class Predictor:
         """
         chosen = self.task(task)
         (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
-        tell = _counting(task, len(stream), 2 if chosen.symmetric else 1, told)
+        tell = _counting(task, len(stream), 2 if chosen.predicted_in_both_orders else 1, told)
         for rows in stream.slices(SLICE):
             columns = [column.to_pylist() for column in rows.texts]
-            examples = Examples.from_texts(chosen, columns, self.tokenizer, self._positions)
+            examples = self._examples([task], columns)
             outputs = outputs_of(self.model, examples, told=tell)
-            yield Predictions(chosen, rows.ids, chosen.decode(outputs), chosen.probabilities(outputs), {**rows.kept})
+            yield self._predictions(task, rows.ids, outputs, {**rows.kept})
 
     def predict_all_slices(
         self,
@@ -208,15 +216,14 @@ class Predictor:
         tasks = [self.task(names[0]) for names in readers.values()]
         streams = self._streams(tasks, source, quotes, _to_keep(tasks, written, keep), share)
         alike = [self.task(names[0]) for several in readers.values() for names in self.model.alike(several)]
-        passes = sum(2 if task.symmetric else 1 for task in alike)
+        passes = sum(2 if task.predicted_in_both_orders else 1 for task in alike)
         tell = _counting("all tasks", len(streams[0]), passes, told)
         for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
             ids, found = parts[0].ids, dict[str, Predictions]()
             for names, rows in zip(readers.values(), parts, strict=True):
                 outputs = self.together(names, [column.to_pylist() for column in rows.texts], tell)
                 for name, one in outputs.items():
-                    task = self.task(name)
-                    found[name] = Predictions(task, ids, task.decode(one), task.probabilities(one))
+                    found[name] = self._predictions(name, ids, one, {})
             yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
 
     def _streams(
@@ -238,7 +245,7 @@ class Predictor:
         """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
         outputs: dict[str, Tensor] = {}
         for names in self.model.alike(tasks):
-            examples = Examples.from_texts(self.task(names[0]), columns, self.tokenizer, self._positions)
+            examples = self._examples(names, columns)
             outputs |= outputs_together(self.model, names, examples, told=told)
         return {name: outputs[name] for name in tasks}
 
@@ -254,17 +261,56 @@ class Predictor:
     def _title(self) -> str:
         shape = self.model.encoder.shape
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters; its tasks:"
+        original = self.model.original
+        beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
+        return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    @property
-    def _positions(self) -> int:
-        return self.model.encoder.shape.positions
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[str]]) -> Examples:
+        """The texts as examples of the first of these tasks, from which the others read the same."""
+        task, positions = self.task(tasks[0]), self.model.encoder.shape.positions
+        return Examples.from_texts(task, columns, self.tokenizer, positions, self.model.apart(tasks))
+
+    def _predictions(self, task: str, ids: list[str], outputs: Tensor, kept: dict[str, pa.ChunkedArray]) -> Predictions:
+        outputs, said, sure = self._decided(task, outputs)
+        return Predictions(self.task(task), ids, said, self.task(task).probabilities(outputs), kept, sure)
+
+    def said(self, task: str, outputs: Tensor) -> list[dict[str, Any]]:
+        """What is said of outputs (N, outputs), row by row: the prediction and, where there are classes, their
+        probabilities."""
+        columns = self.task(task).probabilities(self._decided(task, outputs).outputs)
+        rows = [{"prediction": one} for one in self._said(task, outputs)]
+        for place, row in enumerate(rows if columns else []):
+            row["probabilities"] = {name: float(column[place]) for name, column in columns.items()}
+        return rows
+
+    def _decided(self, task: str, outputs: Tensor) -> Decided:
+        """What is said of outputs (N, outputs)."""
+        return self.decisions.get(task, PLAIN).decide(self.task(task), outputs)
+
+    def _answers(self, task: str, outputs: Tensor) -> list[str]:
+        """As the task words them; where another class than the likeliest may be said, that and its probability."""
+        chosen, decided = self.task(task), self._decided(task, outputs)
+        if self.decisions.get(task, PLAIN).says_the_likeliest:
+            return chosen.answers(decided.outputs)
+        sure = probability_of(chosen, decided)
+        lines = [f"{chosen.say(one)} ({share:.0%})" for one, share in zip(decided.predictions, sure, strict=True)]
+        fine = np.ones(len(lines), dtype=bool) if decided.sure is None else decided.sure
+        return [line if one else f"{NOT_SURE}: {line}" for line, one in zip(lines, fine, strict=True)]
+
+    def _said(self, task: str, outputs: Tensor) -> list[Any]:
+        decided = self._decided(task, outputs)
+        return _where_sure([self.task(task).say(one) for one in decided.predictions], decided.sure)
 
     def task(self, name: str) -> Task:
         """A task by name; raises Mistake for one that the model does not have."""
         if name not in self.model.tasks:
             raise Mistake(unknown("task", name, self.model.tasks))
         return self.model.tasks[name]
+
+
+def _where_sure(said: Sequence[Any], sure: NDArray[np.bool_] | None) -> list[Any]:
+    """What is said, and NOT_SURE in the place of what it is not sure of."""
+    return list(said) if sure is None else [one if fine else NOT_SURE for one, fine in zip(said, sure, strict=True)]
 
 
 def _written(task: Task) -> list[str]:

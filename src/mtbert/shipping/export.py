@@ -32,7 +32,7 @@ GRAPH, INT8 = "model.onnx", "model.int8.onnx"
 TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
 STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
 # what the script beside a graph needs to know of a task
-OF_A_TASK = {"kind", "text", "pairs", "segments", "symmetric", "classes", "range", "scaled"}
+OF_A_TASK = {"kind", "text", "pairs", "segments", "classes", "range", "scaled"}
 BOUND = 0.005
 
 
@@ -116,6 +116,7 @@ def _save_merged(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path
 
 def _described(task: Task, positions: int) -> dict[str, object]:
     described = task.model_dump(mode="json", include=OF_A_TASK)
+    described["symmetric"] = task.predicted_in_both_orders
     return {**described, "max_length": min(task.max_length, positions)}
 
 

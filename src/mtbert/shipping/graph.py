@@ -50,6 +50,17 @@ def write_graph(model: MultiTask, path: Path) -> None:
     extra `onnx`.
     """
     needed("onnxscript", "onnx")
+    reading = [task for task, beside in model.beside.items() if beside]
+    if reading:
+        raise Mistake(
+            f"the head of {', '.join(reading)} reads what the original encoder makes of each text by itself, and a "
+            "graph reads one sequence: train it without `beside` to export it"
+        )
+    if asking := [task for task, features in model.beside.items() if features]:
+        raise Mistake(
+            f"this model cannot be written as an ONNX graph: heads of {', '.join(asking)} read features beside the "
+            "vector, which come from a second encoder (train without `beside`)"
+        )
     sequences, length = torch.export.Dim("sequences"), torch.export.Dim("length", max=model.encoder.shape.positions)
     # no size of 1, which would become a constant, and no tensor twice, which would become one input
     example = tuple(torch.ones(4, 6, dtype=torch.int64) for _ in INPUTS)

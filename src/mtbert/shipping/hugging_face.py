@@ -89,7 +89,9 @@ def _unlike_a_classifier(model: MultiTask, task: Task) -> list[str]:
         found.append("a row of it has more than one label")
     if task.sequences == 2:
         found.append("it encodes its two texts apart (train with `pairs: joint`)")
-    if task.symmetric:
+    if model.beside[task.name]:
+        found.append("its head reads features beside the vector (train without `beside`)")
+    if task.predicted_in_both_orders:
         found.append("it answers with the mean over both orders of a pair (train without `symmetric`)")
     if not isinstance(model.poolings[task.name], Pooler):
         found.append(f"it pools by '{_name(task.pooling)}' (train with `pooling: pooler`)")

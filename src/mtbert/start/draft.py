@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.kinds.table import KINDS
@@ -19,6 +21,8 @@ from mtbert.recipe.text import as_line
 from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, ways_to_read
 from mtbert.start.files import SPLITS, File, FileSet, read_sets
 
+LOOKED_AT = 2_000  # pairs whose words are compared
+RISES = 0.2  # the correlation from which on scores of pairs are taken for how close the two texts are
 LISTED = 12  # classes that are written into the recipe; of more, the comment tells the first
 SHARE = "10%"
 TASK_NAMES = re.compile(r"tasks?|task_?name|dataset|aufgabe|tâche|tarea|compito", re.IGNORECASE)  # of a column
@@ -129,6 +133,9 @@ def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Ite
             task.name = f"{task.name}_{label.name}"
         if _may_be_both(label):
             _ask_the_kind(task, label, ask)
+        if task.keys["kind"] == "regression" and len(text) == 2 and _says_how_close(part, text, label):
+            task.keys |= {"pairs": "separate", "head": "cosine"}
+            task.beside["head"] = "begins with what the encoder knows; or neither this nor `pairs`"
         yield task
 
 
@@ -267,6 +274,22 @@ def _may_be_both(label: Column) -> bool:
     return label.role == "class" and label.ordered
 
 
+def _says_how_close(part: _Part, text: tuple[str, ...], label: Column) -> bool:
+    """Whether scores of pairs rise with the words that the two texts share, as those of similarity do."""
+    one, other = (next(column.cells for column in part.columns if column.name == name) for name in text)
+    rows = [row for row in zip(one, other, label.cells, strict=True) if all(row)][:LOOKED_AT]
+    shared = [_shared_words(first, second) for first, second, _ in rows]
+    scores = [float(score) for _, _, score in rows]
+    if len(set(shared)) < 2 or len(set(scores)) < 2:
+        return False
+    return bool(np.corrcoef(shared, scores)[0, 1] > RISES)
+
+
+def _shared_words(one: str, other: str) -> float:
+    words, others = (set(re.findall(r"\w+", text.casefold())) for text in (one, other))
+    return len(words & others) / max(1, len(words | others))
+
+
 def _ask_the_kind(task: Draft, label: Column, ask: Ask) -> None:
     """Marks such as 1 to 5 are classes or scores."""
     low, high = (int(end) for end in (min(label.numbers), max(label.numbers)))
@@ -302,7 +325,22 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_{number}"
 
 
-ORDER = ("kind", "text", "label", "where", "classes", "range", "id", "train", "dev", "test", "quotes", "bad_rows")
+ORDER = (
+    "kind",
+    "text",
+    "pairs",
+    "head",
+    "label",
+    "where",
+    "classes",
+    "range",
+    "id",
+    "train",
+    "dev",
+    "test",
+    "quotes",
+    "bad_rows",
+)
 
 
 def _written(tasks: Sequence[Draft], notes: Sequence[str], data: str) -> Iterator[str]:

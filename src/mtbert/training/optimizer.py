@@ -145,6 +145,12 @@ class AdamW:
         for key, tensor in state.items():
             part, name = key.split(".", 1)
             parts[part][name] = tensor.to(self.parameters[name].device) if part != "steps" else tensor
+        moved = {name for name, steps in parts["steps"].items() if steps > 0}
+        if (
+            parts["steps"].keys() != self.parameters.keys()
+            or not moved == parts["means"].keys() == parts["squares"].keys()
+        ):
+            raise ValueError("not every parameter has its count of steps and both of its moments")
         self._steps |= {name: int(steps) for name, steps in parts["steps"].items()}
         self._means, self._squares = parts["means"], parts["squares"]
 

@@ -14,7 +14,7 @@ from mtbert.data.lookalikes import told_apart
 from mtbert.errors import Mistake, unknown
 
 CHECKED = 1 << 24  # bytes of a file that are checked to be UTF-8 at a time
-STRETCH = 1 << 23  # bytes of a file that are read at a time where it is read in pieces
+STRETCH = 1 << 21  # bytes of a file that are read at a time where it is read in pieces
 BOM = b"\xef\xbb\xbf"
 
 Quotes = Literal["checked", "trusted", "none"]

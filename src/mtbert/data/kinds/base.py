@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mtbert.data.formats.base import Quotes
 from mtbert.data.kinds.class_scores import ClassScores
-from mtbert.data.labels import Labels, plain
+from mtbert.data.labels import Labels, plain, same
+from mtbert.data.views import View
 from mtbert.errors import Mistake
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
 
@@ -47,6 +48,7 @@ class Task(BaseModel):
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
     target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
     in_likelihood: ClassVar[float] = 1.0
@@ -72,7 +74,7 @@ class Task(BaseModel):
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
-    symmetric: bool = False
+    symmetric: bool | Literal["train", "both"] = False
     max_length: int = Field(512, ge=8)
     pooling: Named = "mean"
     features: Named = "difference"
@@ -152,15 +154,37 @@ class Task(BaseModel):
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """Which labels are alike for a split, so that each sort stands on both sides: N rows -> (N,)."""
 
+    def stratum(self, number: int) -> str:
+        """The labels that `strata` puts together under a number, in words."""
+        return str(number)
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """How far each prediction, as handed out, is from its label: (N,), 0 where it is right."""
+        return (~same(predictions, labels)).astype(np.float64)
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        """What a page shows of outputs (N, outputs) beside the labels of N rows, the most telling first."""
+        return ()
+
     @property
     def sequences(self) -> int:
         """How many sequences the encoder reads per example: 2 for a pair encoded apart."""
         return 2 if len(self.text) == 2 and self.pairs == "separate" else 1
 
     @property
+    def predicted_in_both_orders(self) -> bool:
+        """Whether predictions are the mean over both orders of the two texts."""
+        return self.symmetric in (True, "both")
+
+    @property
+    def trained_in_both_orders(self) -> bool:
+        """Whether training draws a pair in either order."""
+        return self.symmetric in ("train", "both")
+
+    @property
     def reads(self) -> tuple[object, ...]:
         """What the sequences made of texts depend on: tasks that agree in it make the same ones of the same texts."""
-        return len(self.text), self.sequences, self.segments, self.max_length, self.symmetric
+        return len(self.text), self.sequences, self.segments, self.max_length, self.predicted_in_both_orders
 
     def at_most(self, split: str) -> int | None:
         """How many rows of a split are used, where there are more; None for all."""

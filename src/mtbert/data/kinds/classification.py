@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal, Self
 
@@ -16,6 +16,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.spelling import ClassNames, Spellings, classes_of, listed, proposed_classes
 from mtbert.data.labels import Labels, plain
+from mtbert.data.views import Confusion, Reliability, View
 
 SAID = 8  # classes that its meaning names
 
@@ -50,6 +51,14 @@ class Classification(Task):
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """The classes themselves."""
         return plain(labels).astype(np.int64)
+
+    def stratum(self, number: int) -> str:
+        return self.classes[number]
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        said = self.decode(outputs)
+        sure = outputs.double().softmax(-1).amax(-1).cpu().numpy()
+        return Confusion.of(self.classes, said, plain(labels)), Reliability(sure, said == labels)
 
     def oddities(self) -> list[str]:
         return self._spellings.alike

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.spelling import counted, cut, scores_in
 from mtbert.data.labels import Labels, plain
+from mtbert.data.views import Scatter, View
 from mtbert.errors import Mistake
 
 UNKNOWN_RANGE = (0.0, 0.0)  # of scores whose recipe names none, until the data are read
@@ -29,6 +30,7 @@ class Regression(Task):
     main = "pearson"
     from_data = frozenset({"range"})
     scored = True
+    miss = "mean absolute error"
     in_likelihood = 0.5
     kind: Literal["regression"] = "regression"
     range: tuple[float, float] = UNKNOWN_RANGE
@@ -63,6 +65,18 @@ class Regression(Task):
         """The quarters of the range."""
         low, high = self.range
         return np.clip(4 * (plain(labels) - low) / (high - low), 0, 3).astype(np.int64)
+
+    def stratum(self, number: int) -> str:
+        low, high = self.range
+        quarter = (high - low) / 4
+        return f"{low + number * quarter:g} to {low + (number + 1) * quarter:g}"
+
+    def misses(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """The distance between both."""
+        return np.asarray(np.abs(plain(predictions) - plain(labels)))
+
+    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
+        return (Scatter(self.decode(outputs), plain(labels), self.range),)
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.dropout import Dropout
+from mtbert.model.heads.beside import Beside, Name, width_beside
 from mtbert.registry import Registry
 
 Activation = Literal["none", "relu", "leaky_relu", "gelu", "tanh"]
@@ -33,16 +34,34 @@ class BeginsAt(Protocol):
 
 
 class Linear(nn.Module):
-    """Dropout and a linear layer: logits of the classes, or the score as it is. An `activation` comes before both."""
+    """Dropout and a linear layer: logits of the classes, or the score as it is. An `activation` comes before both.
 
-    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
+    With `beside` the layer also reads, behind dropout, what the encoder before training makes of each text by itself:
+    of a pair `cosine`, `difference` (abs(u - v)) or `product` (u * v), of a pair or one text `vector`, the vectors as
+    they are. A fresh layer does not use them yet. A frozen copy of that encoder is then part of the model.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        width: int,
+        features: int,
+        *,
+        activation: Activation = "none",
+        beside: Beside = [],  # noqa: B006
+    ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(task.dropout)
-        self.output = nn.Linear(features, self._logits(task))
+        self.features = features
+        self.output = nn.Linear(features + width_beside(task, width, beside), self._logits(task))
+        with torch.no_grad():
+            self.output.weight[:, features:] = 0
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs: Tensor = self.output(self.dropout(self.activation(features)))
+        own, beside = features[:, : self.features], features[:, self.features :]
+        read = self.dropout(self.activation(own))
+        outputs: Tensor = self.output(torch.cat([read, beside], dim=-1) if beside.shape[1] else read)
         return outputs
 
     def begin_at(self, outputs: Tensor) -> None:
@@ -61,10 +80,18 @@ class OneLogit(Linear):
     divergence of two outputs the Bernoulli one, (sigmoid(u) - sigmoid(v)) * (u - v), which is 0 only where they agree.
     """
 
-    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
+    def __init__(
+        self,
+        task: Task,
+        width: int,
+        features: int,
+        *,
+        activation: Activation = "none",
+        beside: Beside = [],  # noqa: B006
+    ) -> None:
         if not task.binary:
             raise Mistake(f"task '{task.name}': head 'one_logit' is for two classes, and this task says {task.meaning}")
-        super().__init__(task, width, features, activation=activation)
+        super().__init__(task, width, features, activation=activation, beside=beside)
 
     def forward(self, features: Tensor) -> Tensor:
         logit = super().forward(features)  # (B, 1)
@@ -81,9 +108,17 @@ class OneLogit(Linear):
 class Sigmoid(Linear):
     """A linear head whose score is squashed into the range."""
 
-    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
+    def __init__(
+        self,
+        task: Task,
+        width: int,
+        features: int,
+        *,
+        activation: Activation = "none",
+        beside: Beside = [],  # noqa: B006
+    ) -> None:
         _needs_a_score(task, "sigmoid")
-        super().__init__(task, width, features, activation=activation)
+        super().__init__(task, width, features, activation=activation, beside=beside)
         self.low, self.high = task.ends
 
     def forward(self, features: Tensor) -> Tensor:
@@ -130,6 +165,17 @@ class Cosine01(Cosine):
 HEADS: Registry[nn.Module] = Registry(
     "head", {"linear": Linear, "one_logit": OneLogit, "sigmoid": Sigmoid, "cosine": Cosine, "cosine01": Cosine01}
 )
+
+
+def beside_of(task: Task) -> list[Name]:
+    """The features that a task's head reads beside the vector."""
+    names: list[Name] = HEADS.choose(task.head).options.get("beside", [])
+    return names
+
+
+def read_apart(tasks: Iterable[Task]) -> list[str]:
+    """The tasks whose texts the original encoder reads too, as their heads ask for features beside the vector."""
+    return [task.name for task in tasks if beside_of(task)]
 
 
 def _needs_a_score(task: Task, head: str) -> None:

@@ -1,0 +1,39 @@
+"""The encoder as it was before training: what heads read beside the vector comes from a frozen copy of it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from torch import Tensor
+
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens
+from mtbert.model.devices import best_device
+from mtbert.model.encoder import Encoder
+from mtbert.model.sentences import sentence_vectors
+
+
+class Original:
+    """A frozen encoder, which reads each text by itself; copies of a model share it, and no checkpoint holds it."""
+
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer) -> None:
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """How many there are."""
+        return sum(p.numel() for p in self.encoder.parameters())
+
+    def vectors(self, tokens: Tokens) -> Tensor:
+        """The mean of the last states of each text's tokens, scaled to a mean square of 1: (N, D) in float16.
+
+        The mean of the product of two such vectors is their cosine, and from numbers around 1 a new layer learns as
+        fast as from the states of the encoder.
+        """
+        self.encoder.to(best_device())
+        vectors = sentence_vectors(self.encoder, tokens, self.tokenizer)
+        return (vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)).half()

@@ -1,0 +1,119 @@
+"""Decisions fitted on a run's dev rows: temperatures, thresholds and rejections, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+
+from mtbert.data.labels import plain as numbers
+from mtbert.errors import Mistake, unknown
+from mtbert.reports.base import Report, grid, plain
+from mtbert.reports.examined import Examination
+from mtbert.runs.decisions import Calibrated, write_decisions
+from mtbert.runs.folder import Run
+from mtbert.scoring.decisions import PLAIN, Asked, cross_validated, fit
+
+FEWEST = 20  # rows from which decisions are fitted
+
+
+@dataclass(frozen=True)
+class Decisions(Report):
+    """What was decided, task by task, and what was left as it is."""
+
+    folder: str
+    tasks: dict[str, Calibrated]
+    left: dict[str, str]  # task -> why nothing was fitted
+
+    def as_dict(self) -> dict[str, Any]:
+        tasks = {name: asdict(one) | {"held_out": one.held_out._asdict()} for name, one in self.tasks.items()}
+        return {"folder": self.folder, "tasks": tasks, "left": self.left}
+
+    def shown(self) -> Iterable[RenderableType]:
+        names, cells = list(self.tasks), []
+        for one in self.tasks.values():
+            held = one.held_out
+            cells.append(
+                [
+                    f"{one.decision.temperature:.3f}",
+                    _change(held.error_before, held.error),
+                    _change(held.brier_before, held.brier),
+                    "" if one.decision.threshold is None else f"{one.decision.threshold:.4f}",
+                    "" if held.metric is None else f"{_change(held.metric_before or 0.0, held.metric)} {one.metric}",
+                    "" if one.decision.sure_from is None else f"{one.decision.sure_from:.4f}",
+                    "" if held.precision is None else f"{held.precision:.4f} of {held.coverage:.0%}",
+                ]
+            )
+        if names:
+            columns = ["temperature", "ECE", "Brier", "threshold", "metric", "sure from", "right where sure"]
+            yield grid("task", columns, names, cells)
+            yield plain("ECE, Brier, metric and what is right where it is sure: on held-out fifths of dev")
+        for name, one in self.tasks.items():
+            yield from map(plain, said_of(name, one))
+        yield from (plain(f"{name}: {why}") for name, why in self.left.items())
+        if names:
+            yield plain(f"stored with the model of {self.folder}: `mtbert predict` decides so")
+
+
+def said_of(name: str, one: Calibrated) -> list[str]:
+    """What a person should know of a task's decisions."""
+    held, said = one.held_out, []
+    if one.decision.temperature == PLAIN.temperature:
+        said.append(f"{name}: no temperature makes it a better judge of itself on held-out rows; left at 1")
+    if held.metric is not None and held.metric_before is not None and held.metric <= held.metric_before:
+        said.append(f"{name}: on held-out rows the threshold does no better than 0.5 by {one.metric}")
+    if one.precision is not None and held.precision is not None and held.precision < one.precision:
+        said.append(
+            f"{name}: on held-out rows {held.precision:.4f} is right where it is sure, less than the {one.precision:g} "
+            "asked for: ask for more, or bring more dev rows"
+        )
+    return said
+
+
+def calibrate(
+    run: Run,
+    data: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    metric: str | None = None,
+    precision: float | None = None,
+) -> Decisions:
+    """Fit decisions on the dev rows of tasks with classes, and store them with the kept model.
+
+    A threshold that makes `metric` best is fitted where a task has two classes; a rejection by which what is said is
+    right as often as `precision` everywhere. Raises Mistake for a task that is not there or has no classes, and for
+    what cannot be reached.
+    """
+    examination, found, left = Examination(run, data), dict[str, Calibrated](), dict[str, str]()
+    for name in tasks or ():
+        if name not in examination.recipe.tasks:
+            raise Mistake(unknown("task", name, examination.recipe.tasks))
+    if precision is not None and not 0 < precision <= 1:
+        raise Mistake(f"--precision {precision:g}: a share of what is said, above 0 and at most 1")
+    for name in tasks or examination.recipe.learned:
+        task = examination.recipe.tasks[name]
+        if not task.exclusive:
+            left[name] = f"nothing to fit: a task of kind {task.kind} does not say one of several classes"
+            continue
+        examined = examination.examined(name)
+        if len(examined) < FEWEST:
+            left[name] = f"{len(examined)} dev rows are too few to fit decisions on (at least {FEWEST})"
+            continue
+        labels = numbers(examined.labels)
+        alone = cross_validated(examined.task, examined.outputs, labels, Asked())
+        asked = Asked(metric if task.binary else None, precision, temperature=alone.error < alone.error_before)
+        try:
+            decision = fit(examined.task, examined.outputs, labels, asked)
+            held_out = cross_validated(examined.task, examined.outputs, labels, asked)
+        except Mistake as mistake:
+            raise Mistake(f"task '{name}': {mistake}") from None
+        found[name] = Calibrated(decision, asked.metric, precision, len(examined), held_out)
+    if found:
+        write_decisions(run, found)
+    return Decisions(str(run.folder), found, left)
+
+
+def _change(before: float, after: float) -> str:
+    return f"{before:.4f} -> {after:.4f}"

@@ -1,0 +1,54 @@
+"""How a run's tasks decide, kept with its model: written by `mtbert calibrate`, used by whatever loads the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtbert.model.files import checked, naming, read_json, seal, verify, write_json
+from mtbert.runs.folder import BEST, Run
+from mtbert.runs.lock import locked
+from mtbert.scoring.decisions import Decision, HeldOut
+
+DECISIONS = "decisions.json"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """How a task decides, what was asked, and how that does on rows that it was not fitted on."""
+
+    decision: Decision
+    metric: str | None
+    precision: float | None
+    rows: int
+    held_out: HeldOut
+
+
+def read_decisions(folder: Path) -> dict[str, Calibrated]:
+    """The decisions in the folder of a model, task by task; none where nobody fitted any. Raises Mistake for damage."""
+    path = folder / DECISIONS
+    if not path.exists():
+        return {}
+    with naming(path):
+        found: dict[str, Calibrated] = checked(dict[str, Calibrated], read_json(path), "")
+    return found
+
+
+def write_decisions(run: Run, decisions: Mapping[str, Calibrated]) -> None:
+    """Put decisions beside the kept model of a run, in one step; raises Mistake where another process works there."""
+    with locked(run.folder):
+        best = run.part(BEST)
+        verify(best)
+        content: dict[str, Any] = {
+            name: asdict(one) | {"held_out": one.held_out._asdict()} for name, one in decisions.items()
+        }
+
+        def write(folder: Path) -> None:
+            shutil.copytree(best, folder, dirs_exist_ok=True)
+            write_json(content, folder / DECISIONS)
+            seal(folder)
+
+        run.replace(BEST, write)

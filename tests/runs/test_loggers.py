@@ -1,0 +1,97 @@
+"""Loggers: what a run logs arrives, from a resumed run too, and other packages can bring their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import mtbert
+from mtbert.errors import Mistake
+from mtbert.runs.listener import Listener
+from mtbert.runs.log import Evaluation, Step
+from mtbert.training.loggers.base import Logger
+from mtbert.training.loggers.table import LOGGERS
+
+
+class StopAt(Listener):
+    """Ends training after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def reason_to_stop(self) -> str | None:
+        self.left -= 1
+        return None if self.left else "a test"
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries that TensorBoard imports
+def test_tensorboard_reads_what_was_logged_also_of_a_resumed_run(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = small_recipe | {"log": ["tensorboard"]}
+    mtbert.train(recipe, out=tmp_path / "run", listener=StopAt(7))
+    run = mtbert.train(recipe, out=tmp_path / "run", resume=True)
+    assert not run.strangers
+    events = EventAccumulator(str(run.folder / "logs" / "tensorboard")).Reload()
+    rates = {event.step: event.value for event in events.Scalars("train/lr")}
+    assert rates == {step.step: pytest.approx(step.lr) for step in run.log.only(Step)}
+    overall = {event.step: event.value for event in events.Scalars("dev/overall")}
+    assert overall == {line.step: pytest.approx(line.overall) for line in run.log.only(Evaluation)}
+    assert {"loss/mood", "dev/near/pearson"} <= set(events.Tags()["scalars"])
+    mtbert.train(recipe, out=tmp_path / "run", overrides=["stages.0.steps=2"], overwrite=True)
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A module that answers as MLflow does, and what it was asked."""
+    asked: list[Any] = []
+    module: Any = ModuleType("mlflow")
+    module.environment_variables = SimpleNamespace(MLFLOW_TRACKING_URI=SimpleNamespace(is_set=lambda: False))
+    for name in ("set_tracking_uri", "set_experiment", "start_run", "log_metrics", "end_run"):
+        setattr(module, name, lambda *given, _name=name, **named: asked.append((_name, given, named)))
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    return asked
+
+
+def test_mlflow_is_handed_every_step(small_recipe: dict[str, Any], tmp_path: Path, mlflow: list[Any]) -> None:
+    recipe = small_recipe | {"log": [{"name": "mlflow", "experiment": "tests"}]}
+    run = mtbert.train(recipe, out=tmp_path / "run", overrides=["stages.0.steps=2"])
+    assert [name for name, *_ in mlflow[:3]] == ["set_tracking_uri", "set_experiment", "start_run"]
+    assert mlflow[1][1] == ("tests",)
+    assert mlflow[-1][0] == "end_run"
+    handed = [(named["step"], given[0]) for name, given, named in mlflow if name == "log_metrics"]
+    assert [(step, values["train/lr"]) for step, values in handed if "train/lr" in values] == [
+        (step.step, step.lr) for step in run.log.only(Step)
+    ]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_what_is_not_installed_is_said_before_anything_is_written(
+    name: str, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(Mistake, match=rf"pip install 'mtbert\[{name}\]'"):
+        mtbert.train(small_recipe | {"log": [name]}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_logger_of_another_package(
+    small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[int, Mapping[str, float]]] = []
+
+    class Heard(Logger):
+        def write(self, step: int, values: Mapping[str, float]) -> None:
+            heard.append((step, values))
+
+    monkeypatch.setitem(LOGGERS._makers, "heard", Heard)
+    mtbert.train(small_recipe | {"log": "heard"}, out=tmp_path / "run", overrides=["stages.0.steps=3"])
+    assert [step for step, values in heard if "train/lr" in values] == [1, 2, 3]
+    with pytest.raises(Mistake, match="unknown logger"):
+        mtbert.train(small_recipe | {"log": "herd"}, out=tmp_path / "other")

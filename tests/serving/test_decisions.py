@@ -1,0 +1,100 @@
+"""`mtbert calibrate`: stored with the model, used by what loads it, and the folder stays whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mtbert
+from mtbert.app import cli
+from mtbert.errors import Mistake
+from mtbert.model.files import verify
+from mtbert.pages.run_page import run_page
+from mtbert.reports.decisions import calibrate
+from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.decisions import NOT_SURE
+from tests.support.html import Seen
+from tests.support.small import recipe_over, sentence, write_small_data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("decided")
+    data = write_small_data(folder / "data")
+    for file, heading in (("mood-dev.tsv", 1), ("same-dev.csv", 1)):  # more rows, so that there is something to fit
+        lines = (data / file).read_text().splitlines()
+        (data / file).write_text("\n".join(lines[:heading] + 4 * lines[heading:]) + "\n")
+    return mtbert.train(recipe_over(data), out=folder / "run")
+
+
+@pytest.fixture
+def run(trained: Run, tmp_path: Path) -> Run:
+    return Run(Path(shutil.copytree(trained.folder, tmp_path / "run")))
+
+
+def test_probabilities_are_cooled_and_the_folder_stays_whole(run: Run) -> None:
+    texts = [sentence(number) for number in range(12)]
+    before = mtbert.load(run.folder).outputs("mood", texts)
+    found = calibrate(run, tasks=["mood"])
+    verify(run.folder / BEST)
+    assert not run.strangers
+    temperature = found.tasks["mood"].decision.temperature
+    said = mtbert.load(run.folder).probabilities("mood", texts)
+    expected = (before.double() / temperature).softmax(-1)
+    assert [list(one.values()) for one in said] == [pytest.approx(row.tolist(), abs=1e-6) for row in expected]
+    assert run.scores["dev"]["tasks"].keys() == {"mood", "same", "near"}
+
+
+def test_it_says_when_it_is_not_sure(run: Run, tmp_path: Path) -> None:
+    found = calibrate(run, tasks=["same"], metric="f1", precision=0.5)
+    file = run.folder / BEST / "decisions.json"
+    content = json.loads(file.read_text())
+    assert content["same"]["decision"]["threshold"] == found.tasks["same"].decision.threshold
+    model = mtbert.load(run.folder)
+    model.decisions["same"] = type(model.decisions["same"])(sure_from=1.0)
+    assert model.predict("same", [("good film", "bad film")]) == [NOT_SURE]
+    assert model.answers("same", ["good film", "bad film"])[0].startswith(f"good film | bad film -> {NOT_SURE}: ")
+    source = [{"first": "good film", "second": "bad film"}]
+    import pyarrow as pa
+
+    assert model.predict_table("same", pa.Table.from_pylist(source)).columns["prediction"] == [NOT_SURE]
+
+
+def test_the_page_shows_what_was_decided(run: Run) -> None:
+    found = calibrate(run, metric="f1", precision=0.4)
+    seen = Seen(run_page(run))
+    held = found.tasks["same"].held_out
+    assert f"{held.error_before:.4f} → {held.error:.4f}" in seen.text
+    assert "near" in found.left
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task", "mod"], "did you mean 'mood'"),
+        (["--metric", "f3"], "valid: accuracy, balanced_accuracy, f1"),
+        (["--precision", "1.5"], "at most 1"),
+    ],
+)
+def test_bad_wishes_are_one_message(
+    run: Run, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mtbert", "calibrate", str(run.folder), *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (run.folder / BEST / "decisions.json").exists()
+
+
+def test_damage_is_a_message(run: Run) -> None:
+    calibrate(run, tasks=["mood"])
+    file = run.folder / BEST / "decisions.json"
+    file.write_text(file.read_text().replace("temperature", "temper"))
+    with pytest.raises(Mistake, match=r"decisions\.json is damaged"):
+        mtbert.load(run.folder)
