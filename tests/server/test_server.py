@@ -25,16 +25,17 @@ from mtbert.server import extra
 from mtbert.server.app import Limits, make_app
 from mtbert.server.run import serve, taken
 from mtbert.serving.predictor import Predictor
-from tests.serving.test_together import HEAT, MOOD, TONE
+from tests.support.served import HEAT, MOOD, TONE, due
+from tests.support.served import predictor as predictor_of
 from tests.support.small import recipe_over, write_small_data
-from tests.support.tiny_models import NEAR, SAME, make_model, plan, shaken, tiny_tokenizer
+from tests.support.tiny_models import NEAR, SAME, plan
 
 TASKS = [MOOD, TONE, HEAT, SAME, NEAR]
 SMALL = Limits(body=2_000, texts=5, letters=100, waiting=40, seconds=30)
 
 
 def model(seed: int = 0) -> Predictor:
-    return Predictor(shaken(make_model([plan("lora", tasks=["heat"])], TASKS), seed), tiny_tokenizer())
+    return predictor_of([plan("lora", tasks=["heat"])], TASKS, seed)
 
 
 def asking(
@@ -55,15 +56,6 @@ def asking(
         asyncio.run(run())
     finally:
         app.state.worker.close()
-
-
-def due(predictor: Predictor, task: str, text: Any) -> dict[str, Any]:
-    """What the model itself says."""
-    (prediction,) = predictor.predict(task, [text])
-    if predictor.task(task).scored:
-        return {"prediction": pytest.approx(prediction, abs=1e-4)}
-    (shares,) = predictor.probabilities(task, [text])
-    return {"prediction": prediction, "probabilities": {name: pytest.approx(p, abs=1e-4) for name, p in shares.items()}}
 
 
 # ---- answers
@@ -317,4 +309,4 @@ def test_a_signal_ends_it_once_what_was_taken_is_answered(tmp_path: Path) -> Non
         said = process.stderr.read()
     assert "Traceback" not in said
     assert "good" not in said
-    assert process.returncode == 0
+    assert process.returncode == -signal.SIGTERM

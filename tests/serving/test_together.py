@@ -25,11 +25,10 @@ from mtbert.scoring.evaluation import outputs_of, outputs_together
 from mtbert.serving import predictor as serving
 from mtbert.serving.predictor import Predictor
 from mtbert.serving.results import WRITERS
+from tests.support import served
+from tests.support.served import HEAT, MOOD, TONE
 from tests.support.tiny_models import SENTENCES, make_model, plan, shaken, tiny_tokenizer
 
-MOOD = Classification(name="mood", text="text", label="mood", classes=["low", "mid", "high"])
-TONE = Classification(name="tone", text="text", label="tone", classes=2, pooling="cls", head="one_logit")
-HEAT = Regression(name="heat", text="text", label="heat", range=(0, 10))
 BRIEF = Classification(name="brief", text="text", label="brief", classes=2, max_length=8)
 SAME = Classification(name="same", text=["a", "b"], label="same", classes=2, symmetric=True)
 LIKE = Regression(name="like", text=["a", "b"], label="like", range=(0, 5), symmetric=True)
@@ -39,7 +38,7 @@ PAIRS = list(zip(SENTENCES, reversed(SENTENCES), strict=True))
 
 
 def predictor(plans: Sequence[ModulePlan] = ()) -> Predictor:
-    return Predictor(shaken(make_model(plans, TASKS)), tiny_tokenizer())
+    return served.predictor(plans, TASKS)
 
 
 def passes(model: Predictor) -> list[int]:
