@@ -43,6 +43,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "errors": page_commands.errors,
     "calibrate": page_commands.calibrate,
     "export": use_commands.export,
+    "card": use_commands.card,
+    "push": use_commands.push,
     "compare": compare_commands.compare,
     "reproduce": reproduce_commands.reproduce,
     "orderings": reproduce_commands.orderings,

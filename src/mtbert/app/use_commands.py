@@ -141,6 +141,31 @@ def serve(
     )
 
 
+def card(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; standard output by default.")] = None,
+    data: DataFolder = None,
+) -> None:
+    """Write a model card: tasks, scores with intervals, data and its hashes, limits."""
+    from mtbert.runs.output import STANDARD_OUTPUT, Output
+    from mtbert.shipping.card import card as write
+
+    Output(out or STANDARD_OUTPUT).write(write(run, data))
+
+
+def push(
+    run: RunFolder,
+    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="What it is called on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    data: DataFolder = None,
+) -> None:
+    """Upload the kept model with its card to the hub; says the commit by which to load it."""
+    from mtbert.shipping.hub import push as upload
+
+    commit = upload(run, name, private=not public, data=data)
+    typer.echo(f'mtbert.load("{name}", revision="{commit}")')
+
+
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("--out", help="The folder to write; must be empty or absent.")],

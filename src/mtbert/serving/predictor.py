@@ -23,6 +23,7 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.multitask import MultiTask
 from mtbert.model.sentences import SENTENCE, sentence_vectors
+from mtbert.model.sources import HUB_ID, from_hub
 from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
@@ -32,6 +33,7 @@ from mtbert.serving.given import as_arrow, columns_of, readers_of, texts_by_read
 
 Told = Callable[[str, int, int], None]  # task, rows done, rows in all
 
+MODEL_FILES = ["*.safetensors", "*.json", "*.txt"]  # of a model on the hub; never a pickle, never code
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
 
@@ -85,8 +87,16 @@ class Predictor:
         self.decisions = dict(decisions or {})
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
-        """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
+    def load(cls, folder: str | Path, revision: str | None = None) -> Predictor:
+        """From a run folder (its kept model), from a model folder such as RUN/best, or from the hub: ORG/NAME at a
+        revision, which pins it where that is a commit. What was decided there comes with it.
+
+        Raises Mistake where there is no such model, and for a revision of a local folder.
+        """
+        if not Path(folder).exists() and HUB_ID.fullmatch(str(folder)):
+            folder = from_hub(str(folder), revision, MODEL_FILES, "model")
+        elif revision is not None:
+            raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
         model, tokenizer = load_model(kept)
         decisions = {name: one.decision for name, one in read_decisions(kept).items()}
