@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-long format clean
+.PHONY: demo test test-long docs format clean
 
 demo: .venv/installed
 	$(BIN)/mtbert demo
@@ -17,6 +17,10 @@ test: .venv/installed-dev
 # what takes too long for every change: kills at random instants, faults at every write, mutated files
 test-long: .venv/installed-dev
 	$(BIN)/pytest -m long
+
+# the documentation site in build/site, its links checked; nothing is fetched
+docs: .venv/installed-docs
+	$(BIN)/python docs/build_site.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
@@ -36,4 +40,8 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(PIP) --editable '.[docs]'
 	touch $@

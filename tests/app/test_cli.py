@@ -242,7 +242,7 @@ BAD: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     ),
     "a stage without a length": (
         in_recipe("- steps: 12\n ", "-"),
-        ["recipe.yaml, line", "a stage is `epochs` or `steps` long; neither is given"],
+        ["recipe.yaml, line", "a stage is `epochs`, `steps` or `minutes` long; none is given"],
     ),
     "a recipe that is not YAML": (
         in_recipe("tasks:", "tasks: ]"),

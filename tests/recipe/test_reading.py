@@ -350,8 +350,9 @@ BAD: dict[str, tuple[str, str, list[str]]] = {
     "range upside down": ("[0, 5]", "[5, 0]", ["tasks.near", "range is 5 to 0", "the lower end must come first"]),
     "no number": ("batch_size: 8", "batch_size: yes", ["stages.0.batch_size", "'yes'", "integer"]),
     "below its bound": ("batch_size: 8", "batch_size: 0", ["stages.0.batch_size", "greater than or equal to 1", "0"]),
-    "neither steps nor epochs": ("epochs: 2", "batch_size: 4", ["stages.1", "`epochs` or `steps`", "neither is given"]),
-    "both steps and epochs": ("steps: 5", "steps: 5\n    epochs: 1", ["stages.0", "both are given"]),
+    "no length": ("epochs: 2", "batch_size: 4", ["stages.1", "`epochs`, `steps` or `minutes`", "none is given"]),
+    "both steps and epochs": ("steps: 5", "steps: 5\n    epochs: 1", ["stages.0", "`epochs` and `steps` are given"]),
+    "both steps and minutes": ("steps: 5", "steps: 5\n    minutes: 1", ["stages.0", "`steps` and `minutes` are given"]),
     "a seed that is a text": ("keep: overall", "keep: overall\nseed: x", ["seed", "'x'", "integer"]),
     "a name that torch uses": ("  near:", "  train:", ["'train' cannot name a task"]),
     "a task given twice": ("  near:", "  mood:", ["'mood' is given twice (first on line 3)", "line 9"]),
@@ -524,7 +525,8 @@ def test_later_overrides_win(tmp_path: Path) -> None:
 
 
 def test_null_unsets_a_value(tmp_path: Path) -> None:
-    assert "both are given (key=null unsets a value)" in complaint(tmp_path, RECIPE, "stages.0.epochs=1")
+    said = "`epochs` and `steps` are given (key=null unsets a value)"
+    assert said in complaint(tmp_path, RECIPE, "stages.0.epochs=1")
     stage = read(tmp_path, RECIPE, "stages.0.epochs=1", "stages.0.steps=null").stages[0]
     assert (stage.epochs, stage.steps) == (1, None)
 

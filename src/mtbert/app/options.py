@@ -19,5 +19,8 @@ Force = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as stages.0.batch_size=64.")
 ]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Train for so long, whatever the recipe says of its stages.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and problems only.")]

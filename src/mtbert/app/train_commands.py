@@ -16,6 +16,7 @@ from mtbert.app.options import (
     AsJson,
     DataFolder,
     Force,
+    Minutes,
     OutFolder,
     Overrides,
     Overwrite,
@@ -59,6 +60,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     force: Force = False,
+    minutes: Minutes = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +69,15 @@ def train(
 
     _follow(
         lambda told: mtbert.train(
-            recipe, data, out, overrides or [], resume=resume, overwrite=overwrite, force=force, listener=told
+            recipe,
+            data,
+            out,
+            overrides or [],
+            resume=resume,
+            overwrite=overwrite,
+            force=force,
+            minutes=minutes,
+            listener=told,
         ),
         quiet,
         as_json,

@@ -102,6 +102,8 @@ def within(
 def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Length:
     tasks = stage.tasks or tuple(recipe.tasks)
     sampler = stage_sampler(recipe, stage, {task: rows[task] for task in tasks}, seed)
+    if stage.minutes is not None:
+        raise Mistake("a stage that is `minutes` long has no length before it runs; give it `steps` or `epochs`")
     steps, epoch = stage_length(stage, sampler)
     drawn = _drawn(sampler, steps, stage.accumulate)
     size = {task: sampler.examples[task] / sampler.batches[task] for task in tasks}

@@ -15,7 +15,7 @@ from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
-from mtbert.recipe.schema import DEFAULT_STAGE, Base, Recipe, Stage
+from mtbert.recipe.schema import DEFAULT_STAGE, LENGTHS, Base, Recipe, Stage
 from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
 from mtbert.registry import EACH, ONE, OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
@@ -66,7 +66,7 @@ def read_recipe(
 def _default_stage(of_all_stages: Any) -> dict[str, Any]:
     """The stage of a recipe that names none, but for what the recipe says of all stages."""
     said = set(of_all_stages) if isinstance(of_all_stages, Mapping) else set()
-    left_out = said | ({"epochs"} if "steps" in said else set())
+    left_out = said | ({"epochs"} if said & set(LENGTHS) else set())
     return {key: deepcopy(value) for key, value in DEFAULT_STAGE.items() if key not in left_out}
 
 

@@ -50,6 +50,7 @@ def _one_or_more(given: Any) -> Any:
     return (given,) if isinstance(given, (str, Mapping)) else given
 
 
+LENGTHS = ("epochs", "steps", "minutes")  # of these keys a stage has one
 Reduction = Literal["mean", "fixed_batch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Part = Annotated[Choice[Selector], FAMILIES["train"]]
@@ -65,6 +66,7 @@ class Stage(BaseModel):
     sampler: Annotated[Choice[Sampler], FAMILIES["sampler"]] = _default("sampler")
     epochs: Positive | None = None
     steps: Count | None = None
+    minutes: Positive | None = None
     steps_per_epoch: Count | None = None
     batch_size: Annotated[Annotated[Count, ONE] | Annotated[dict[str, Count], EACH], ONE_OR_EACH] = 32
     train: Annotated[tuple[Part, ...], BeforeValidator(_one_or_more)] = _default("train")
@@ -108,9 +110,10 @@ class Stage(BaseModel):
 
     @model_validator(mode="after")
     def _one_length(self) -> Stage:
-        if (self.epochs is None) == (self.steps is None):
-            given = "neither is" if self.epochs is None else "both are"
-            raise Mistake(f"a stage is `epochs` or `steps` long; {given} given (key=null unsets a value)")
+        given = [f"`{key}`" for key in LENGTHS if getattr(self, key) is not None]
+        if len(given) != 1:
+            said = f"{' and '.join(given)} are" if given else "none is"
+            raise Mistake(f"a stage is `epochs`, `steps` or `minutes` long; {said} given (key=null unsets a value)")
         return self
 
 
@@ -161,11 +164,14 @@ class Recipe(BaseModel):
 
     def unrolled(self) -> list[tuple[int, Stage]]:
         """The stages as they are run, each with the number of its entry: one a task where it says so."""
-        return [
-            (number, stage if names is None else stage.model_copy(update={"tasks": names}))
-            for number, stage in enumerate(self.stages)
-            for names in ([(task,) for task in stage.tasks or self.tasks] if stage.for_each_task else [None])
-        ]
+        return [(number, one) for number, stage in enumerate(self.stages) for one in self._as_run(stage)]
+
+    def _as_run(self, stage: Stage) -> list[Stage]:
+        if not stage.for_each_task:
+            return [stage]
+        names = stage.tasks or tuple(self.tasks)
+        minutes = None if stage.minutes is None else stage.minutes / len(names)
+        return [stage.model_copy(update={"tasks": (name,), "minutes": minutes}) for name in names]
 
     @property
     def learned(self) -> list[str]:

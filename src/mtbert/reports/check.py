@@ -24,9 +24,11 @@ from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
 from mtbert.reports.base import Report, count, grid, listed, plain
 from mtbert.reports.vocabulary import coverage
+from mtbert.runs.allowance import Allowance
 from mtbert.runs.build import Experiment
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.training.observers import Penalties
+from mtbert.training.pace import Pace
 from mtbert.training.trainer import Trainer
 
 SHOWN = 3  # parsed examples of each task
@@ -73,6 +75,7 @@ class StageReport:
     frozen_parts: dict[str, int]
     seconds_per_step: float
     minutes: float  # training and evaluations together
+    allowed: float | None = None  # minutes, of a stage whose steps are as many as fit into them
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ class Seconds(NamedTuple):
 def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> StageReport:
     trainer, dev, every, _ = experiment.stage(index)
     trainer.begin()
-    draws = _draws(trainer)
+    allowed = experiment.recipe.unrolled()[index][1].minutes
     once = seconds(lambda: [stream.draw() for stream in trainer.streams.values()])
     if trainer.objective.model is not experiment.model:
         once += seconds(lambda: evaluate(trainer.objective.model, dev))
@@ -263,6 +266,11 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
     first_losses = {task: _loss(trainer, stream.draw()) for task, stream in trainer.streams.items()}
     timed = [record.seconds for record in islice(trainer, TIMED)]
     spent = Seconds(once, statistics.mean(timed[1:] or timed), evaluation_seconds)
+    if allowed is not None:
+        allowance = Allowance(60 * allowed, every, spent=once)
+        allowance.tried([spent.step], spent.evaluation)
+        trainer.pace = Pace(allowance.steps(0))
+    draws = _draws(trainer)
     # after some steps: the weights of some penalties, and the distances of others, begin at 0
     shares = Penalties(trainer).look() if trainer.objective.regularizers else {}
     learns = {name: p.requires_grad for name, p in experiment.model.named_parameters()}
@@ -282,6 +290,7 @@ def _stage(index: int, experiment: Experiment, evaluation_seconds: float) -> Sta
         frozen_parts=frozen,
         seconds_per_step=spent.step,
         minutes=(spent.once + trainer.steps * spent.step + evaluations * spent.evaluation) / 60,
+        allowed=allowed,
     )
 
 
@@ -347,7 +356,8 @@ def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
 
 
 def _stage_shown(stage: StageReport) -> Iterable[RenderableType]:
-    yield plain(f"stage {stage.stage}: {count(stage.steps, 'step')}")
+    fit = "" if stage.allowed is None else f", as many as fit into {stage.allowed:g} minutes here and now"
+    yield plain(f"stage {stage.stage}: {count(stage.steps, 'step')}{fit}")
     cells = [
         [f"{stage.batches[task]:,}", f"{times:.2f}", f"{stage.first_losses[task]:.3f}"]
         for task, times in stage.passes.items()

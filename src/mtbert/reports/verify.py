@@ -17,7 +17,7 @@ from mtbert.reports.base import Report, plain
 from mtbert.runs.build import Experiment
 from mtbert.runs.environment import bits_changes, data_changes, environment
 from mtbert.runs.folder import BEST, LAST, Run
-from mtbert.runs.log import Step
+from mtbert.runs.log import Settled, Step
 from mtbert.runs.resume import commit_then
 from mtbert.runs.train import prepare
 from mtbert.scoring.evaluation import evaluate
@@ -56,23 +56,28 @@ def verify(run: Run, steps: int = 3) -> Verification:
     logged = list(islice((line for line in run.log.only(Step) if line.stage == 0), steps))
     if not logged:
         raise Mistake(f"{run.folder} has logged no step yet")
+    # of a stage that is minutes long: after which step it was found to have how many
+    settled = {line.step: line.steps for line in run.log.only(Settled) if line.stage == 0}
     then = run.environment
     experiment = prepare(run.recipe(), commit=commit_then(run))
     now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
     moved = bits_changes(then, now)
     found = [
         *data_changes(then.get("data", {}), now["data"]),
-        *_first_step_that_differs(experiment, logged),
+        *_first_step_that_differs(experiment, logged, settled),
         *(_first_score_that_differs(experiment, run) if run.has(BEST) else []),
     ]
     notes = [f"this is another environment ({'; '.join(moved)}), so that the last bits may differ"] if moved else []
     return Verification(len(logged), run.has(BEST), found, notes)
 
 
-def _first_step_that_differs(experiment: Experiment, logged: list[Step]) -> list[str]:
+def _first_step_that_differs(experiment: Experiment, logged: list[Step], settled: Mapping[int, int]) -> list[str]:
     trainer = experiment.stage(0).trainer
     trainer.begin()
-    for before, record in zip(logged, trainer, strict=False):  # the run may go on for longer than is replayed
+    for before in logged:
+        if trainer.step in settled:
+            trainer.settle(settled[trainer.step])
+        record = trainer.take_step()
         differs = _first_difference(asdict(before), asdict(Step(0, **asdict(record))) | {"seconds": before.seconds})
         if differs:
             return [f"step {before.step}: {differs}"]

@@ -215,9 +215,9 @@ def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: i
 
 
 def stage_length(stage: Stage, sampler: Sampler) -> StageLength:
-    """The length of a stage that draws with this sampler."""
+    """The length of a stage that draws with this sampler; an epoch for one of `minutes`, until that is settled."""
     epoch = stage.steps_per_epoch or -(-sampler.steps_per_epoch // stage.accumulate)
-    return StageLength(stage.steps or max(1, round((stage.epochs or 0) * epoch)), epoch)
+    return StageLength(stage.steps or max(1, round((stage.epochs or 1) * epoch)), epoch)
 
 
 def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = ()) -> Experiment:

@@ -18,6 +18,8 @@ STATE, FACTS = "state.safetensors", "state.json"
 
 
 Number = Annotated[int, Strict(), Field(ge=0)]
+Part = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Facts:
     baseline: dict[str, float] | None  # the measures that the stage's entry in the recipe began with
     log_size: Number  # bytes of the log that belong to it
     steps: Number | None = None  # that the stage will have taken at its end; format 1 does not say
+    since: Number = 0  # the step at which that was settled
+    progress: Part = 0.0  # at that step
+    spent: Seconds = 0.0  # that the stage has taken; of a stage that is `minutes` long
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The log of a run: what its lines are, and the only place that writes and reads them.
 
-`log.jsonl` holds one JSON object per line. Its `type` says which of the four classes here it is.
+`log.jsonl` holds one JSON object per line. Its `type` says which of the five classes here it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mtbert.errors import Mistake
 
-L = TypeVar("L", "Step", "Look", "Evaluation", "Note")
+L = TypeVar("L", "Step", "Look", "Evaluation", "Note", "Settled")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,17 @@ class Note:
     type: Literal["note"] = "note"
 
 
-Line = Step | Look | Evaluation | Note
+@dataclass(frozen=True)
+class Settled:
+    """How long a stage is that lasts for so many minutes, as far as that could be told after a step."""
+
+    stage: int
+    step: int
+    steps: int  # in all
+    type: Literal["settled"] = "settled"
+
+
+Line = Step | Look | Evaluation | Note | Settled
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="type")])
 
 

@@ -19,16 +19,20 @@ from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.tensors import save_tensors
 from mtbert.model.world import ALONE, World
+from mtbert.runs.allowance import Allowance, clock
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
 from mtbert.runs.data import read_splits
 from mtbert.runs.folder import BEST, LAST, OUTPUTS, SCORES, Run
 from mtbert.runs.listener import Listener
-from mtbert.runs.log import Evaluation, Look, Note, Step
+from mtbert.runs.log import Evaluation, Look, Note, Settled, Step
+from mtbert.runs.snapshot import Snapshot, copied
+from mtbert.runs.trial import trial
 from mtbert.scoring.evaluation import NotNumbers, Scores, constant_scores, evaluate
 from mtbert.training.averaging import Weights, holding
 from mtbert.training.keeping import Keeper, Measures
-from mtbert.training.trainer import Diverged, Record, Trainer
+from mtbert.training.pace import Pace
+from mtbert.training.trainer import Diverged, Record
 
 
 class StageUnderWay:
@@ -62,6 +66,17 @@ class StageUnderWay:
         # the state that training goes back to after a model that is not kept, where the rule wants that
         self._accepted = Snapshot.of(experiment.model, self.prepared.trainer) if rule.reverts else None
         self._saved_at = self._looked_at = time.monotonic()
+        every = self.prepared.evaluate_every
+        self._allowance = None if stage.minutes is None else Allowance(60 * stage.minutes, every)
+
+    def begin(self) -> None:
+        """Settle how long the stage is, where the clock says that; not for one that goes on from a checkpoint."""
+        if self._allowance is not None:
+            trainer, model, dev = self.prepared.trainer, self.experiment.model, self.prepared.dev
+            with self._naming_rows():
+                self._allowance.tried(*trial(trainer, model, dev, self._allowance.seconds))
+            self._settle(self._allowance)
+            self.save()
 
     def go(self, listener: Listener) -> str | None:
         """Train to the end of the stage; the listener's reason where it asked to stop earlier."""
@@ -75,7 +90,7 @@ class StageUnderWay:
             self._look(record.step)
             if record.step % self.prepared.evaluate_every == 0 or trainer.finished:
                 self._evaluate(listener)
-            elif self.world.any(self._due()):
+            elif self._settled_anew(listener) or self.world.any(self._due()):
                 self.save()
             if trainer.finished or self.keeper.satisfied:
                 return None
@@ -106,6 +121,9 @@ class StageUnderWay:
             baseline=None if self.baseline is None else dict(self.baseline),
             log_size=self.run.log.size,
             steps=trainer.steps,
+            since=trainer.pace.since,
+            progress=trainer.pace.progress,
+            spent=0.0 if self._allowance is None else self._allowance.elapsed,
         )
         Checkpoint(facts, tensors).write(self.run)
         self._saved_at = self._looked_at = time.monotonic()
@@ -131,8 +149,27 @@ class StageUnderWay:
         with _fitting(folder / FACTS):
             self.keeper.load(saved.facts.keeper)
         trainer.step = saved.facts.step
+        if self._allowance is not None:
+            trainer.pace = Pace(saved.facts.steps or trainer.steps, saved.facts.since, saved.facts.progress)
+            seconds, every = self._allowance.seconds, self.prepared.evaluate_every
+            self._allowance = Allowance(seconds, every, saved.facts.spent, saved.facts.step)
         for task, position in saved.facts.positions.items():
             trainer.streams[task].position = position
+
+    def _settle(self, allowance: Allowance) -> None:
+        """Make the stage as long as the clock allows, and write that down."""
+        trainer = self.prepared.trainer
+        trainer.settle(allowance.steps(trainer.step))
+        self.run.log_line(Settled(self.index, trainer.step, trainer.steps))
+
+    def _settled_anew(self, listener: Listener) -> bool:
+        """Whether it was time to settle the stage's length anew."""
+        trainer = self.prepared.trainer
+        if self._allowance is None or not self._allowance.due or trainer.finished:
+            return False
+        self._settle(self._allowance)
+        listener.begin(self.index, trainer.steps, trainer.step)
+        return True
 
     def _due(self) -> bool:
         """Whether another step as long as the last one would bring a kill to cost more than the recipe allows."""
@@ -142,8 +179,9 @@ class StageUnderWay:
 
     def _check_facts(self, facts: Facts) -> None:
         trainer = self.prepared.trainer
-        if facts.step > trainer.steps:
-            raise Mistake(f"step is {facts.step}, and the stage has {trainer.steps}; {REMEDY}")
+        steps = trainer.steps if self._allowance is None else facts.steps or 0
+        if facts.step > steps or facts.since > facts.step:
+            raise Mistake(f"step is {facts.step}, and the stage has {steps}; {REMEDY}")
         if facts.positions.keys() != trainer.streams.keys():
             said, due = ", ".join(facts.positions), ", ".join(trainer.streams)
             raise Mistake(f"positions are those of {said or 'no task'}, not of {due}; {REMEDY}")
@@ -158,7 +196,7 @@ class StageUnderWay:
             known = {name: one for name, one in moments.items() if name in parameters}
             check_fit(known, {name: parameters[name] for name in known}, path, beside)
             check_finite(moments, path)
-        trainer.load(_copied(state))
+        trainer.load(copied(state))
         check_fit(state, trainer.state(), path, beside)
 
     def _model_in(self, saved: Checkpoint, part: str) -> dict[str, Tensor]:
@@ -178,7 +216,7 @@ class StageUnderWay:
 
     def _evaluate(self, listener: Listener) -> None:
         """Score the model and its averages, keep each where the rule says so, and save."""
-        trainer, model = self.prepared.trainer, self.experiment.model
+        trainer, model, began = self.prepared.trainer, self.experiment.model, clock()
         judged = [self._judge(trainer.objective.scored, self.keeper.take)]
         trainer.average.after_evaluation(self._measure(judged[0].scores))
         judged += self._judge_average(trainer.average.now(), self.keeper.take_beside)
@@ -187,6 +225,10 @@ class StageUnderWay:
         if self._accepted is not None:
             kept = any(one.kept for one in judged)
             self._accepted = Snapshot.of(model, trainer) if kept else self._accepted.restored(model, trainer)
+        if self._allowance is not None:
+            self._allowance.evaluated(clock() - began)
+            if not trainer.finished:
+                self._settle(self._allowance)
         self.save()
         for number, one in enumerate(judged):
             if number > 0:
@@ -269,24 +311,6 @@ class Judged(NamedTuple):
     kept: bool
 
 
-class Snapshot(NamedTuple):
-    """The tensors of a model and of what trains it, as they were at one instant."""
-
-    model: dict[str, Tensor]
-    trainer: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, model: MultiTask, trainer: Trainer) -> Snapshot:
-        """A copy of both."""
-        return cls(_copied(model.state_dict()), _copied(trainer.state()))
-
-    def restored(self, model: MultiTask, trainer: Trainer) -> Snapshot:
-        """Put both back to what they were, and return the snapshot for the next time."""
-        model.load_state_dict(self.model)
-        trainer.load(_copied(self.trainer))
-        return self
-
-
 @contextmanager
 def _fitting(path: Path) -> Iterator[None]:
     """Whatever a part of training cannot take over is said as damage to the file that it comes from."""
@@ -296,7 +320,3 @@ def _fitting(path: Path) -> Iterator[None]:
         raise
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         raise Mistake(f"{path} does not fit what the recipe trains ({error}); {REMEDY}") from error
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

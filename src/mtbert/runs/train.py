@@ -14,6 +14,7 @@ from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.files import REMEDY
 from mtbert.model.world import World, world
+from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import Experiment, build
@@ -37,17 +38,19 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    minutes: float | None = None,
     listener: Listener | None = None,
 ) -> Run:
     """Train the recipe (a file or a dict) into the run folder `out`, and keep the best model by its rule.
 
     With `resume` a run that was cut off goes on from its last checkpoint to the weights that the uninterrupted run
     would have had, bit for bit; where its data has changed since, it does so only with `force`. With `overwrite` a run
-    that is there is removed. Where a listener ends training early, `stopped` of the returned run says why.
+    that is there is removed. With `minutes` the stages last for so long together, whatever the recipe says. Where a
+    listener ends training early, `stopped` of the returned run says why.
     Raises Mistake for anything the caller can put right, before anything is written.
     """
     with mistakes_of_data_too():
-        read = read_recipe(recipe, overrides, data)
+        read = in_minutes(read_recipe(recipe, overrides, data), minutes)
     return train_recipe(read, run_for(recipe, out), resume=resume, overwrite=overwrite, force=force, listener=listener)
 
 
@@ -68,6 +71,11 @@ def train_recipe(
     """Train a recipe that has been read; as `train` otherwise."""
     listener, together = listener or Listener(), world()
     check_loggers(recipe.log)
+    if together.size > 1 and any(stage.minutes is not None for stage in recipe.stages):
+        raise Mistake(
+            "a stage of so many `minutes` is as long as one process's clock says, and several train here; give `steps` "
+            "or `epochs`"
+        )
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
         if together.first:
@@ -176,8 +184,10 @@ def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Li
         stage = StageUnderWay(run, experiment, index, kept=kept, baseline=baseline, world=together)
         if going_on is not None:
             stage.restore(going_on)
-        elif index > 0:
-            stage.save()  # so that a resumed stage begins from what this one began from
+        else:
+            if index > 0:
+                stage.save()  # so that a resumed stage begins from what this one began from
+            stage.begin()
         if stage.go(listener) is not None:
             return
         kept = stage.keeper.rule.kept

@@ -57,8 +57,8 @@ class Average:
         """The stage begins, and trains these parameters, which hold their weights at any time."""
         self.learning = learning
 
-    def after_step(self, step: int, steps: int) -> None:
-        """So many of the stage's steps have been taken."""
+    def after_step(self, step: int, progress: float) -> None:
+        """So many of the stage's steps have been taken, and so much of it is over, in [0, 1]."""
 
     def after_evaluation(self, score: float) -> None:
         """The weights as they are have this score, by the measure that the stage is judged by."""
@@ -93,13 +93,13 @@ class Running(Average):
         self.taken = 0
         self.means = {name: p.detach().to(torch.float64, copy=True) for name, p in learning.items()}
 
-    def after_step(self, step: int, steps: int) -> None:
-        if step % self.every == 0 and self.counts(step, steps):
+    def after_step(self, step: int, progress: float) -> None:
+        if step % self.every == 0 and self.counts(progress):
             self.taken += 1
             follow(self.means.values(), self.learning.values(), self.share(self.taken))
 
-    def counts(self, step: int, steps: int) -> bool:
-        """Whether the weights after this step are taken in."""
+    def counts(self, progress: float) -> bool:
+        """Whether the weights are taken in when so much of the stage is over."""
         raise NotImplementedError
 
     def share(self, number: int) -> float:
@@ -132,7 +132,7 @@ class Ema(Running):
         super().__init__(every)
         self.decay = decay
 
-    def counts(self, step: int, steps: int) -> bool:
+    def counts(self, progress: float) -> bool:
         return True
 
     def share(self, number: int) -> float:
@@ -150,8 +150,8 @@ class Last(Running):
         super().__init__(every)
         self.part = share
 
-    def counts(self, step: int, steps: int) -> bool:
-        return step > (1 - self.part) * steps
+    def counts(self, progress: float) -> bool:
+        return progress > 1 - self.part
 
     def share(self, number: int) -> float:
         return 1 / number

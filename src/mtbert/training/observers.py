@@ -142,7 +142,7 @@ class Penalties(Observer):
         trainer = self.trainer
         with autocast(trainer.device, trainer.precision):
             return {
-                task: trainer.objective.gradient_shares(some[0], trainer.step / trainer.steps)
+                task: trainer.objective.gradient_shares(some[0], trainer.progress)
                 for task, some in self.batches().items()
             }
 

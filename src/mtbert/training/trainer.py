@@ -22,6 +22,7 @@ from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.objective import Objective
 from mtbert.training.optimizer import Optimizer
+from mtbert.training.pace import Pace
 from mtbert.training.state import Stateful, gather, scatter
 
 
@@ -57,9 +58,9 @@ class Diverged(Unstable):
 class Trainer:
     """One stage: `for record in trainer` takes one optimiser step per turn, until its steps are done.
 
-    An epoch is `epoch` steps. `step`, the streams' positions, `state()` (of the optimizer, the objective, the combiner
-    and the average) and torch's random state are all it knows; with them restored it goes on to the same weights, bit
-    for bit.
+    An epoch is `epoch` steps. `step`, `pace`, the streams' positions, `state()` (of the optimizer, the objective, the
+    combiner and the average) and torch's random state are all it knows; with them restored it goes on to the same
+    weights, bit for bit.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Trainer:
         self.sampler = sampler
         self.streams = streams
         self.combiner = combiner
-        self.steps = steps
+        self.pace = Pace(steps)
         self.epoch = epoch
         self.clip = clip
         self.accumulate = accumulate
@@ -109,6 +110,20 @@ class Trainer:
             self._begun = True
 
     @property
+    def steps(self) -> int:
+        """How many steps the stage has, as far as that is settled."""
+        return self.pace.steps
+
+    @property
+    def progress(self) -> float:
+        """How much of the stage is over, in [0, 1]."""
+        return self.pace.at(self.step)
+
+    def settle(self, steps: int) -> None:
+        """From here on the stage has so many steps in all: progress goes on from where it is, to reach 1."""
+        self.pace = self.pace.settled(steps, self.step)
+
+    @property
     def finished(self) -> bool:
         return self.step >= self.steps
 
@@ -121,7 +136,7 @@ class Trainer:
         started = time.perf_counter()
         self.begin()
         self.objective.model.train()
-        progress = self.step / self.steps
+        progress = self.progress
 
         self._batches = self._draw(progress)
         losses = StepLosses(self, self._batches, progress)
@@ -130,15 +145,15 @@ class Trainer:
         norm = self._clip()
 
         # the first step already learns, the last one still does
-        factor = self.schedule((self.step + 0.5) / self.steps)
+        factor = self.schedule(self.pace.at(self.step + 0.5))
         self.optimizer.step(factor)
         self.optimizer.clear()
         self.step += 1
 
         # losses taken again compare with those of the step
         with autocast(self.device, self.precision), self.world.own_random():
-            self.objective.after_step(self._batches, self.step / self.steps)
-        self.average.after_step(self.step, self.steps)
+            self.objective.after_step(self._batches, self.progress)
+        self.average.after_step(self.step, self.progress)
         if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
         examples = sum(round(len(batch) / (batch.share or 1)) for batch in self._batches)
