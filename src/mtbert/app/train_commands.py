@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -164,14 +163,14 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     from mtbert.app.console import Notes, show_scores
     from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
-    from mtbert.process import reuse_freed_memory
+    from mtbert.process import number, reuse_freed_memory
     from mtbert.reports.base import duration
     from mtbert.runs.folder import BEST, PAGE, RECIPE, SCORES
     from mtbert.runs.listener import Listeners
 
     reuse_freed_memory()
     began = time.monotonic()
-    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher has started together
+    speaks = not number()  # of several processes, the first one does
     progress = [TrainingProgress()] if speaks and not quiet else []
     try:
         with Signals() as signals:

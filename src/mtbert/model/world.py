@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mtbert.errors import Mistake
+from mtbert.process import number
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ class Together(World):
 
 def world() -> World:
     """The processes that a launcher such as torchrun started together with this one, joined when first asked for."""
-    if not dist.is_available() or ("RANK" not in os.environ and not dist.is_initialized()):
+    if not dist.is_available() or (number() is None and not dist.is_initialized()):
         return ALONE
     if not dist.is_initialized():
         if torch.cuda.is_available():
