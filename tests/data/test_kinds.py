@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sklearn.metrics
 import torch
@@ -15,13 +16,15 @@ from scipy.special import rel_entr, softmax
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
+from mtbert.data.formats.base import Table, row_numbers
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.kinds.table import KINDS
-from mtbert.data.labels import plain
+from mtbert.data.labels import Labels, Ragged, plain, same
 from mtbert.errors import Mistake
 from mtbert.scoring.evaluation import Scores
+from tests.support.toy_kind import Counts
 
 Floats = NDArray[np.float64]
 
@@ -34,26 +37,66 @@ def score(low: float = 0, high: float = 5, **settings: Any) -> Task:
     return KINDS["regression"](**{"name": "near", "text": "text", "label": "label", "range": [low, high]} | settings)
 
 
-# a task of every kind, and the cells that its labels may be written in
-EXAMPLES: dict[str, tuple[Task, list[str]]] = {
-    "classification": (classify(["low", "mid", "high"]), ["low", "high", "mid", "high", "mid", "low", "high", "mid"]),
-    "regression": (score(-1, 4), ["0", "3.5", "-1", "4", "1e0", "2", "0.25", "3"]),
+def ordinal(method: str = "corn", classes: Any = 5, **settings: Any) -> Task:
+    given = {"name": "stars", "text": "text", "label": "label", "classes": classes, "method": method}
+    return KINDS["ordinal"](**given | settings)
+
+
+def several(classes: Any = ("fun", "short", "old"), **settings: Any) -> Task:
+    return KINDS["multilabel"](**{"name": "topics", "text": "text", "label": "label", "classes": classes} | settings)
+
+
+TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+def of_words(classes: Any = TAGS, **settings: Any) -> Task:
+    return KINDS["tokens"](**{"name": "ner", "text": "words", "label": "tags", "classes": classes} | settings)
+
+
+THREE = [0.0, 2, 1, 2, 1, 0, 2, 1]
+# a task of every kind and every way that a kind has, and labels of eight rows
+EXAMPLES: dict[str, tuple[Task, Labels]] = {
+    "classification": (classify(["low", "mid", "high"]), np.array(THREE)),
+    "regression": (score(-1, 4), np.array([0, 3.5, -1, 4, 1, 2, 0.25, 3])),
+    "ordinal": (ordinal(classes=3), np.array(THREE)),
+    "ordinal, cumulative": (ordinal("cumulative", 3), np.array(THREE)),
+    "ordinal, soft": (ordinal("soft", 3), np.array(THREE)),
+    "ordinal, plain": (ordinal("plain", 3), np.array(THREE)),
+    "multilabel": (several(), np.array([[1.0, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]] * 2)),
+    "tokens": (of_words(), Ragged.of([[0, 1, 2], [3], [0, 0, 3, 4, 4], [1, 3], [0], [0, 1], [3, 3, 1], [0, 0]])),
+    "tokens, classes": (
+        of_words(["DET", "NOUN"], scheme="none"),
+        Ragged.of([[0, 1], [1], [0, 1, 1], [0], [1, 1], [0, 1], [1, 0, 1], [1]]),
+    ),
+    "a new kind": (Counts(name="n", text=("text",), label="n"), np.array([0.0, 3, 1, 7, 2, 2, 0, 1])),
 }
 
 
-def example(kind: str) -> tuple[Task, Floats]:
-    task, cells = EXAMPLES[kind]
-    return task, np.array([task.read_label(cell) for cell in cells])
+def example(kind: str) -> tuple[Task, Labels]:
+    return EXAMPLES[kind]
 
 
 def outputs_for(task: Task, count: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, task.outputs, generator=torch.Generator().manual_seed(seed))
+    """Random outputs, each within what the kind can have: thresholds descend, words have a mark."""
+    generator = torch.Generator().manual_seed(seed)
+    if task.reads_words:
+        _, labels = next(pair for pair in EXAMPLES.values() if pair[0] is task)
+        assert isinstance(labels, Ragged)
+        counts = torch.from_numpy(labels.lengths).repeat(-(-count // len(labels)))[:count]
+        words = (torch.arange(int(counts.max())) < counts[:, None]).long()
+        return task.placed(torch.randn(*words.shape, task.outputs, generator=generator), words)
+    outputs = torch.randn(count, task.outputs, generator=generator)
+    return outputs.sort(-1, descending=True).values if task.ordered else outputs
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {name.split(",")[0] for name in EXAMPLES} == {*KINDS, "a new kind"}
 
 
 # ---- what holds for every kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_divergence_is_zero_from_itself_positive_from_others_and_symmetric(kind: str) -> None:
     task, _ = example(kind)
     one, other = outputs_for(task, 50), outputs_for(task, 50, seed=1)
@@ -62,7 +105,7 @@ def test_divergence_is_zero_from_itself_positive_from_others_and_symmetric(kind:
     assert torch.equal(task.divergence(one, other), task.divergence(other, one))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_losses_and_divergences_are_one_per_example_and_do_not_mix_examples(kind: str) -> None:
     task, labels = example(kind)
     outputs, others = outputs_for(task, len(labels)), outputs_for(task, len(labels), seed=1)
@@ -75,7 +118,7 @@ def test_losses_and_divergences_are_one_per_example_and_do_not_mix_examples(kind
         torch.testing.assert_close(task.divergence(outputs[here], others[here])[0], divergences[i])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_losses_and_divergences_are_computed_in_float32(kind: str) -> None:
     task, labels = example(kind)
     outputs = outputs_for(task, len(labels)).bfloat16()
@@ -83,18 +126,24 @@ def test_losses_and_divergences_are_computed_in_float32(kind: str) -> None:
     assert task.divergence(outputs, outputs.flip(0)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_descending_the_loss_finds_the_labels(kind: str) -> None:
     task, labels = example(kind)
-    outputs = torch.zeros(len(labels), task.outputs, requires_grad=True)
+    fixed = 0 * outputs_for(task, len(labels))  # outputs of 0, with the marks of words; thresholds a step of 2 apart
+    if task.reads_words:
+        fixed[..., 0] = outputs_for(task, len(labels))[..., 0]
+    if task.ordered:
+        fixed += torch.arange(task.outputs - 1, -task.outputs, -2)
+    free = torch.zeros_like(fixed[..., :1] if task.ordered else fixed, requires_grad=True)
     targets = task.targets(labels)
-    for _ in range(200):
-        (slope,) = torch.autograd.grad(task.losses(outputs, targets).sum(), outputs)
-        outputs = (outputs - 0.3 * slope).detach().requires_grad_()
-    np.testing.assert_allclose(plain(task.decode(outputs.detach())), labels, atol=1e-5)
+    for _ in range(300):
+        (slope,) = torch.autograd.grad(task.losses(fixed + free, targets).sum(), free)
+        free = (free - 0.2 * slope).detach().requires_grad_()
+    found = task.decode((fixed + free).detach())
+    assert same(found, labels).all() or np.allclose(plain(found), plain(labels), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_perfect_predictions_score_one(kind: str) -> None:
     task, labels = example(kind)
     metrics = task.metrics(labels, labels)
@@ -103,38 +152,87 @@ def test_perfect_predictions_score_one(kind: str) -> None:
     assert all(isinstance(value, float) for value in metrics.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_the_constant_prediction_is_a_label_and_scores_less_than_one(kind: str) -> None:
     task, labels = example(kind)
     constant = task.constant(labels)
-    metrics = task.metrics(np.full_like(labels, constant), labels)
-    assert labels.min() <= constant <= labels.max()
+    metrics = task.metrics(task.constantly(labels, labels), labels)
+    numbers = labels.flat if isinstance(labels, Ragged) else labels
+    assert numbers.min() <= constant <= numbers.max()
     assert all(math.isfinite(value) for value in metrics.values())
     assert 0 <= task.normalised(metrics) < 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_decoded_predictions_are_labels_that_can_be_said_and_read_again(kind: str) -> None:
     task, _ = example(kind)
-    decoded = task.decode(5 * outputs_for(task, 40))
-    assert decoded.dtype == np.float64
-    assert decoded.shape == (40,)
-    assert [task.read_label(task.say(prediction)) for prediction in decoded] == decoded.tolist()
+    decoded = task.decode(5 * outputs_for(task, 40) if not task.reads_words else outputs_for(task, 40))
+    assert len(decoded) == 40
+    said = [task.say(prediction) for prediction in decoded]
+    column = pa.table({"text": ["a"] * 40, "label": said, "tags": said, "words": said, "n": said})
+    lengths = decoded.lengths if isinstance(decoded, Ragged) else None
+    if kind == "tokens":  # random tags break the scheme
+        assert [[task.read_label(tag) for tag in tags] for tags in said] == [row.tolist() for row in decoded]
+        return
+    again = task.read(Table("t", column, column.column_names, [], row_numbers, typed=True), lengths)
+    assert not again.wrong
+    assert same(again.labels, decoded).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_probabilities_add_up_to_one_and_favour_the_decoded_class(kind: str) -> None:
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_probabilities_are_of_the_classes_and_favour_the_decoded_one(kind: str) -> None:
     task, _ = example(kind)
     outputs = outputs_for(task, 40)
     columns = task.probabilities(outputs)
-    if columns:
-        table = np.stack(list(columns.values()), axis=1)
-        np.testing.assert_allclose(table.sum(1), 1)
-        assert table.argmax(1).tolist() == task.decode(outputs).tolist()
-        assert [list(columns)[i] for i in table.argmax(1)] == [task.say(i) for i in task.decode(outputs)]
+    assert list(columns) == list(task.class_names)
+    if not task.exclusive:
+        assert all(((column >= 0) & (column <= 1)).all() for column in columns.values())
+        return
+    table = np.stack(list(columns.values()), axis=1)
+    np.testing.assert_allclose(table.sum(1), 1)
+    decoded = plain(task.decode(outputs)).astype(int)
+    median = (table.cumsum(1) < 0.5).sum(1)
+    assert decoded.tolist() == (median if task.ordered or kind == "ordinal" else table.argmax(1)).tolist()
+    assert [list(columns)[i] for i in decoded] == [task.say(i) for i in decoded]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_curvature_is_half_the_hessian_of_the_divergence(kind: str) -> None:
+    task, _ = example(kind)
+    outputs = outputs_for(task, 3)
+    tangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1))
+    found = task.curvature(outputs, tangent)
+    assert found.shape == outputs.shape
+    step = 1e-2  # along the tangent the divergence is tangent F tangent, to third order
+    along = tangent.clone()
+    if task.reads_words:
+        along[..., 0] = 0  # the mark stays
+    moved = [outputs + step * along, outputs - step * along]
+    rise = sum(task.divergence(one, outputs).double() for one in moved) / (2 * step**2)
+    through = (found.double() * along.double()).flatten(1).sum(1)
+    torch.testing.assert_close(rise, through, rtol=2e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_a_head_begins_where_no_other_constant_outputs_have_less_loss(kind: str) -> None:
+    task, labels = example(kind)
+    start = task.constant_outputs(labels)
+    assert start.shape == (task.outputs,)
+    targets = task.targets(labels)
+
+    def loss(one: Tensor) -> float:
+        if task.reads_words:
+            words = (targets >= 0).long()
+            return float(task.losses(task.placed(one.expand(*words.shape, -1), words), targets).mean())
+        return float(task.losses(one.expand(len(labels), -1), targets).mean())
+
+    generator = torch.Generator().manual_seed(3)
+    others = [start + 0.8 * torch.randn(start.shape, generator=generator) for _ in range(20)]
+    better = [one for one in others if loss(one.sort(descending=True).values if task.ordered else one) < loss(start)]
+    assert len(better) <= 2  # each class is counted once more, which costs a little
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EXAMPLES if example(kind)[0].kind not in ("multilabel", "tokens")])
 @pytest.mark.parametrize("cell", ["nothing of the kind", "", None, "nan", "-17", "1e400", True])
 def test_a_cell_that_is_no_label_is_shown(kind: str, cell: object) -> None:
     with pytest.raises(Mistake, match=f"(?i)label '{cell}'"):

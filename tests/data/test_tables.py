@@ -15,7 +15,6 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from mtbert.data.formats.table import FORMATS
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import Rows, forget, read_rows
@@ -117,7 +116,7 @@ def records() -> list[dict[str, Any]]:
 # ---- every way in gives the same rows
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", WRITERS)
 def test_every_file_format_gives_the_rows_that_were_written(ending: str, tmp_path: Path) -> None:
     WRITERS[ending](tmp_path / f"rows{ending}", records())
     rows = read_rows(classify(text=["text", "other"]), tmp_path / f"rows{ending}")
@@ -129,7 +128,7 @@ def test_every_file_format_gives_the_rows_that_were_written(ending: str, tmp_pat
     assert len(rows) == len(TEXTS)
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", WRITERS)
 def test_file_endings_are_read_in_either_case(ending: str, tmp_path: Path) -> None:
     WRITERS[ending](tmp_path / f"rows{ending.upper()}", records())
     assert texts_of(read_rows(classify(), tmp_path / f"rows{ending.upper()}")) == [TEXTS]
@@ -309,7 +308,7 @@ def test_names_where_a_number_of_classes_is_given_are_proposed(tmp_path: Path) -
     assert read_rows(classify(classes=names), tmp_path / "a.jsonl").labels is not None
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", WRITERS)
 def test_skip_leaves_the_bad_rows_out_and_lists_each(ending: str, tmp_path: Path) -> None:
     rows = [
         {"id": "a", "text": "one", "label": "low"},
@@ -524,7 +523,7 @@ def test_half_characters_are_replaced_and_whole_pairs_joined(tmp_path: Path) -> 
     assert texts_of(read_rows(classify(), path)) == [["x\ufffdy", "\U0001f600"]]
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", WRITERS)
 def test_texts_of_100_000_characters_are_read_whole(ending: str, tmp_path: Path) -> None:
     long = "palabra ñ 🙂 " * 8_334
     WRITERS[ending](tmp_path / f"a{ending}", [{"text": "x", "label": "low"}, {"text": long, "label": "high"}])

@@ -342,6 +342,13 @@ def test_one_text_has_no_orders(small_recipe: dict[str, Any]) -> None:
         read_recipe(small_recipe)
 
 
+def test_what_is_looked_at_in_bfloat16_may_have_features_beside(small_recipe: dict[str, Any]) -> None:
+    """Looking draws its batches where a step computes, and autocast joins no tensors of float16."""
+    recipe = beside(small_recipe) | {"precision": "bfloat16"}
+    recipe["stages"][0]["regularizers"] = [{"name": "r_drop", "weight": 1}]
+    assert check(build(read_recipe(recipe))).stages
+
+
 # ---- what it costs is said
 
 

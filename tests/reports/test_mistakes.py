@@ -22,7 +22,12 @@ def examined(texts: Sequence[str], labels: Sequence[int], logits: Sequence[float
     """Rows of MOOD, with the logit of its second class."""
     outputs = torch.tensor([[0.0, logit] for logit in logits])
     ids, column = pa.chunked_array([pa.array(range(len(texts)))]), pa.chunked_array([pa.array(texts)])
-    return Examined(MOOD, "dev", Rows("rows", ids, (column,), np.array(labels, dtype=float), [], MOOD), outputs)
+    return Examined(
+        MOOD,
+        "dev",
+        Rows("rows", ids, (column,), np.array(labels, dtype=float), [], MOOD),
+        outputs,
+    )
 
 
 def test_words_that_go_with_mistakes_are_found() -> None:

@@ -51,7 +51,7 @@ def test_a_new_kind_trains_under_smart_resumes_is_scored_and_predicts(recipe: di
     assert [line.terms["words"]["smart"] > 0 for line in run.log if hasattr(line, "terms")] == [True] * 12
     scores = evaluate_run(run.folder)
     assert scores.tasks["words"] == run.scores["dev"]["tasks"]["words"]
-    assert set(scores.tasks["words"]) == {"mean_absolute_error"}
+    assert set(scores.tasks["words"]) == {"off_by_one", "mean_absolute_error"}
     model = mtbert.load(run.folder)
     assert isinstance(model.model.tasks["words"], Counts)
     said = model.predict("words", [sentence(3), sentence(5)])

@@ -20,6 +20,7 @@ import mtbert
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.runs.evaluate import to_be_scored
 from mtbert.runs.folder import BEST, Run
@@ -222,6 +223,7 @@ def test_sentence_transformers_opens_a_task_with_the_same_vectors(
     texts = [text for text in SENTENCES if text]
     found = theirs.encode(texts, show_progress_bar=False)
     network = model.model
+    assert isinstance(network, MultiTask)
     examples = Examples.from_texts(network.tasks[task], [texts] * len(network.tasks[task].text), model.tokenizer, 512)
     batch = examples.batch(np.arange(len(texts)))
     with torch.no_grad():

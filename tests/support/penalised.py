@@ -18,8 +18,10 @@ from mtbert.runs.build import Experiment, build
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes
 from mtbert.training.regularizers.table import REGULARIZERS
+from tests.support.small import with_more_kinds
 
-ALL_KINDS = ["mood", "same", "same_apart", "near_joint", "near"]  # many classes; binary and score, joint and separate
+# many classes; binary and score, joint and separate; ordered classes in three ways, several labels, labels of words
+ALL_KINDS = ["mood", "same", "same_apart", "near_joint", "near", "stars", "cumulative", "soft", "topics", "names"]
 
 
 class LinearModel(nn.Module):
@@ -64,8 +66,10 @@ def make(name: str, **options: Any) -> Regularizer:
 
 
 def with_all_kinds(recipe: dict[str, Any], dropout: float) -> dict[str, Any]:
-    """The small recipe with pairs of each kind both joint and separate."""
-    tasks = recipe["tasks"]
+    """The small recipe with a task of every kind, and pairs both joint and separate."""
+    tasks = with_more_kinds(recipe)["tasks"]
+    tasks["cumulative"] = tasks["stars"] | {"method": "cumulative"}
+    tasks["soft"] = tasks["stars"] | {"method": "soft"}
     tasks["same_apart"] = tasks["same"] | {"pairs": "separate"}
     tasks["near_joint"] = tasks["near"] | {"pairs": "joint"}
     recipe["encoder"] |= {"dropout": dropout, "attention_dropout": dropout}

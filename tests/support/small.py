@@ -7,8 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from mtbert.runs.folder import Run
 
+TOPICS = ["art", "food", "home"]
 WORDS = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "garden"]
 
 
@@ -67,6 +71,40 @@ def recipe_over(data: Path) -> dict[str, Any]:
         },
         "stages": [{"steps": 12, "batch_size": 8, "evaluate_every": 4, "optimizer": {"lr": 1e-3}}],
     }
+
+
+def with_more_kinds(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The same recipe and data with a task of each other kind: `stars` (ordinal), `topics` (multilabel) and `names`
+    (tokens) from one Parquet file, in which some rows lack some labels.
+    """
+    data = Path(recipe["data"])
+    for split, rows in {"train": range(48), "dev": range(100, 116), "test": range(200, 206)}.items():
+        texts = [sentence(i) for i in rows]
+        words = [text.split() for text in texts]
+        table = {
+            "text": texts,
+            "words": words,
+            "stars": [None if i % 5 == 4 else i % 4 for i in rows],
+            "topics": [None if i % 7 == 6 else [["art", "food"], ["art"], [], ["food", "home"]][i % 4] for i in rows],
+            "tags": [
+                None if i % 6 == 5 else ["B-THING" if word in ("film", "tea", "river") else "O" for word in text]
+                for i, text in zip(rows, words, strict=True)
+            ],
+        }
+        pq.write_table(pa.table(table), data / f"many-{split}.parquet")
+    files = {split: f"many-{split}.parquet" for split in ("train", "dev", "test")} | {"missing": "skip"}
+    recipe["tasks"] |= {
+        "stars": {"kind": "ordinal", "text": "text", "label": "stars", "classes": 4, **files},
+        "topics": {
+            "kind": "multilabel",
+            "text": "text",
+            "label": "topics",
+            "classes": ["art", "food", "home"],
+            **files,
+        },
+        "names": {"kind": "tokens", "text": "words", "label": "tags", **files},
+    }
+    return recipe
 
 
 def moved(run: Run, place: Path, to: Path) -> Run:

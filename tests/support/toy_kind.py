@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.metrics import Metric, mean_absolute_error, off_by_one
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.labels import Labels, plain
 from mtbert.errors import Mistake
@@ -20,7 +21,7 @@ from mtbert.errors import Mistake
 class Counts(Task):
     """How many there are, by the Poisson likelihood: the output is the logarithm of the expected number."""
 
-    main = "mean_absolute_error"
+    usual = ("off_by_one", "mean_absolute_error")
     kind: Literal["counts"] = "counts"
     most: int = 1000
 
@@ -74,17 +75,15 @@ class Counts(Task):
     def answers(self, outputs: Tensor) -> list[str]:
         return [f"{self.say(one)} of them" for one in plain(self.decode(outputs))]
 
-    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        return {"mean_absolute_error": float(np.abs(plain(predictions) - plain(labels)).mean())}
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        return {"off_by_one": Metric(off_by_one), "mean_absolute_error": Metric(mean_absolute_error, "error")}
 
     def constant(self, labels: Labels) -> float:
         return float(np.median(plain(labels)).round())
 
     def constant_outputs(self, labels: Labels) -> Tensor:
         return torch.tensor([np.log(plain(labels).mean() + 1e-3)]).float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return 1 / (1 + metrics["mean_absolute_error"])
 
     def describe_labels(self, labels: Labels) -> str:
         return f"{plain(labels).mean():.2f} on average"

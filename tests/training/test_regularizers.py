@@ -357,7 +357,9 @@ def test_half_precision_does_not_round_a_tiny_perturbation_away(
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             passes = passes_of(plain, task)
             found.append(make(name, dropout=dropout)(passes, 0.0).item())
-    assert (passes.clean.outputs.dtype, found[1]) == (torch.bfloat16, pytest.approx(found[0], rel=0.02))
+    # thresholds stay float32, so that none of them meet
+    precision = torch.float32 if task == "cumulative" else torch.bfloat16
+    assert (passes.clean.outputs.dtype, found[1]) == (precision, pytest.approx(found[0], rel=0.02))
 
 
 @pytest.mark.parametrize("name", ["gaussian", "noise_stability"])

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": use_commands.evaluate,
     "predict": use_commands.predict,
     "serve": use_commands.serve,
+    "ensemble": use_commands.ensemble,
     "report": page_commands.report,
     "errors": page_commands.errors,
     "calibrate": page_commands.calibrate,

@@ -48,6 +48,24 @@ def evaluate(
         OUTPUT.print(report)
 
 
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders with the same tasks.")],
+    out: Annotated[Path, typer.Option("--out", help="The run folder to write; absent or empty.")],
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one run of several: it says what their kept models say on average."""
+    from mtbert.app.console import show_scores
+    from mtbert.runs.ensemble import ensemble as make
+
+    run = make(runs, out, data)
+    if as_json:
+        print_json(run.scores)
+        return
+    show_scores(run.scores["dev"], run.scores["constant"])
+    typer.echo(f"run: {run.folder}")
+
+
 def predict(
     run: RunFolder,
     texts: Annotated[

@@ -90,8 +90,9 @@ class Samples:
             )
             for index, (name, task) in enumerate(tasks.items())
         }
-        counted = [_normalised(tasks[name], self._scores[name]) for name in counting(tasks)]
-        self._scores[OVERALL] = np.mean(counted, axis=0)
+        counted = {name: _normalised(tasks[name], self._scores[name]) for name in counting(tasks)}
+        weights = [float(tasks[name].counts or 1) for name in counted]
+        self._scores[OVERALL] = np.average(list(counted.values()), axis=0, weights=weights)
 
     @property
     def blocks(self) -> int:

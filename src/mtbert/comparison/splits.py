@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mtbert.data.formats.cells import plain
 from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.tables import Rows, read_rows, read_table
 from mtbert.errors import Mistake
@@ -109,10 +110,12 @@ def _labelled(task: Task, source: Any) -> bool:
     if source is None or not Path(source).exists():
         return False
     table = read_table(source)
-    if task.label not in table.columns.column_names:
-        return False
-    cells = table.column(task.label, "the label").unique().to_pylist()
-    return any(cell is not None and str(cell).strip() for cell in cells)
+    columns = [name for name in task.label_columns if name in table.columns.column_names]
+    return any(
+        cell is not None and str(cell).strip()
+        for name in columns
+        for cell in plain(table.column(name, "the label")).to_pylist()
+    )
 
 
 def _write(columns: pa.Table, path: Path) -> None:

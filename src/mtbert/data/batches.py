@@ -17,7 +17,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.data.tokens import Tokens
+from mtbert.data.tokens import Tokens, WordTokens
 
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
@@ -40,6 +40,8 @@ class Batch:
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
     share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
+    # (B, W) where the first piece of each word stands, for a task that reads words: 0 for none, -1 beyond the end
+    words: Tensor | None = None
     beside: Tensor | None = None  # (B, T, D) vectors of the example's texts, each read by itself by another encoder
 
     def __len__(self) -> int:
@@ -54,6 +56,7 @@ class Batch:
             mask=self.mask.to(device, non_blocking=True),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
             features=None if self.features is None else self.features.to(device, non_blocking=True),
+            words=None if self.words is None else self.words.to(device, non_blocking=True),
             beside=None if self.beside is None else self.beside.to(device, non_blocking=True),
         )
 
@@ -111,7 +114,6 @@ class Examples:
         self._texts = tuple(texts)
         self._tokenizer = tokenizer
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
-        self.targets = None if labels is None else task.targets(labels)
 
         lengths = [text.lengths for text in texts]
         self.full_lengths = self._sequence_lengths(lengths)  # before truncation
@@ -123,20 +125,23 @@ class Examples:
         cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int, apart: Apart | None = None
     ) -> Self:
         """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
-        texts = [tokenizer.encode_once(column) for column in rows.texts]
-        return cls(task, texts, tokenizer, positions, rows.labels, apart)
+        return cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels, apart)
 
     @classmethod
     def from_texts(
         cls,
         task: Task,
-        texts: Sequence[Sequence[str]],
+        texts: Sequence[Sequence[Any]],
         tokenizer: Tokenizer,
         positions: int,
+        labels: Labels | None = None,
         apart: Apart | None = None,
     ) -> Self:
-        """Tokenise columns of texts without writing their tokens into the cache, as for a single prediction."""
-        return cls(task, [tokenizer.encode(column) for column in texts], tokenizer, positions, apart=apart)
+        """Tokenise columns of texts, or of lists of words for a task that reads these, without writing their tokens
+        into the cache, as for a single prediction.
+        """
+        encode = tokenizer.encode_word_lists if task.reads_words else tokenizer.encode
+        return cls(task, [encode(column) for column in texts], tokenizer, positions, labels, apart)
 
     def __len__(self) -> int:
         return len(self._texts[0])
@@ -160,10 +165,11 @@ class Examples:
             tokens,
             segments,
             mask,
-            None if self.targets is None else self.targets[picked],
+            None if self.labels is None else self.task.targets(self.labels[chosen]),
             chosen,
             self.task.sequences,
             beside=self._beside(picked, turned),
+            words=self._words(chosen),
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
@@ -189,7 +195,7 @@ class Examples:
         columns = self.vectors()
         if not columns:
             return None
-        beside = torch.stack([column[rows] for column in columns], dim=1)
+        beside = torch.stack([column[rows].float() for column in columns], dim=1)  # autocast joins no float16 tensors
         return (
             beside if turned is None else torch.where(torch.from_numpy(turned)[:, None, None], beside.flip(1), beside)
         )
@@ -247,6 +253,19 @@ class Examples:
                 segments[(positions >= column[:, None]) & (positions <= (column + kept)[:, None])] = 1
             column = column + kept + 1
         return Arrays(tokens, segments, np.arange(tokens.shape[1]) < lengths[:, None])
+
+    def _words(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Where the first piece of each word stands in its sequence: (B, W)."""
+        text = self._texts[0]
+        if not isinstance(text, WordTokens):
+            return None
+        counts = np.diff(text.texts)[rows]
+        column = np.arange(int(counts.max(initial=0)))
+        there = column < counts[:, None]
+        word = np.where(there, text.texts[rows][:, None] + column, 0)
+        place = text.words[word] - text.starts[rows][:, None]
+        place = np.where(place < self._kept[0][rows][:, None], place + 1, -1)  # [CLS] stands at 0
+        return torch.from_numpy(np.where(there, place, 0))
 
     def _truncated(self, lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         """How many tokens of each text fit; a pair in one sequence loses tokens from its longer text first."""
@@ -353,6 +372,13 @@ class Stream:
             near = near[np.argsort(self.examples.lengths[near], kind="stable")]
             batches += [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
         return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def tokens_of(rows: Rows, tokenizer: Tokenizer) -> list[Tokens]:
+    """The tokens of each column of texts, from the cache where they were tokenised before."""
+    if rows.words is not None:
+        return [tokenizer.encode_words(rows.words)]
+    return [tokenizer.encode_once(column) for column in rows.texts]
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:

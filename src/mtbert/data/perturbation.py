@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from random import Random
 
 import pyarrow as pa
+import pyarrow.compute
 
 from mtbert.data.tables import Rows
 
 LETTERS_PER_TYPO = 20  # a text gets one typo for this many letters, and at least one
+BETWEEN_WORDS = "\x1f"  # the unit separator, which is no letter and stands in no word
 CASE_SHARE = 0.1  # of the words
 
 ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -34,11 +36,17 @@ def perturbed(rows: Rows, seed: int) -> Rows:
     How a text is changed depends on the text and the seed alone, not on its row. A tokenizer that lowercases its input
     does not see the changes of case.
     """
-    columns = []
-    for column in rows.texts:
+    if rows.words is not None:
+        (changed,) = _changed([pa.compute.binary_join(rows.words, BETWEEN_WORDS)], seed)
+        words = pa.compute.split_pattern(changed, BETWEEN_WORDS).cast(rows.words.type)
+        return replace(rows, texts=(pa.compute.binary_join(words, " ").cast(pa.string()),), words=words)
+    return replace(rows, texts=tuple(_changed(rows.texts, seed)))
+
+
+def _changed(columns: Iterable[pa.ChunkedArray], seed: int) -> Iterator[pa.ChunkedArray]:
+    for column in columns:
         texts = [with_changed_case(with_typos(text, rng), rng) for text, rng in _with_generators(column, seed)]
-        columns.append(pa.chunked_array([pa.array(texts, pa.string())]))
-    return replace(rows, texts=tuple(columns))
+        yield pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def with_typos(text: str, rng: Random) -> str:

@@ -172,6 +172,8 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         texts=tuple(_end_to_end([part.texts[place] for part in parts]) for place in range(len(first.texts))),
         labels=None if first.labels is None else joined([part.labels for part in parts if part.labels is not None]),
         skipped=[row for part in parts for row in part.skipped],
+        places=None if first.places is None else np.concatenate([p.places for p in parts if p.places is not None]),
+        words=None if first.words is None else _end_to_end([part.words for part in parts if part.words is not None]),
         kept={name: _end_to_end([part.kept[name] for part in parts]) for name in first.kept},
     )
 

@@ -15,11 +15,12 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from mtbert.data.formats.base import Asked, Table
-from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value, plain
+from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value
 from mtbert.data.formats.columnar import files_of, read_folder, read_object
 from mtbert.data.formats.table import FORMATS, Format
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import ReadLabels, Task
 from mtbert.data.kinds.spelling import counted
+from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
 from mtbert.errors import Gathering, Mistake, unknown
 
@@ -27,6 +28,7 @@ BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copie
 SKIP = "`bad_rows: skip`"
 FEW = 0.05  # the share of a file's rows that may be left out without asking whether the recipe is at fault
 EVERYTHING = Asked()
+GAPS = "`missing: skip`"
 QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted` (quoted cells are as meant)")
 
 
@@ -45,6 +47,9 @@ class Rows:
     skipped: list[str]  # each bad row that was left out, with its place and what is wrong
     task: Task  # with the classes or the range that its labels have, where the recipe names none
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)  # other columns that were asked for, as they are
+    words: pa.ChunkedArray | None = None  # (N,) lists of the words of each text, where the task reads words
+    # (N,) which row of the table each is, by which tasks that read one table find each other
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.id_cells)
@@ -54,6 +59,12 @@ class Rows:
         """The ids as text, empty where a row has none; the rows' numbers, counted from 0, if the table has no ids."""
         return as_texts(self.id_cells).fill_null("").to_pylist()  # type: ignore[no-any-return]
 
+    @property
+    def given(self) -> list[list[Any]]:
+        """Each column as a list of N texts, or of N lists of words."""
+        columns = self.texts if self.words is None else (self.words,)
+        return [column.to_pylist() for column in columns]
+
     def slice(self, start: int, end: int) -> Rows:
         """The rows from `start` to before `end`, without a copy."""
         size = end - start
@@ -62,6 +73,8 @@ class Rows:
             id_cells=self.id_cells.slice(start, size),
             texts=tuple(cells.slice(start, size) for cells in self.texts),
             labels=None if self.labels is None else self.labels[start:end],
+            places=None if self.places is None else self.places[start:end],
+            words=None if self.words is None else self.words.slice(start, size),
             kept={name: cells.slice(start, size) for name, cells in self.kept.items()},
         )
 
@@ -73,6 +86,8 @@ class Rows:
             id_cells=self.id_cells.take(taken),
             texts=tuple(cells.take(taken) for cells in self.texts),
             labels=None if self.labels is None else self.labels[rows],
+            places=None if self.places is None else self.places[rows],
+            words=None if self.words is None else self.words.take(taken),
             kept={name: cells.take(taken) for name, cells in self.kept.items()},
         )
 
@@ -100,21 +115,30 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
         table = _selected(table, task.where)
 
     gathering, texts = Gathering(), {}
+    words: pa.ChunkedArray | None = None
     for column in task.text:
         with gathering.going_on():
-            texts[column] = _texts(table, column, labelled)
+            if task.reads_words:
+                words = _words(table, column)
+                texts[column] = pa.compute.binary_join(words, " ").cast(pa.string())
+            else:
+                texts[column] = _texts(table, column, labelled)
+    numbers = np.arange(table.columns.num_rows)
+    places = table.start + numbers
     with gathering.going_on():
         ids = _ids(table, task.id, labelled)
         kept = {name: table.column(name, "the columns to keep") for name in keep}
     if not labelled:
         gathering.stop()
-        return Rows(table.name, ids, tuple(column.fill_null("") for column in texts.values()), None, [], task, kept)
+        filled = tuple(column.fill_null("") for column in texts.values())
+        return Rows(table.name, ids, filled, None, [], task, kept, words, places)
 
-    labels, problems = np.full(table.columns.num_rows, np.nan), list[_Problem]()
+    labels: Labels | None = None
+    problems, unlabelled = list[_Problem](), list[int]()
     with gathering.going_on():
-        cells = _LabelCells.of(table, task.label)
-        task = task if task.complete else _completed(task, table.name, cells)
-        labels, problems = _labels(task, cells, found_in)
+        read = task.read(table, None if words is None else _lengths(words))
+        unlabelled = read.missing if task.missing == "skip" else []
+        task, labels, problems = read.task, read.labels, _label_problems(read, found_in)
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
     doubts = {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
     if task.bad_rows == "error":
@@ -123,14 +147,16 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
     unread = [f"{doubt.place}: {doubt.message}" for doubt in table.doubts if doubt.row is None]
-    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task, kept)
-    if not messages:
+    rows = Rows(table.name, ids, tuple(texts.values()), labels, unread, task, kept, words, places)
+    if not messages and not unlabelled:
         return rows
     bad = sorted(messages)
     described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
-    if len(bad) == len(rows):
-        raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}")
-    return replace(rows.take(np.setdiff1d(np.arange(len(rows)), bad)), skipped=unread + described)
+    left = np.setdiff1d(numbers, [*bad, *unlabelled])
+    if not len(left):
+        first = f"every row is bad, the first at {described[0]}" if described else "no row has a label"
+        raise Mistake(f"{table.name}: {first}; task '{task.name}'" if unlabelled else f"{table.name}: {first}")
+    return replace(rows.take(left), skipped=unread + described)
 
 
 @dataclass(frozen=True)
@@ -224,7 +250,8 @@ def _format_of(path: Path) -> Format:
 
 def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Asked:
     """The columns that a task names, and those to `keep`, so that no other one is looked at."""
-    return Asked({*task.text, task.id or "id", *task.where, *([task.label] if labelled else []), *keep}, task.quotes)
+    labels = task.label_columns if labelled else ()
+    return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, task.quotes)
 
 
 def _selected(table: Table, where: Mapping[str, str]) -> Table:
@@ -269,6 +296,27 @@ def _texts(table: Table, name: str, labelled: bool) -> pa.ChunkedArray:
     raise Mistake(f"{table.name}: text column '{name}' holds {held}; columns of text: {', '.join(others) or 'none'}")
 
 
+def _words(table: Table, name: str) -> pa.ChunkedArray:
+    """A column of lists of words; of texts, the words that white space parts or that a list in JSON holds."""
+    cells = table.column(name, "the words")
+    if not (is_list(cells.type) or is_text(cells.type)):
+        raise Mistake(f"{table.name}: column '{name}' holds {cells.type}; words are lists of texts, or texts")
+    lists, wrong = as_lists(cells, " ")
+    if wrong:
+        row, message = next(iter(wrong.items()))
+        raise Mistake(f"{table.name}, {table.where([row])[0]}: column '{name}': {message}")
+    words = as_texts(pa.chunked_array([lists.flatten()])).fill_null("").combine_chunks()
+    lengths = pa.compute.fill_null(pa.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return pa.chunked_array([pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), words)])
+
+
+def _lengths(words: pa.ChunkedArray) -> NDArray[np.int64]:
+    """How many words each text has: (N,)."""
+    lengths: NDArray[np.int64] = pa.compute.list_value_length(words).to_numpy().astype(np.int64)
+    return lengths
+
+
 def _converted(table: Table, name: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return as_texts(cells)
@@ -299,67 +347,18 @@ def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
     raise Mistake(f"{table.name}: id column '{column or 'id'}' holds {cells.type}, which cannot be written as text")
 
 
-@dataclass(frozen=True)
-class _LabelCells:
-    """The cells of a label column: each distinct one once, so that a million rows of five classes cost five reads."""
-
-    name: str
-    distinct: list[Any]
-    codes: NDArray[np.int64]  # (N,) into `distinct`; its length where a cell is null
-
-    @classmethod
-    def of(cls, table: Table, name: str) -> _LabelCells:
-        cells = table.column(name, "the label")
-        if not is_value(cells.type):
-            remedy = "; a kind of task for several labels a row there is not" if pa.types.is_nested(cells.type) else ""
-            raise Mistake(f"{table.name}: label column '{name}' holds {cells.type}, neither text nor numbers{remedy}")
-        cells = plain(cells).combine_chunks().dictionary_encode()
-        if isinstance(cells, pa.ChunkedArray):
-            cells = cells.combine_chunks()
-        distinct = cells.dictionary.to_pylist()
-        return cls(name, distinct, cells.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False))
-
-    def counted(self, among: Sequence[int] | None = None) -> dict[str, int]:
-        """How often each cell stands there as text, of all of them or of some; empty ones are left out."""
-        rows: Counter[str] = Counter()
-        counts = np.bincount(self.codes, minlength=len(self.distinct) + 1)
-        for code in range(len(self.distinct)) if among is None else among:
-            text = str(self.distinct[code]).strip()
-            if text and counts[code]:
-                rows[text] += int(counts[code])
-        return rows
-
-
-def _completed(task: Task, name: str, cells: _LabelCells) -> Task:
-    try:
-        return task.completed(cells.counted())
-    except Mistake as mistake:
-        raise Mistake(f"{name}: column '{cells.name}' {mistake}; task '{task.name}'") from None
-
-
-def _labels(task: Task, cells: _LabelCells, found_in: str) -> tuple[NDArray[np.float64], list[_Problem]]:
-    """Labels (N,), nan in each row without a valid one, and what is wrong with those."""
-    values, wrong = [], {}
-    for code, cell in enumerate(cells.distinct):
-        try:
-            values.append(task.read_label(cell))
-        except Mistake as mistake:
-            values.append(np.nan)
-            if str(cell).strip():
-                origin = f" (as found in {found_in})" if found_in else ""
-                wrong[code] = f"column '{cells.name}': {mistake}{origin}"
-    labels = np.append(np.array(values, dtype=np.float64), np.nan)[cells.codes]
-    bad = {int(row): wrong.get(int(cells.codes[row])) for row in np.flatnonzero(np.isnan(labels))}
-    missing = dict.fromkeys([row for row, message in bad.items() if message is None], "there is no label")
-    proposal = task.proposal(cells.counted()) if wrong else ""
-    return labels, [
+def _label_problems(read: ReadLabels, found_in: str) -> list[_Problem]:
+    """What is wrong with the labels of some rows, and which rows have none."""
+    origin = f" (as found in {found_in})" if found_in else ""
+    columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
+    return [
         _Problem(
-            {row: message for row, message in bad.items() if message is not None},
-            found=counted(cells.counted(list(wrong))),
-            proposal=proposal,
+            {row: message + origin for row, message in read.wrong.items()},
+            found=counted(read.found),
+            proposal=read.proposal,
         ),
-        _Problem({row: f"column '{cells.name}': {message}" for row, message in missing.items()}),
-    ]
+        _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS]),
+    ][: 1 if read.task.missing == "skip" else 2]
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:

@@ -11,11 +11,12 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import tokenizers
 from numpy.typing import NDArray
 
 from mtbert.data.token_cache import cached
-from mtbert.data.tokens import Tokens
+from mtbert.data.tokens import Tokens, WordTokens, starts_of
 from mtbert.errors import Mistake
 
 CHUNK = 10_000  # texts tokenised at a time: few enough for memory, enough to keep every core busy
@@ -85,6 +86,17 @@ class Tokenizer:
 
         return cached(self._fingerprint(column), encoded)
 
+    def encode_words(self, words: pa.ChunkedArray) -> WordTokens:
+        """Tokenise a column of N lists of words, each word by itself, or map its tokens from the cache."""
+        flat = pa.chunked_array([chunk.flatten() for chunk in words.chunks], words.type.value_type)
+        lengths = pa.compute.list_value_length(words).to_numpy().astype(np.int64)
+        return WordTokens.of_texts(self._none_empty(self.encode_once(flat)), lengths)
+
+    def encode_word_lists(self, words: Sequence[Sequence[str]]) -> WordTokens:
+        """Tokenise N lists of words, each word by itself."""
+        lengths = np.array([len(text) for text in words], dtype=np.int64)
+        return WordTokens.of_texts(self._none_empty(self.encode(chain.from_iterable(words))), lengths)
+
     @property
     def lowercase(self) -> bool:
         """Whether it treats upper and lower case alike."""
@@ -106,6 +118,14 @@ class Tokenizer:
             ids = [encoding.ids for encoding in encodings]
             counts = np.fromiter(map(len, ids), np.int64, len(ids))
             yield np.fromiter(chain.from_iterable(ids), np.int32, int(counts.sum())), counts
+
+    def _none_empty(self, words: Tokens) -> Tokens:
+        """The tokens of words, in which one of which nothing is left is an unknown word."""
+        nothing = np.flatnonzero(words.lengths == 0)
+        if not len(nothing):
+            return words
+        flat = np.insert(words.flat, words.starts[nothing], self.padding if self.unknown is None else self.unknown)
+        return Tokens(flat, starts_of([np.maximum(words.lengths, 1)]))
 
     def _special(self, token: str) -> int:
         """The id of a special token; raises Mistake if the vocabulary does not have it."""

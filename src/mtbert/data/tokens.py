@@ -40,6 +40,26 @@ class Tokens:
         return cls(np.concatenate(flat), starts_of(lengths))
 
 
+@dataclass(frozen=True)
+class WordTokens(Tokens):
+    """The same of texts that are lists of words: where among the tokens each word starts, and which words a text has.
+
+    >>> flat, starts = np.array([7, 8, 9], np.int32), np.array([0, 2, 3])
+    >>> words = WordTokens.of_texts(Tokens(flat, starts), np.array([2]))
+    >>> len(words), words.starts.tolist(), words.words.tolist(), words.texts.tolist()
+    (1, [0, 3], [0, 2], [0, 2])
+    """
+
+    words: NDArray[np.int64]  # (M,) where each word starts
+    texts: NDArray[np.int64]  # (N + 1,) the first word of each text, and the end of the last one's
+
+    @classmethod
+    def of_texts(cls, words: Tokens, lengths: NDArray[np.int64]) -> Self:
+        """From the tokens of all words, none of them without one, and how many words each of N texts has."""
+        texts = starts_of([lengths])
+        return cls(words.flat, words.starts[texts], words.starts[:-1], texts)
+
+
 def starts_of(lengths: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Where each text starts, and where the last one ends: (N + 1,)."""
     starts: NDArray[np.int64] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))

@@ -47,6 +47,7 @@ from mtbert.model.tensors import save_tensors
 from mtbert.registry import NonNegative, Share
 
 WEIGHTS, CONFIG, TASKS, MODEL = "model.safetensors", "config.json", "tasks.safetensors", "model.json"
+ENSEMBLE = "ensemble.json"  # in the folder of several models that are asked as one (ensemble.py)
 ORIGINAL = "original"  # the folder of the frozen encoder that heads with features beside the vector read
 
 # field of Shape -> key of the published config
@@ -153,6 +154,8 @@ def save_encoder(
 
 def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     """A whole model and its tokenizer from their folder, in evaluation mode; raises Mistake if files do not fit."""
+    if (folder / ENSEMBLE).exists():
+        raise Mistake(f"{folder} holds an ensemble of models, which only predicts and is scored; name one of its runs")
     verify(folder)
     tasks, plans = _read_description(folder / MODEL)
     encoder, own = _read_encoder(folder / "encoder"), read_tensors(folder / TASKS)
@@ -165,6 +168,12 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     model = MultiTask(encoder, tasks, plans, original)
     model.load_state_dict(own, strict=False)
     return model.eval(), tokenizer
+
+
+def tasks_in(folder: Path) -> dict[str, Task]:
+    """The tasks of the model, or of the ensemble, in a folder, by their names; its weights are not read."""
+    inside = folder / "0" if (folder / ENSEMBLE).exists() else folder
+    return {task.name: task for task in _read_description(inside / MODEL)[0]}
 
 
 def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:

@@ -64,14 +64,13 @@ class FrozenExamples:
         features = self._features[torch.from_numpy(chosen)]
         if turned is not None:
             features[torch.from_numpy(turned)] = self.swapped._features[torch.from_numpy(chosen[turned])]
-        targets = self._examples.targets
         nothing = torch.empty(len(chosen), 0, dtype=torch.int64)  # sequences of length 0
         return Batch(
             task=self.task.name,
             tokens=nothing,
             segments=nothing,
             mask=nothing.bool(),
-            targets=None if targets is None else targets[torch.from_numpy(chosen)],
+            targets=None if self.labels is None else self.task.targets(self.labels[chosen]),
             rows=chosen,
             sequences=1,
             features=features,

@@ -16,7 +16,7 @@ from mtbert.model.encoder import Encoder
 from mtbert.model.heads.beside import Name, features_beside
 from mtbert.model.heads.head import HEADS, beside_of
 from mtbert.model.heads.pair_features import FEATURES, PairFeatures, feature_width
-from mtbert.model.heads.pooling import POOLINGS, Pooling
+from mtbert.model.heads.pooling import POOLINGS, Pooling, check_pooling
 from mtbert.model.original import Original
 from mtbert.model.task_modules.assignment import TaskModules
 from mtbert.model.task_modules.base import ModulePlan
@@ -62,14 +62,17 @@ class MultiTask(nn.Module):
         for state in self.states(x, batch, start):
             x = state
         outputs: Tensor = self.heads[batch.task](self.features(x, batch))
-        return outputs
+        return self.tasks[batch.task].placed(outputs, batch.words)
 
     def together(self, batch: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of several tasks that read the batch alike, from one pass of the encoder: task -> (B, outputs)."""
         x = self.embed(batch)
         for state in self.states(x, batch):
             x = state
-        return {task: self.heads[task](self.features(x, replace(batch, task=task))) for task in tasks}
+        return {
+            task: self.tasks[task].placed(self.heads[task](self.features(x, replace(batch, task=task))), batch.words)
+            for task in tasks
+        }
 
     def alike(self, tasks: Iterable[str]) -> list[list[str]]:
         """Tasks that are given the same texts, in groups that one pass serves: they make the same sequences of a text,
@@ -99,6 +102,7 @@ class MultiTask(nn.Module):
             raise Mistake(f"task '{task.name}': this encoder has one segment only; set `segments: zeros`")
         with at("tasks", task.name, "pooling"):
             self.poolings[task.name] = POOLINGS.choose(task.pooling).make()
+            check_pooling(self.poolings[task.name], task)
         with at("tasks", task.name, "features"):
             self.pair_features[task.name] = FEATURES.choose(task.features).make()
             joined = feature_width(task, width)

@@ -28,7 +28,7 @@ from mtbert.runs.build import Experiment, examples_of
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, RECIPE, Run
 
-CHECKED = 60_000  # rows up to which the page looks for problems in the data, as `mtbert check` does
+CHECKED = 60_000  # rows up to which the page looks for problems in the data, as mtbert check does
 DRAWN = 20  # tasks whose conflict and affinity are drawn
 
 
@@ -186,13 +186,13 @@ def _data(examination: Examination) -> list[DataLine]:
 
 
 def _problems(examination: Examination) -> list[str]:
-    """What `mtbert check` says of the data, where it can be read and is not too much to look at here."""
+    """What mtbert check says of the data, where it can be read and is not too much to look at here."""
     recipe = examination.recipe
     try:
         recorded = examination.run.environment.get("data", {})
         rows = sum(one["rows"] for one in recorded.values())
         if rows > CHECKED:
-            return [f"The data were not looked at again, as they have {rows:,} rows: `mtbert check` does."]
+            return [f"The data were not looked at again, as they have {rows:,} rows: mtbert check does."]
         recipe, read = read_data(recipe, recipe.learned, ["train", "dev"])
         model, tokenizer = examination.model
         sets = examples_of(model, read, tokenizer)

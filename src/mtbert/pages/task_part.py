@@ -169,7 +169,7 @@ def _zero_shot(examination: Examination, examined: Examined, notes: list[str]) -
     if not applies_to(examined.task):
         return {}
     if len(examined) > ZERO_SHOT:
-        notes.append("The untrained encoder was not asked, as the rows are many: `mtbert evaluate` asks it.")
+        notes.append("The untrained encoder was not asked, as the rows are many: mtbert evaluate asks it.")
         return {}
     try:
         model, tokenizer = examination.model

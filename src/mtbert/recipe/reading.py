@@ -53,6 +53,13 @@ def read_recipe(
             reader.model(Stage, entry, ("stages", i)) for i, entry in enumerate(reader.listing(given, "stages"))
         ],
     }
+    for name, weight in reader.mapping(given, "overall").items():
+        if parts["tasks"].get(name) is None:
+            reader.problem(("overall", name), unknown("task", name, parts["tasks"]))
+        elif isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < 1e9:
+            reader.problem(("overall", name), f"is {shown(weight)}, not a number above 0")
+        else:
+            parts["tasks"][name] = parts["tasks"][name].model_copy(update={"counts": float(weight)})
     reader.readable = Readable(given["data"], {name: task for name, task in parts["tasks"].items() if task is not None})
     reader.raise_problems()
     recipe: Recipe = reader.model(Recipe, given | parts, ())
@@ -149,7 +156,7 @@ class _Reader:
         for word, family in FAMILIES.items():
             if family.section != "task" or family.table is KINDS:
                 continue
-            default = kind.model_fields[word].default
+            default = kind.usual_method(word, given)
             named = given.get(word, default)
             chosen = self.attempt((*place, word), partial(family.choose, named))
             written[word] = default if chosen is None else chosen.short
@@ -220,7 +227,8 @@ class _Reader:
                     self.problem(place, f"'{name}' is none of the tasks of this stage: {', '.join(stage.tasks or ())}")
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
-        measures = ["overall", "mean", *recipe.learned]
+        every = [f"{name}.{metric}" for name in recipe.learned for metric in recipe.tasks[name].reported]
+        measures = ["overall", "mean", *recipe.learned, *every]
         self._known_measure(recipe.keep, measures, ("keep",))
         for index, stage in enumerate(recipe.stages):
             if index == 0 and getattr(stage.keep.maker, "needs_earlier_stage", False):

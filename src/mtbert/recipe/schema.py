@@ -30,7 +30,7 @@ from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.text import RecipeText, as_text
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Choice, Count, Named, Positive
-from mtbert.schedules import Schedule
+from mtbert.schedules import Schedule, Varying
 from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.keeping import KeepRule
@@ -55,6 +55,16 @@ Reduction = Literal["mean", "fixed_batch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Part = Annotated[Choice[Selector], FAMILIES["train"]]
 Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
+
+
+class Distill(BaseModel):
+    """Runs whose models a stage learns from, beside its labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teachers: Annotated[Names, Field(min_length=1)]
+    share: Varying = 0.5
+    temperature: Positive = 1.0
 
 
 class Stage(BaseModel):
@@ -83,6 +93,7 @@ class Stage(BaseModel):
     evaluate_every: Count | None = None
     patience: Count | None = None
     keep: Annotated[Choice[KeepRule], FAMILIES["keep"]] = _default("keep")
+    distill: Distill | None = None
     average: Annotated[Choice[Average], FAMILIES["average"]] = _default("average")
     for_each_task: bool = False
 
@@ -141,6 +152,7 @@ class Recipe(BaseModel):
     tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
     modules: tuple[ModulePlan, ...] = ()
     stages: tuple[Stage, ...] = Field(default=(Stage(**DEFAULT_STAGE),), min_length=1)
+    overall: dict[str, Positive] = Field(default={}, description="task -> how much it counts in `overall`")
     keep: str = "overall"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     recompute: bool = False

@@ -63,10 +63,10 @@ def _reading(model: MultiTask, tokenizer: Tokenizer, batch: Batch) -> Reading:
     watch = _Watch(model.encoder.shape.heads)
     with evaluating(model), torch.enable_grad():
         x = model.embed(moved).detach().requires_grad_()
-        taps = Fold([*model.modules_by_task.of(batch.task).modules, watch])
-        *_, last = model.encoder.states(x, moved, taps)
-        outputs = model.heads[batch.task](model.features(last, moved))
-        (gradient,) = torch.autograd.grad(outputs.amax(-1).sum(), x)
+        (gradient,) = torch.autograd.grad(model.resume(x, moved).amax(-1).sum(), x)
+    with evaluating(model), torch.no_grad():
+        for _ in model.encoder.states(x, moved, Fold([*model.modules_by_task.of(batch.task).modules, watch])):
+            pass
     weights = (gradient * x).detach().sum(-1).cpu().numpy() * batch.mask.numpy()
     weights = weights / max(float(np.abs(weights).max()), 1e-12)
     assert watch.seen is not None  # every encoder has a layer

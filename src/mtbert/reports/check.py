@@ -231,9 +231,9 @@ def _evaluation_seconds(experiment: Experiment) -> float:
     total = 0.0
     for task, examples in experiment.sets["dev"].items():
         sample = np.linspace(0, len(examples) - 1, min(128, len(examples))).astype(int)
-        chosen = [column.take(sample).to_pylist() for column in experiment.rows["dev"][task].texts]
+        chosen = experiment.rows["dev"][task].take(sample).given
         apart = experiment.model.apart([task])
-        some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length, apart)
+        some = Examples.from_texts(examples.task, chosen, experiment.tokenizer, examples.max_length, apart=apart)
         some.vectors()
         spent = seconds(partial(outputs_of, experiment.model, some))
         total += spent * len(examples) / len(some)

@@ -22,7 +22,7 @@ from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
-from mtbert.scoring.evaluation import predictions_of
+from mtbert.scoring.evaluation import Scores, predictions_of
 from mtbert.scoring.intervals import intervals, spans
 from mtbert.scoring.zero_shot import LEARNED, MOST, applies_to, zero_shot_metrics
 
@@ -103,13 +103,13 @@ def evaluation(
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
     beside = Beside(scored)
-    found, normalised = {}, []
+    found = {}
     for name, stream in scored.sets.items():
         task = scored.model.tasks[name]
         found[name] = _task_scores(scored, beside, task, stream, told)
-        normalised.append(task.normalised(found[name].metrics))
     said = split if source is None else str(source) if isinstance(source, (str, Path)) else "the table given"
-    return EvaluationReport(said, sum(normalised) / len(normalised), found)
+    scores = Scores.of(scored.model.tasks, {name: one.metrics for name, one in found.items()})
+    return EvaluationReport(said, scores.overall, found)
 
 
 class Beside:
@@ -137,10 +137,9 @@ class Beside:
 
 
 def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
-    tokens = [scored.tokenizer.encode(column.to_pylist()) for column in rows.texts]
-    model = scored.model
-    positions = model.encoder.shape.positions
-    return Examples(task, tokens, scored.tokenizer, positions, rows.labels, model.apart([task.name]))
+    model, positions = scored.model, scored.model.encoder.shape.positions
+    apart = model.apart([task.name])
+    return Examples.from_texts(task, rows.given, scored.tokenizer, positions, rows.labels, apart)
 
 
 def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
@@ -217,6 +216,8 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
     cells = [[f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"] for one in scores]
     names = [one.name for one in scores]
     yield grid("  class", ["precision", "recall", "F1", "rows"], [f"  {one}" for one in names], cells)
+    if table is None:
+        return
     if len(names) <= TABLED:
         yield grid("  is / said", [cut(one, 12) for one in names], [f"  {one}" for one in names], table)
         return

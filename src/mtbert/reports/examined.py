@@ -134,5 +134,4 @@ class Examination:
     def _examples(self, rows: Rows) -> Examples:
         model, tokenizer = self.model
         task, positions = model.tasks[rows.task.name], model.encoder.shape.positions
-        texts = [tokenizer.encode_once(column) for column in rows.texts]
-        return Examples(task, texts, tokenizer, positions, apart=model.apart([task.name]))
+        return Examples.from_rows(task, rows, tokenizer, positions, model.apart([task.name]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from mtbert.model.checkpoints import ORIGINAL
+from mtbert.model.checkpoints import ENSEMBLE, ORIGINAL
 from mtbert.recipe.schema import Recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.runs.checkpoint import Facts, read_facts
@@ -100,6 +100,8 @@ def _state(run: Run, finished: bool) -> str:
     working = holder(run.folder)
     if working is not None:
         return f"under way: {working.removesuffix(',')}"
+    if (run.folder / BEST / ENSEMBLE).exists():
+        return "an ensemble of other runs"
     if finished:
         return "finished"
     reason = run.stopped

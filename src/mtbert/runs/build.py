@@ -18,6 +18,7 @@ from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import PRECISIONS, best_device, settled
 from mtbert.model.encoder import compute, compute_again
+from mtbert.model.ensemble import Answering
 from mtbert.model.frozen import AnyModel, FrozenExamples, FrozenModel
 from mtbert.model.grown import grown
 from mtbert.model.heads.head import BeginsAt, read_apart
@@ -30,7 +31,10 @@ from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.resume import commit_then
+from mtbert.runs.teachers import check_teachers, taught
+from mtbert.schedules import Varied
 from mtbert.training.combiners.base import Combiner
+from mtbert.training.distillation import Distillation
 from mtbert.training.keeping import KeepRule, Measures
 from mtbert.training.objective import Objective
 from mtbert.training.observers import Observer
@@ -104,7 +108,8 @@ class Experiment:
         self, stage: Stage, learning: Sequence[str]
     ) -> tuple[AnyModel, Mapping[str, Mapping[str, ExampleSet]]]:
         """The model and its examples; where only heads learn, the heads alone and the features that they read."""
-        if not (stage.cache_features and only_heads(learning) and not stage.regularizers):
+        words = any(task.reads_words for task in self.recipe.tasks.values())  # whose features are too many to hold
+        if words or not (stage.cache_features and only_heads(learning) and not stage.regularizers):
             return self.model, self.sets
         return FrozenModel(self.model), {
             split: {task: FrozenExamples(examples, self.model) for task, examples in by_task.items()}
@@ -160,9 +165,21 @@ class Experiment:
             return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
     def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting, divisors: Mapping[str, int]) -> Objective:
+        distillation = self._distillation(stage)
         with at("regularizers"):
             regularizers = {one.name: one.make() for one in stage.regularizers}
-            return Objective(model, regularizers, weighting, divisors)
+            return Objective(model, regularizers, weighting, divisors, distillation)
+
+    def _distillation(self, stage: Stage) -> Distillation | None:
+        """What the stage learns from its teachers, who are asked when it begins."""
+        if stage.distill is None:
+            return None
+        teachers, names = stage.distill.teachers, stage.tasks or self.recipe.learned
+        with at("distill", "teachers"):
+            check_teachers(teachers, {name: self.recipe.tasks[name] for name in names})
+        sets = {name: self.sets["train"][name] for name in names}
+        share, temperature = Varied(stage.distill.share), stage.distill.temperature
+        return Distillation(lambda: taught(teachers, sets, self.tokenizer), share, temperature)
 
     def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
@@ -272,7 +289,7 @@ def _begin(model: MultiTask, task: str, rows: Rows) -> None:
 
 
 def examples_of(
-    model: MultiTask, rows: Mapping[str, Mapping[str, Rows]], tokenizer: Tokenizer
+    model: Answering, rows: Mapping[str, Mapping[str, Rows]], tokenizer: Tokenizer
 ) -> dict[str, dict[str, Examples]]:
     """The examples of the model's tasks in these rows, split by split."""
     positions = model.encoder.shape.positions

@@ -13,9 +13,8 @@ from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
-from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.model.multitask import MultiTask
+from mtbert.model.ensemble import Answering, load_answering
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import examples_of
 from mtbert.runs.data import stream_splits
@@ -30,7 +29,7 @@ class Scored:
     """A run's kept model, and what it is scored on."""
 
     recipe: Recipe
-    model: MultiTask
+    model: Answering
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
 
@@ -79,7 +78,7 @@ def to_be_scored(
         sets = stream_splits(recipe, chosen, split)
     else:
         sets = {name: stream_rows(recipe.tasks[name], source) for name in chosen}
-    model, tokenizer = load_model(run.part(BEST))
+    model, tokenizer = load_answering(run.part(BEST))
     if perturbed_by is not None:
 
         def change(rows: Rows) -> Rows:

@@ -10,7 +10,7 @@ from typing import Any
 from mtbert.cost import seconds
 from mtbert.data.tables import forget
 from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_model
+from mtbert.model.checkpoints import ENSEMBLE, load_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.files import REMEDY
 from mtbert.model.world import World, world
@@ -151,6 +151,8 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
             )
         return
     run.check_format()
+    if resume and (run.folder / BEST / ENSEMBLE).exists():
+        raise Mistake(f"{run.folder} holds an ensemble, which was not trained: there is nothing to go on with")
     if not resume and not overwrite:
         raise Mistake(
             f"{run.folder} already holds a run; --resume goes on with it, --overwrite begins anew, --out names another"

@@ -13,10 +13,12 @@ from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
+from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
-from mtbert.model.multitask import MultiTask
 from mtbert.model.world import ALONE, World
+
+Scorable = AnyModel | Ensemble
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Scores:
     tasks: dict[str, dict[str, float]]  # task -> metric -> value, the main metric first
     # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
     normalised: dict[str, float]
+    weights: Mapping[str, float] = field(default_factory=dict)  # in `overall`; 1 for a task that is not there
     # task -> what was scored (N, outputs), in the order of its set; nothing where no model was
     outputs: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -40,19 +43,25 @@ class Scores:
     ) -> Self:
         """The scores of tasks with these metrics."""
         counted = counting({name: tasks[name] for name in metrics})
-        return cls(metrics, {name: tasks[name].normalised(metrics[name]) for name in counted}, outputs or {})
+        weights = {name: float(tasks[name].counts or 1) for name in counted}
+        normalised = {name: tasks[name].normalised(metrics[name]) for name in counted}
+        return cls(metrics, normalised, weights, outputs or {})
 
     @property
     def overall(self) -> float:
-        """The mean of the tasks' normalised main metrics; a Pearson correlation counts as (r + 1) / 2."""
-        return sum(self.normalised.values()) / len(self.normalised)
+        """The weighted mean of the tasks' normalised main metrics; a correlation counts as (r + 1) / 2."""
+        weights = [self.weights.get(name, 1.0) for name in self.normalised]
+        return sum(w * value for w, value in zip(weights, self.normalised.values(), strict=True)) / sum(weights)
 
     @property
     def measures(self) -> dict[str, float]:
-        """What keep rules judge by: each task's main metric by the task's name, 'overall', and the 'mean' of these."""
+        """What keep rules judge by: each task's main metric by the task's name, 'overall', the 'mean' of these, and
+        every metric as `task.metric`.
+        """
         main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
         counted = [main[task] for task in self.normalised]
-        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)}
+        every = {f"{task}.{name}": value for task, metrics in self.tasks.items() for name, value in metrics.items()}
+        return main | {"overall": self.overall, "mean": sum(counted) / len(counted)} | every
 
     def as_dict(self) -> dict[str, object]:
         """The scores as a file of a run holds them."""
@@ -68,7 +77,7 @@ class NotNumbers(Mistake):
     """Outputs that cannot be scored, because they are nan or infinite."""
 
 
-def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet], world: World = ALONE) -> Scores:
+def evaluate(model: Scorable, sets: Mapping[str, ExampleSet], world: World = ALONE) -> Scores:
     """Score every task on its labelled examples; of several processes, each answers a part of them.
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
@@ -83,7 +92,7 @@ def evaluate(model: AnyModel, sets: Mapping[str, ExampleSet], world: World = ALO
     return Scores.of(model.tasks, metrics, outputs)
 
 
-def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
+def predictions_of(model: Scorable, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
     """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
 
     Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
@@ -92,7 +101,7 @@ def predictions_of(model: AnyModel, examples: ExampleSet, told: Callable[[int], 
 
 
 def _finite_outputs(
-    model: AnyModel,
+    model: Scorable,
     examples: ExampleSet,
     told: Callable[[int], None] = lambda done: None,
     world: World = ALONE,
@@ -117,13 +126,13 @@ def constant_scores(
 
 
 def outputs_of(
-    model: AnyModel,
+    model: Scorable,
     examples: ExampleSet,
     batch_size: int = 64,
     told: Callable[[int], None] = lambda done: None,
     world: World = ALONE,
 ) -> Tensor:
-    """The outputs for all examples of a task, in the order of the set: (N, outputs) on the CPU.
+    """The outputs for all examples of a task, in the order of the set, on the CPU: (N, outputs), of words (N, W, ...).
 
     For symmetric pairs they are the mean over both orders of the two texts. `told` hears, after each batch, how many
     texts or pairs it held.
@@ -133,7 +142,7 @@ def outputs_of(
 
 
 def outputs_together(
-    model: MultiTask,
+    model: Answering,
     tasks: Sequence[str],
     examples: ExampleSet,
     batch_size: int = 64,
@@ -147,7 +156,7 @@ def outputs_together(
 
 
 def _collected(
-    model: AnyModel,
+    model: Scorable,
     examples: ExampleSet,
     tasks: Sequence[str],
     ask: Callable[[Batch], Mapping[str, Tensor]],
@@ -155,14 +164,31 @@ def _collected(
     told: Callable[[int], None],
     world: World = ALONE,
 ) -> dict[str, Tensor]:
+    if examples.task.reads_words:
+        world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
     device = next(model.parameters()).device
-    totals = {task: torch.zeros(len(examples), model.tasks[task].outputs) for task in tasks}
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
             for number, batch in enumerate(order.in_order_of_length(batch_size)):
                 if number % world.size != world.rank:
                     continue  # another process answers these, and adds them below to the zeros that stand here
+                rows = torch.from_numpy(batch.rows)
                 for task, outputs in ask(batch.to(device)).items():
-                    totals[task][torch.from_numpy(batch.rows)] += outputs.float().cpu()
+                    parts[task].append((rows, outputs.float().cpu()))
                 told(len(batch))
-    return {task: world.sum(total) / len(examples.orders) for task, total in totals.items()}
+    return {
+        task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
+        for task, some in parts.items()
+    }
+
+
+def _summed(parts: Sequence[tuple[Tensor, Tensor]], rows: int, outputs: int) -> Tensor:
+    """The outputs of some rows at a time as those of all, added up where a row comes twice: (N, ...).
+
+    Those of words are as wide as the text with the most.
+    """
+    total = torch.zeros(rows, *max((part.shape[1:] for _, part in parts), default=torch.Size([outputs])))
+    for some, part in parts:
+        total[some, : part.shape[1]] += part
+    return total

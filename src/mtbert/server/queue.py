@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mtbert.serving.given import columns_of
 from mtbert.serving.predictor import Predictor
 
 Answer = dict[str, Any]  # task -> its prediction, and a probability for each class
@@ -120,7 +121,7 @@ def _answer_together(model: Predictor, group: Sequence[str], some: Sequence[tupl
     """Add what the tasks of a group say to the answers of those that asked for them."""
     tasks = [name for name in group if any(name in asked.tasks for asked, _ in some)]
     texts = [text for asked, _ in some for text in asked.texts]
-    columns = [list(column) for column in zip(*texts, strict=True)] if len(model.task(tasks[0]).text) == 2 else [texts]
+    columns = columns_of(model.task(tasks[0]), texts)
     for name, outputs in model.together(tasks, columns).items():
         said = model.said(name, outputs)
         start = 0

@@ -23,12 +23,16 @@ Text = str | Sequence[str] | Mapping[str, Any]  # one text, or a pair, or a row 
 BEGINNINGS = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"{": ".jsonl"}
 
 
-def columns_of(task: Task, texts: Any) -> list[list[str]]:
-    """The texts of a task as one or two lists of N; raises Mistake for what is no list of its texts."""
+def columns_of(task: Task, texts: Any) -> list[list[Any]]:
+    """The texts of a task as one or two lists of N, or of N lists of words; raises Mistake for what is no list of its
+    texts.
+    """
     _check_list(texts)
     if is_table(texts):
-        return [column.to_pylist() for column in read_rows(task, as_arrow(texts), labelled=False).texts]
-    columns: list[list[str]] = [[] for _ in task.text]
+        return read_rows(task, as_arrow(texts), labelled=False).given
+    if task.reads_words:
+        return [[_words(task, text, number) for number, text in enumerate(texts)]]
+    columns: list[list[Any]] = [[] for _ in task.text]
     for number, text in enumerate(texts):
         for column, part in zip(columns, _parts(task, text, number), strict=True):
             column.append(whole_text(str(part)))
@@ -49,7 +53,8 @@ def texts_by_reader(tasks: Mapping[str, Task], texts: Any) -> list[tuple[list[st
     readers: dict[object, list[str]] = {}
     for name, task in tasks.items():
         if _can_read(task, texts):
-            readers.setdefault(task.text if _names_columns(texts) else len(task.text), []).append(name)
+            read = task.text if _names_columns(texts) else len(task.text)
+            readers.setdefault((read, task.reads_words), []).append(name)
     if not readers:
         raise Mistake(f"no task reads what is given: {_reading(tasks)}")
     return [(names, columns_of(tasks[names[0]], texts)) for names in readers.values()]
@@ -105,6 +110,18 @@ def file_of(source: Any) -> Iterator[Any]:
 
 def _reading(tasks: Mapping[str, Task]) -> str:
     return "; ".join(f"{name} reads {' and '.join(task.text)}" for name, task in tasks.items())
+
+
+def _words(task: Task, text: Any, number: int) -> list[str]:
+    """The words of a list, or of a text that white space parts."""
+    if isinstance(text, Mapping):
+        if task.text[0] not in text:
+            raise Mistake(f"item {number} has no '{task.text[0]}'; task '{task.name}' reads words there")
+        text = text[task.text[0]]
+    words = text.split() if isinstance(text, str) else text
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise Mistake(f"task '{task.name}' reads lists of words, or texts; item {number} is {shown(text)}")
+    return [whole_text(word) for word in words]
 
 
 def _check_list(texts: Any) -> None:

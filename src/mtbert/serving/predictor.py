@@ -19,9 +19,8 @@ from mtbert.data.labels import Labels, joined
 from mtbert.data.streams import WHOLE, RowStream, Share, stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
-from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.model.multitask import MultiTask
+from mtbert.model.ensemble import Answering, load_answering
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.model.sources import HUB_ID, from_hub
 from mtbert.runs.decisions import read_decisions
@@ -46,16 +45,18 @@ class Predictions:
     values: Labels  # N rows, in the units of the task's labels
     probabilities: dict[str, NDArray[np.float64]]  # a column (N,) a class
     kept: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns (N,) of the input
+    words: list[list[str]] | None = None  # of each text, where the task reads words: those that are labelled
     sure: NDArray[np.bool_] | None = None  # (N,), None where the task always says something
 
     @property
     def said(self) -> dict[str, Any]:
         """The prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
+        words = {} if self.words is None else {"words": self.words}
         said = self.task.written(self.values)
         if self.sure is not None:
             said = _where_sure(said, self.sure)
-        return {"prediction": said, **probabilities}
+        return {**words, "prediction": said, **probabilities}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class Together:
 class Predictor:
     """A model with its tokenizer: `mtbert.load("RUN")`."""
 
-    def __init__(self, model: MultiTask, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
+    def __init__(self, model: Answering, tokenizer: Tokenizer, decisions: Mapping[str, Decision] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.decisions = dict(decisions or {})
@@ -98,7 +99,7 @@ class Predictor:
         elif revision is not None:
             raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
-        model, tokenizer = load_model(kept)
+        model, tokenizer = load_answering(kept)
         decisions = {name: one.decision for name, one in read_decisions(kept).items()}
         return cls(model.to(best_device()), tokenizer, decisions)
 
@@ -107,13 +108,18 @@ class Predictor:
         return list(self.model.tasks)
 
     def predict(self, task: str, texts: Any) -> list[Any]:
-        """The class name or the score of each text (or pair, for a pair task), in order.
+        """The class name or the score of each text (or pair, for a pair task), in order; the names of its labels for a
+        task of several, and for a task of words each word with its label.
 
         `texts` is a list of texts, of pairs or of dicts with the task's columns, or a table of pyarrow, pandas, polars
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        return self._said(task, self.outputs(task, texts))
+        columns = columns_of(self.task(task), texts)
+        said = self._said(task, outputs_of(self.model, self._examples([task], columns)))
+        if self.task(task).reads_words:
+            return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
+        return said
 
     def predict_all(self, texts: Any) -> list[dict[str, Any]]:
         """What every task says to each text (or pair), in order: task -> class name or score.
@@ -132,7 +138,7 @@ class Predictor:
         """The probability of every class for each text; raises Mistake for a task without classes."""
         columns = self.task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
         if not columns:
-            raise Mistake(f"task '{task}' predicts a score, not classes; use predict")
+            raise Mistake(f"task '{task}' says {self.task(task).meaning}, which has no probabilities; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
@@ -176,6 +182,7 @@ class Predictor:
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
+            words=[one for part in parts for one in part.words or ()] if self.task(task).reads_words else None,
             sure=np.concatenate(sure) if sure else None,
         )
 
@@ -198,10 +205,9 @@ class Predictor:
         (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
         tell = _counting(task, len(stream), 2 if chosen.predicted_in_both_orders else 1, told)
         for rows in stream.slices(SLICE):
-            columns = [column.to_pylist() for column in rows.texts]
-            examples = self._examples([task], columns)
+            examples = self._examples([task], rows.given)
             outputs = outputs_of(self.model, examples, told=tell)
-            yield self._predictions(task, rows.ids, outputs, {**rows.kept})
+            yield self._predictions(task, rows.ids, outputs, {**rows.kept}, rows.given)
 
     def predict_all_slices(
         self,
@@ -218,10 +224,10 @@ class Predictor:
         there.
         """
         source = as_arrow(source)
-        readers: dict[tuple[str, ...], list[str]] = {}  # what they read of a row -> tasks
+        readers: dict[object, list[str]] = {}  # what they read of a row -> tasks
         written: set[str] = set()
         for name in readers_of(self.model.tasks, source):
-            readers.setdefault(self.task(name).text, []).append(name)
+            readers.setdefault((self.task(name).text, self.task(name).reads_words), []).append(name)
             written |= {f"{name}_{column}" for column in _written(self.task(name))}
         tasks = [self.task(names[0]) for names in readers.values()]
         streams = self._streams(tasks, source, quotes, _to_keep(tasks, written, keep), share)
@@ -231,9 +237,9 @@ class Predictor:
         for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
             ids, found = parts[0].ids, dict[str, Predictions]()
             for names, rows in zip(readers.values(), parts, strict=True):
-                outputs = self.together(names, [column.to_pylist() for column in rows.texts], tell)
+                outputs = self.together(names, rows.given, tell)
                 for name, one in outputs.items():
-                    found[name] = self._predictions(name, ids, one, {})
+                    found[name] = self._predictions(name, ids, one, {}, rows.given)
             yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
 
     def _streams(
@@ -275,14 +281,17 @@ class Predictor:
         beside = "" if original is None else f" and {original.parameters:,} of a frozen copy beside it"
         return f"mtbert model: {shape.layers} layers, {shape.width} wide, {parameters:,} parameters{beside}; its tasks:"
 
-    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[str]]) -> Examples:
+    def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[Any]]) -> Examples:
         """The texts as examples of the first of these tasks, from which the others read the same."""
         task, positions = self.task(tasks[0]), self.model.encoder.shape.positions
-        return Examples.from_texts(task, columns, self.tokenizer, positions, self.model.apart(tasks))
+        return Examples.from_texts(task, columns, self.tokenizer, positions, apart=self.model.apart(tasks))
 
-    def _predictions(self, task: str, ids: list[str], outputs: Tensor, kept: dict[str, pa.ChunkedArray]) -> Predictions:
-        outputs, said, sure = self._decided(task, outputs)
-        return Predictions(self.task(task), ids, said, self.task(task).probabilities(outputs), kept, sure)
+    def _predictions(
+        self, task: str, ids: list[str], outputs: Tensor, kept: dict[str, pa.ChunkedArray], given: Sequence[list[Any]]
+    ) -> Predictions:
+        chosen, (outputs, said, sure) = self.task(task), self._decided(task, outputs)
+        words = given[0] if chosen.reads_words else None
+        return Predictions(chosen, ids, said, chosen.probabilities(outputs), kept, words, sure)
 
     def said(self, task: str, outputs: Tensor) -> list[dict[str, Any]]:
         """What is said of outputs (N, outputs), row by row: the prediction and, where there are classes, their

@@ -92,7 +92,7 @@ def _cells(column: Any) -> Sequence[str]:
         if is_value(column.type):
             return as_texts(column).fill_null("").to_pylist()  # type: ignore[no-any-return]
         return ["" if value is None else str(value) for value in plain(column).to_pylist()]
-    return list(column)
+    return [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in column]
 
 
 def _values(column: Any) -> list[Any]:

@@ -76,6 +76,8 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     needed("onnxscript", "onnx")
     scored = to_be_scored(wanted.run, wanted.data, list(Run.open(wanted.run).recipe(wanted.data).tasks))
     model = scored.model.cpu()
+    if not isinstance(model, MultiTask):
+        raise Mistake(f"{wanted.run} holds an ensemble, which is several models: export one of its runs")
     write_graph(model, folder / GRAPH)
     if wanted.int8:
         write_int8(folder / GRAPH, folder / INT8)

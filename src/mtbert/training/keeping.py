@@ -14,7 +14,9 @@ from typing import Any
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import Registry, Share
 
-Measures = Mapping[str, float]  # each task's main metric by the task's name, and their 'overall' and 'mean'
+Measures = Mapping[
+    str, float
+]  # each task's main metric by the task's name, their 'overall' and 'mean', and `task.metric`
 
 
 class KeepRule:
@@ -183,4 +185,4 @@ class Keeper:
 
 def _by_task(measures: Measures) -> dict[str, float]:
     """The measures of single tasks."""
-    return {name: score for name, score in measures.items() if name not in ("overall", "mean")}
+    return {name: score for name, score in measures.items() if name not in ("overall", "mean") and "." not in name}

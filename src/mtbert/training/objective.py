@@ -16,6 +16,7 @@ from mtbert.errors import Mistake, at, unknown
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.world import ALONE
+from mtbert.training.distillation import Distillation
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, random_state, replaying
 from mtbert.training.state import Stateful, gather, scatter
@@ -42,12 +43,14 @@ class Objective:
         regularizers: Mapping[str, Regularizer],
         weighting: Weighting,
         divisors: Mapping[str, int] = MappingProxyType({}),
+        distillation: Distillation | None = None,
     ) -> None:
         self.model = model
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisors = divisors
         self.world = ALONE
+        self.distillation = distillation
         for number, (name, regularizer) in enumerate(regularizers.items()):
             with at(number):
                 for task in regularizer.named_tasks:
@@ -93,6 +96,8 @@ class Objective:
 
     def start(self) -> None:
         """Called when the stage begins, with the model as it then is."""
+        if self.distillation is not None:
+            self.distillation.start()
         for regularizer in self.regularizers.values():
             regularizer.start(self._encoding)
 
@@ -100,7 +105,7 @@ class Objective:
         """Called when the optimizer has moved the model on these batches."""
         for regularizer in self.regularizers.values():
             regularizer.after_step(self._encoding, progress)
-        self.weighting.after_step(lambda: self._losses_again(batches))
+        self.weighting.after_step(lambda: self._losses_again(batches, progress))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed stage needs beside the model's weights, as tensors by name."""
@@ -125,9 +130,9 @@ class Objective:
         """The plain loss and the weighted penalties, each with its graph."""
         penalising = {name: penalty for name, penalty in self.regularizers.items() if penalty.applies_to(batch.task)}
         if not penalising:
-            return self._task_loss(batch, self.model(batch)), {}
+            return self._task_loss(batch, self.model(batch), progress), {}
         passes = Passes(self._encoding, batch)
-        loss = self._task_loss(batch, passes.clean.outputs)
+        loss = self._task_loss(batch, passes.clean.outputs, progress)
         return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
 
     def _across(self, terms: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -141,21 +146,24 @@ class Objective:
         """What the processes that compute a batch together have of something, by their shares of the examples."""
         return own if batch.share is None else self.world.sum(own * batch.share)
 
-    def _task_loss(self, batch: Batch, outputs: Tensor) -> Tensor:
+    def _task_loss(self, batch: Batch, outputs: Tensor, progress: float) -> Tensor:
         """The plain loss of a batch: the mean over its examples, or their sum over its task's divisor."""
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
-        losses = self.model.tasks[batch.task].losses(outputs, batch.targets)
+        task = self.model.tasks[batch.task]
+        losses = task.losses(outputs, batch.targets)
+        if self.distillation is not None:
+            losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
         # the parts of a batch are added up by their shares, and so the divisor of each is its share of the whole's
         return losses.mean() if divisor is None else losses.sum() / (divisor * (batch.share or 1))
 
     @torch.no_grad()
-    def _losses_again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def _losses_again(self, batches: Sequence[Batch], progress: float) -> dict[str, Tensor]:
         """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
-            loss = self._across({"loss": self._task_loss(batch, self.model(batch))}, batch)
+            loss = self._across({"loss": self._task_loss(batch, self.model(batch), progress)}, batch)
             losses[batch.task].append(loss["loss"])
         return {task: torch.stack(some).mean() for task, some in losses.items()}
 

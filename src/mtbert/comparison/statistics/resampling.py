@@ -47,9 +47,21 @@ def correlations(predictions: Floats, labels: Floats, counts: NDArray[np.int64])
     return found
 
 
+def quadratic_kappas(predictions: Floats, labels: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Quadratic weighted kappa, each row as often as it was drawn: (R, N), (N,), (B, N) -> (B, R)."""
+    weights = counts / len(labels)
+    x, y = predictions.T, labels
+    by_chance = weights @ x**2 + (weights @ y**2)[:, None] - 2 * (weights @ x) * (weights @ y)[:, None]
+    apart = weights @ (x - y[:, None]) ** 2
+    varied = by_chance > 1e-12
+    found: Floats = np.where(varied, 1 - apart / np.where(varied, by_chance, 1.0), apart == 0)
+    return found
+
+
 MEASURES: dict[str, Callable[[Floats, Floats, NDArray[np.int64]], Floats]] = {
     "accuracy": accuracies,
     "pearson": correlations,
+    "qwk": quadratic_kappas,
 }
 
 

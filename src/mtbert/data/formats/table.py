@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.columnar import pieces_of_arrow, pieces_of_parquet, read_arrow, read_parquet
+from mtbert.data.formats.conll import pieces_of_conll, read_conll
 from mtbert.data.formats.delimited import pieces_of_delimited, read_delimited
 from mtbert.data.formats.jsonl import pieces_of_jsonl, read_jsonl
 
@@ -20,6 +21,7 @@ class Format(NamedTuple):
 
 
 DELIMITED = Format(read_delimited, pieces_of_delimited)
+CONLL = Format(read_conll, pieces_of_conll)
 JSONL = Format(read_jsonl, pieces_of_jsonl)
 
 FORMATS: Mapping[str, Format] = {
@@ -28,6 +30,9 @@ FORMATS: Mapping[str, Format] = {
     ".txt": DELIMITED,
     ".jsonl": JSONL,
     ".ndjson": JSONL,
+    ".conll": CONLL,
+    ".iob": CONLL,
+    ".bio": CONLL,
     ".parquet": Format(read_parquet, pieces_of_parquet),
     ".arrow": Format(read_arrow, pieces_of_arrow),
 }

@@ -6,10 +6,11 @@ holds. A new kind is a subclass of Task in a file of its own and one line in KIN
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,18 +18,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from torch import Tensor, nn
 
-from mtbert.data.formats.base import Quotes
+from mtbert.data.formats.base import Quotes, Table
 from mtbert.data.kinds.class_scores import ClassScores
+from mtbert.data.kinds.metrics import Metric
+from mtbert.data.label_cells import LabelCells
 from mtbert.data.labels import Labels, plain, same
 from mtbert.data.views import View
-from mtbert.errors import Mistake
-from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, Positive, Share
+from mtbert.errors import Mistake, unknown
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, Positive, Share
 
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 
 # what an editor is told of keys that may be written in several ways
 _ONE_OR_TWO = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
+)
+_ONE_OR_MORE = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 )
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
@@ -39,15 +45,28 @@ def share_of(source: Any) -> float | None:
     return float(found[1]) / 100 if found else None
 
 
+class ReadLabels(NamedTuple):
+    """The labels of N rows as they were read, and which rows have none."""
+
+    task: Task  # with the classes or the range that were found
+    labels: Labels
+    wrong: dict[int, str]  # row -> what is wrong with its label, and in which column
+    missing: list[int]  # rows without a label
+    found: Mapping[str, int]  # how often each wrong cell stands there
+    proposal: str  # what the recipe should say, where so many are wrong that it is at fault, not the rows
+
+
 class Task(BaseModel):
     """What every kind of task has in common: a section under `tasks:` in the recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    main: ClassVar[str]  # the metric by which the task is judged
+    usual: ClassVar[tuple[str, ...]]  # the metrics that are reported; by the first the task is judged
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    several_columns: ClassVar[bool] = False  # whether its labels may stand in several columns
+    reads_words: ClassVar[bool] = False  # whether its text is a list of words, each with a label of its own
     miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
     target_type: ClassVar[torch.dtype] = torch.float32  # of `targets`
     # with noise sigma, a negative log likelihood is in_likelihood * loss / sigma^2 + log sigma
@@ -56,7 +75,7 @@ class Task(BaseModel):
     name: str
     kind: str
     text: Annotated[tuple[str, ...], _ONE_OR_TWO] = Field(min_length=1, max_length=2, description="a column, or two")
-    label: str = Field(description="a column")
+    label: Annotated[str | tuple[str, ...], _ONE_OR_MORE] = Field(description="a column")
     id: str | None = None
     where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
     train: Any = Field(None, description="a file, a folder or a table")
@@ -71,6 +90,7 @@ class Task(BaseModel):
         | None
     ) = None
     bad_rows: Literal["error", "skip"] = "error"
+    missing: Literal["error", "skip"] = "error"  # rows without a label: other tasks of the file may have one there
     quotes: Quotes = "checked"
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
@@ -81,12 +101,21 @@ class Task(BaseModel):
     head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
-    counts: bool = True  # in `overall` and `mean`
+    metric: str | None = None  # by which the task is judged, in the place of its kind's own
+    # in `overall` and `mean`; a number weighs it in `overall`
+    counts: bool | NonNegative = True
 
     @field_validator("text", mode="before")
     @classmethod
     def _one_or_two_columns(cls, text: Any) -> Any:
         return (text,) if isinstance(text, str) else text
+
+    @field_validator("label")
+    @classmethod
+    def _one_column(cls, label: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(label, str) and not cls.several_columns:
+            raise Mistake("labels stand in one column; a column for each of several labels is for `kind: multilabel`")
+        return label
 
     @field_validator("name")
     @classmethod
@@ -100,6 +129,17 @@ class Task(BaseModel):
     def _symmetric_pair(self) -> Self:
         if self.symmetric and len(self.text) == 1:
             raise Mistake("symmetric is for pairs: this task reads one text")
+        return self
+
+    @model_validator(mode="after")
+    def _metric_of_its_kind(self) -> Self:
+        if self.metric is None:
+            return self
+        judging = [name for name, metric in self.all_metrics.items() if metric.scale != "error"]
+        if self.metric in self.all_metrics and self.metric not in judging:
+            raise Mistake(f"'{self.metric}' is an error, of which less is better: judge by one of {', '.join(judging)}")
+        if self.metric not in judging:
+            raise Mistake(unknown(f"metric of kind {self.kind}:", self.metric, judging))
         return self
 
     @field_validator("where", mode="before")
@@ -124,6 +164,21 @@ class Task(BaseModel):
             )
         return self
 
+    @classmethod
+    def usual_method(cls, word: str, given: Mapping[str, Any]) -> Any:
+        """The method of a family (`head`, `pooling`, ...) where the rest of the task's keys name none."""
+        return cls.model_fields[word].default
+
+    @property
+    def main(self) -> str:
+        """The metric by which the task is judged."""
+        return self.metric or self.usual[0]
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The metrics that are reported, the main one first."""
+        return tuple(dict.fromkeys((self.main, *self.usual)))
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that it has probabilities of; none for a score."""
@@ -131,8 +186,13 @@ class Task(BaseModel):
 
     @property
     def binary(self) -> bool:
-        """Whether a row has one of two classes."""
-        return self.exclusive and len(self.class_names) == 2
+        """Whether a row has one of two classes, by the softmax over two outputs."""
+        return self.exclusive and len(self.class_names) == self.outputs == 2
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its outputs have to descend: one score, seen from several thresholds."""
+        return False
 
     @property
     @abstractmethod
@@ -184,7 +244,8 @@ class Task(BaseModel):
     @property
     def reads(self) -> tuple[object, ...]:
         """What the sequences made of texts depend on: tasks that agree in it make the same ones of the same texts."""
-        return len(self.text), self.sequences, self.segments, self.max_length, self.predicted_in_both_orders
+        both = self.predicted_in_both_orders
+        return len(self.text), self.sequences, self.segments, self.max_length, both, self.reads_words
 
     def at_most(self, split: str) -> int | None:
         """How many rows of a split are used, where there are more; None for all."""
@@ -202,9 +263,56 @@ class Task(BaseModel):
     def outputs(self) -> int:
         """Width of the head's outputs: one logit a class, or a single score."""
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold its labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
+        """The labels in the rows of a table, the task's own words for what is wrong with them.
+
+        `words` is how many words each text has, where the task reads words. Raises Mistake where a column is missing or
+        holds what no label is, and where the task's classes or range cannot be found.
+        """
+        cells = LabelCells.of(table, self.label_columns[0])
+        task = self if self.complete else self.found(cells.counted(), table.name, cells.name)
+        values, wrong = [], {}
+        for code, cell in enumerate(cells.distinct):
+            try:
+                values.append(task.read_label(cell))
+            except Mistake as mistake:
+                values.append(np.nan)
+                if str(cell).strip():
+                    wrong[code] = str(mistake)
+        labels = np.append(np.array(values, dtype=np.float64), np.nan)[cells.codes]
+        bad = np.flatnonzero(np.isnan(labels))
+        said = {int(row): wrong.get(int(cells.codes[row])) for row in bad}
+        return ReadLabels(
+            task,
+            labels,
+            {row: f"column '{cells.name}': {message}" for row, message in said.items() if message is not None},
+            [row for row, message in said.items() if message is None],
+            cells.counted(list(wrong)),
+            task.proposal(cells.counted()) if wrong else "",
+        )
+
+    def found(self, cells: Mapping[str, int], file: str, column: str) -> Self:
+        """`completed`, with the place in what is wrong."""
+        try:
+            return self.completed(cells)
+        except Mistake as mistake:
+            raise Mistake(f"{file}: column '{column}' {mistake}; task '{self.name}'") from None
+
     @abstractmethod
     def read_label(self, cell: object) -> float:
-        """The label in a cell of a file as a number; raises Mistake if the cell holds none."""
+        """One label in a cell of a file, as a number; raises Mistake if the cell holds none."""
+
+    def placed(self, outputs: Tensor, words: Tensor | None) -> Tensor:
+        """The head's outputs with where they belong, which only a task that reads words says: (B, outputs).
+
+        `words` (B, W) is then where the first piece of each word stands: 0 for no word, -1 for one beyond the end.
+        """
+        return outputs
 
     @abstractmethod
     def targets(self, labels: Labels) -> Tensor:
@@ -241,6 +349,17 @@ class Task(BaseModel):
         """
         return None
 
+    def mean_of(self, several: Sequence[Tensor]) -> Tensor:
+        """Outputs that say what several, of as many models, say on average: M times (B, outputs) -> (B, outputs).
+
+        Where the task has classes of which one is true, their probabilities are averaged.
+        """
+        logarithms = [log for outputs in several if (log := self.log_probabilities(outputs)) is not None]
+        if len(logarithms) < len(several):
+            return torch.stack([outputs.float() for outputs in several]).mean(0)
+        mean: Tensor = torch.stack(logarithms).logsumexp(0) - math.log(len(several))
+        return mean
+
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         """One column (N,) for each of `class_names`."""
         return {}
@@ -262,9 +381,15 @@ class Task(BaseModel):
         """Predictions as a column of a file."""
         return [str(self.say(one)) for one in predictions]
 
+    @property
     @abstractmethod
+    def all_metrics(self) -> Mapping[str, Metric]:
+        """Every metric that it has, those that are reported first."""
+
     def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        """Metrics over a whole split in float64, the main one first."""
+        """The metrics that are reported, over a whole split in float64, the main one first."""
+        x, y = plain(predictions), plain(labels)
+        return {name: self.all_metrics[name].take(x, y) for name in self.reported}
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores | None:
         """How each class is found; None where there are no classes."""
@@ -282,9 +407,9 @@ class Task(BaseModel):
     def constant_outputs(self, labels: Labels) -> Tensor:
         """The outputs for every text with the least loss on training labels: where a head begins, (outputs,)."""
 
-    @abstractmethod
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
+        return self.all_metrics[self.main].counted(metrics[self.main])
 
     @abstractmethod
     def describe_labels(self, labels: Labels) -> str:

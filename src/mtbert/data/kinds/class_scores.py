@@ -22,10 +22,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Every class of a task that labels or predictions name, and the confusion table of these classes."""
+    """Every class of a task that labels or predictions name, and the confusion table where a row has one class."""
 
     classes: list[ClassScore]
-    confusion: list[list[int]]  # [label][prediction] -> rows
+    confusion: list[list[int]] | None  # [label][prediction] -> rows; None where a row may have several
 
     @property
     def unfound(self) -> list[str]:

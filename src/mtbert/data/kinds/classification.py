@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
+from mtbert.data.kinds.metrics import BINARY, CLASSES, Metric
 from mtbert.data.kinds.spelling import ClassNames, Spellings, classes_of, listed, proposed_classes
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Confusion, Reliability, View
@@ -31,7 +32,7 @@ class Classification(Task):
     (`one_logit`) gives it beside a second that is 0.
     """
 
-    main = "accuracy"
+    usual = ("accuracy", "macro_f1")
     from_data = frozenset({"classes"})
     exclusive = True
     target_type = torch.int64
@@ -121,13 +122,9 @@ class Classification(Task):
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         return class_scores(self.classes, plain(predictions), plain(labels))
 
-    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        from sklearn.metrics import accuracy_score, f1_score  # late: with scipy most of a second, before any training
-
-        return {
-            "accuracy": float(accuracy_score(labels, predictions)),
-            "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),
-        }
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        return {**CLASSES, **BINARY} if len(self.classes) in (0, 2) else CLASSES
 
     def constant(self, labels: Labels) -> float:
         return float(np.bincount(plain(labels).astype(np.int64)).argmax())
@@ -139,9 +136,6 @@ class Classification(Task):
         """
         logits = np.log(np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes)) + 1)
         return torch.from_numpy(logits - logits.mean()).float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return metrics["accuracy"]
 
     def describe_labels(self, labels: Labels) -> str:
         counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes))

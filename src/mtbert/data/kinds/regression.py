@@ -13,6 +13,7 @@ from pydantic import field_validator
 from torch import Tensor
 
 from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.metrics import SCORES, Metric
 from mtbert.data.kinds.spelling import counted, cut, scores_in
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Scatter, View
@@ -27,7 +28,7 @@ class Regression(Task):
     A range that a recipe leaves out is that of the training file, rounded outward.
     """
 
-    main = "pearson"
+    usual = ("pearson", "spearman", "rmse")
     from_data = frozenset({"range"})
     scored = True
     miss = "mean absolute error"
@@ -135,17 +136,9 @@ class Regression(Task):
     def written(self, predictions: Labels) -> Any:
         return predictions
 
-    def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
-        from scipy.stats import pearsonr, spearmanr  # late: most of a second, before any training
-
-        x, y = plain(predictions), plain(labels)
-        # a correlation with a constant is undefined; a constant predictor has learned nothing
-        varied = _varies(x) and _varies(y)
-        return {
-            "pearson": float(pearsonr(x, y).statistic) if varied else 0.0,
-            "spearman": float(spearmanr(x, y).statistic) if varied else 0.0,
-            "rmse": float(np.sqrt(np.mean((x - y) ** 2))),
-        }
+    @property
+    def all_metrics(self) -> Mapping[str, Metric]:
+        return SCORES
 
     def constant(self, labels: Labels) -> float:
         return float(plain(labels).mean())
@@ -153,9 +146,6 @@ class Regression(Task):
     def constant_outputs(self, labels: Labels) -> Tensor:
         """The mean, in the units of the targets."""
         return self.targets(labels).double().mean()[None].float()
-
-    def normalised(self, metrics: dict[str, float]) -> float:
-        return (metrics["pearson"] + 1) / 2
 
     def describe_labels(self, labels: Labels) -> str:
         low, quarter, half, three_quarters, high = np.quantile(plain(labels), [0, 0.25, 0.5, 0.75, 1])
@@ -178,8 +168,3 @@ def rounded_outward(low: float, high: float) -> tuple[float, float]:
     # in whole steps, and then divided where the step is a fraction, so that 0.3 is not 0.30000000000000004
     ends = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
     return (ends[0] * step, ends[1] * step) if step >= 1 else (ends[0] / round(1 / step), ends[1] / round(1 / step))
-
-
-def _varies(values: NDArray[np.float64]) -> bool:
-    """Whether values differ by more than their rounding."""
-    return bool(np.ptp(values) > 1e-12 * np.abs(values).max())

@@ -15,6 +15,7 @@ from mtbert.model.dropout import Dropout
 from mtbert.model.heads.beside import Beside, Name, width_beside
 from mtbert.registry import Registry
 
+LEAST_STEP = 1e-4  # between two thresholds, so that no class is impossible
 Activation = Literal["none", "relu", "leaky_relu", "gelu", "tanh"]
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -162,8 +163,48 @@ class Cosine01(Cosine):
         return (super().cosine(features) + 1) / 2
 
 
+class Thresholds(nn.Module):
+    """One score and thresholds in ascending order, of an ordinal task: logit k is the score less threshold k.
+
+    So the probability that the class lies above k never rises with k (McCullagh, 1980).
+
+    Source: McCullagh, 1980, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x
+    """
+
+    def __init__(self, task: Task, width: int, features: int, *, activation: Activation = "none") -> None:
+        super().__init__()
+        if not task.ordered:
+            raise Mistake(f"task '{task.name}': head 'thresholds' is for `kind: ordinal` with `method: cumulative`")
+        self.activation = ACTIVATIONS[activation]
+        self.dropout = Dropout(task.dropout)
+        self.output = nn.Linear(features, 1, bias=False)
+        self.first = nn.Parameter(torch.zeros(1))
+        self.steps = nn.Parameter(torch.zeros(task.outputs - 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        score = self.output(self.dropout(self.activation(features)))  # (B, 1)
+        steps = F.softplus(self.steps) + LEAST_STEP
+        outputs: Tensor = score - torch.cat([self.first, self.first + steps.cumsum(0)])  # (B, outputs)
+        return outputs
+
+    def begin_at(self, outputs: Tensor) -> None:
+        """Give these outputs (outputs,), which descend, for features of 0."""
+        steps = (outputs[:-1] - outputs[1:] - LEAST_STEP).clamp(min=1e-3)
+        with torch.no_grad():
+            self.first.copy_(-outputs[:1])
+            self.steps.copy_(torch.log(torch.expm1(steps)))
+
+
 HEADS: Registry[nn.Module] = Registry(
-    "head", {"linear": Linear, "one_logit": OneLogit, "sigmoid": Sigmoid, "cosine": Cosine, "cosine01": Cosine01}
+    "head",
+    {
+        "linear": Linear,
+        "one_logit": OneLogit,
+        "sigmoid": Sigmoid,
+        "cosine": Cosine,
+        "cosine01": Cosine01,
+        "thresholds": Thresholds,
+    },
 )
 
 

@@ -1,0 +1,60 @@
+"""What the teachers of a stage say of its training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtbert.data.batches import Examples
+from mtbert.data.kinds.base import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.errors import Mistake
+from mtbert.model.checkpoints import tasks_in
+from mtbert.model.devices import best_device
+from mtbert.model.ensemble import load_answering
+from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.evaluation import outputs_of
+
+
+def check_teachers(runs: Sequence[str], tasks: Mapping[str, Task]) -> None:
+    """Raise Mistake where a run is not there, or does not say the same of these tasks."""
+    for name in runs:
+        there = tasks_in(_kept(name))
+        for task in tasks.values():
+            if task.name not in there:
+                raise Mistake(f"teacher {name} has no task '{task.name}' (its tasks: {', '.join(there)})")
+            said = there[task.name]
+            if (said.kind, said.meaning, said.ends) != (task.kind, task.meaning, task.ends):
+                raise Mistake(
+                    f"teacher {name} says {said.meaning} of task '{task.name}', which is to say {task.meaning}: "
+                    "classes or ranges differ"
+                )
+
+
+def taught(runs: Sequence[str], sets: Mapping[str, Examples], tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """Task -> what the teachers say on average of each row of its set: (N, outputs).
+
+    Raises Mistake where a teacher has another tokenizer than the sets.
+    """
+    said: dict[str, list[Tensor]] = {task: [] for task in sets}
+    for name in runs:
+        with (
+            torch.random.fork_rng()
+        ):  # a model is drawn before its weights are read: the student's dropout stays as it is
+            model, own = load_answering(_kept(name))
+        if own.definition != tokenizer.definition:
+            raise Mistake(f"teacher {name} has another tokenizer than the model that is to learn from it")
+        model.to(best_device())
+        for task, examples in sets.items():
+            positions, apart = model.encoder.shape.positions, model.apart([task])
+            said[task].append(
+                outputs_of(model, Examples(model.tasks[task], examples.tokens, tokenizer, positions, apart=apart))
+            )
+    return {task: sets[task].task.mean_of(outputs) for task, outputs in said.items()}
+
+
+def _kept(run: str) -> Path:
+    return Run.open(Path(run).expanduser()).part(BEST)

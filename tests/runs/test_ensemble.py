@@ -1,0 +1,204 @@
+"""Several runs as one, and one that learns from several; means and distances are worked out by numpy and scipy."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import rel_entr, softmax
+from typer.testing import CliRunner
+
+import mtbert
+from mtbert.app.cli import app
+from mtbert.errors import Mistake
+from mtbert.model.checkpoints import load_model
+from mtbert.recipe.reading import read_recipe
+from mtbert.reports.info import read as info
+from mtbert.runs.build import build
+from mtbert.runs.ensemble import ensemble
+from mtbert.runs.evaluate import evaluate_run
+from mtbert.runs.folder import Run
+from mtbert.runs.log import Step
+from mtbert.scoring.evaluation import outputs_of
+from mtbert.training.distillation import distance
+from tests.support.cut_off import Kill, Killed, assert_same_run
+from tests.support.small import recipe_over, write_small_data
+from tests.support.tiny_models import MOOD, NEAR
+
+TEXTS = {
+    "mood": ["good film", "cold tea by the river", "slow"],
+    "same": [("good film", "bad film"), ("warm tea", "tea")],
+    "near": [("good film", "bad film"), ("warm tea", "tea")],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    recipe = recipe_over(write_small_data(folder / "data"))
+    recipe["stages"][0] |= {"steps": 4, "evaluate_every": 4, "optimizer": {"lr": 0.01}}
+    return [mtbert.train(recipe | {"seed": seed}, out=folder / f"run{seed}") for seed in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def together(runs: list[Run]) -> Run:
+    return ensemble([run.folder for run in runs], runs[0].folder.parent / "together")
+
+
+def recipe_of(runs: list[Run], **stage: Any) -> dict[str, Any]:
+    recipe = recipe_over(runs[0].folder.parent / "data")
+    recipe["stages"][0] |= stage
+    return recipe
+
+
+def test_an_ensemble_says_the_mean_of_probabilities_and_of_scores(runs: list[Run], together: Run) -> None:
+    members, model = [mtbert.load(run.folder) for run in runs], mtbert.load(together.folder)
+    for task in ("mood", "same"):
+        each = [softmax(member.outputs(task, TEXTS[task]).double().numpy(), axis=1) for member in members]
+        found = [list(row.values()) for row in model.probabilities(task, TEXTS[task])]
+        np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+    scores = np.mean([member.outputs("near", TEXTS["near"]).numpy() for member in members], axis=0)
+    np.testing.assert_allclose(model.outputs("near", TEXTS["near"]).numpy(), scores, atol=1e-6)
+    all_at_once = model.predict_all(TEXTS["same"])
+    assert [row["same"] for row in all_at_once] == model.predict("same", TEXTS["same"])
+
+
+def test_an_ensemble_is_evaluated_and_shown_like_a_run(runs: list[Run], together: Run) -> None:
+    assert together.scores["dev"]["overall"] == pytest.approx(evaluate_run(together.folder).overall, abs=1e-9)
+    assert info(together).state == "an ensemble of other runs"
+    assert mtbert.load(together.folder).embed(["tea"]).shape == (1, 16)
+    done = CliRunner().invoke(app, ["predict", str(together.folder), "--task", "mood", "good film"])
+    assert done.exit_code == 0
+    assert "good film -> " in done.stdout
+
+
+def test_an_ensemble_of_copies_is_the_model_itself(runs: list[Run], tmp_path: Path) -> None:
+    again = shutil.copytree(runs[0].folder, tmp_path / "again")
+    model, one = mtbert.load(ensemble([runs[0].folder, again], tmp_path / "out").folder), mtbert.load(runs[0].folder)
+    for task, texts in TEXTS.items():
+        ours, theirs = model.outputs(task, texts), one.outputs(task, texts)
+        difference = ours - theirs
+        torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), atol=1e-6, rtol=0)
+
+
+def test_runs_that_make_no_ensemble_are_refused_and_nothing_is_written(runs: list[Run], tmp_path: Path) -> None:
+    recipe = recipe_of(runs, steps=1, evaluate_every=1)
+    fewer = copy.deepcopy(recipe)
+    del fewer["tasks"]["near"]
+    others = copy.deepcopy(recipe)
+    others["tasks"]["mood"]["classes"] = ["low", "high", "mid"]
+    apart = copy.deepcopy(recipe)
+    apart["tasks"]["same"]["pairs"] = "separate"
+    for number, (other, said) in enumerate(
+        [(fewer, "has the tasks mood, same"), (others, "says"), (apart, "reads its texts as")]
+    ):
+        run = mtbert.train(other, out=tmp_path / str(number))
+        with pytest.raises(Mistake, match=said):
+            ensemble([runs[0].folder, run.folder], tmp_path / "out")
+    with pytest.raises(Mistake, match="two runs or more"):
+        ensemble([runs[0].folder], tmp_path / "out")
+    with pytest.raises(Mistake, match="two runs or more"):
+        ensemble([runs[0].folder, runs[0].folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Mistake, match="is not empty"):
+        ensemble([run.folder for run in runs], runs[0].folder)
+
+
+def test_what_needs_one_model_says_that_an_ensemble_is_several(runs: list[Run], together: Run, tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="holds an ensemble"):
+        load_model(together.folder / "best")
+    with pytest.raises(Mistake, match="holds an ensemble"):
+        mtbert.train(recipe_of(runs), out=together.folder, resume=True)
+    task = recipe_of(runs)["tasks"]["near"]
+    added = {"data": recipe_of(runs)["data"], "tasks": {"far": task}, "stages": [{"steps": 1, "train": "heads"}]}
+    with pytest.raises(Mistake, match="holds an ensemble"):
+        mtbert.add_task(together.folder, added, out=tmp_path / "more")
+
+
+# ---- distillation
+
+
+def test_the_distance_is_the_divergence_of_softened_classes_and_the_squared_one_of_scores() -> None:
+    ours, theirs = torch.randn(5, 3), torch.randn(5, 3)
+    p, q = (softmax(x.double().numpy() / 2, axis=1) for x in (theirs, ours))
+    np.testing.assert_allclose(distance(MOOD, ours, theirs, 2.0).numpy(), 4 * rel_entr(p, q).sum(1), rtol=1e-4)
+    scores, taught = torch.randn(5, 1), torch.randn(5, 1)
+    expected = (scores - taught).square()[:, 0].numpy()
+    np.testing.assert_allclose(distance(NEAR, scores, taught, 2.0).numpy(), expected, rtol=1e-5)
+
+
+def test_the_loss_is_shared_between_labels_and_what_the_teachers_say(runs: list[Run]) -> None:
+    teachers = [str(run.folder) for run in runs[:2]]
+    share = {"name": "linear", "value": 1.0, "warmup": 0}
+    made = build(read_recipe(recipe_of(runs, distill={"teachers": teachers, "share": share})))
+    plain = build(read_recipe(recipe_of(runs)))
+    objective, hard = made.stage(0).trainer.objective, plain.stage(0).trainer.objective
+    objective.start()
+    made.model.eval()
+    plain.model.load_state_dict(made.model.state_dict())
+    plain.model.eval()
+    for task in ("mood", "near"):
+        examples = made.sets["train"][task]
+        batch = examples.batch([3, 7, 20])
+        outputs = made.model(batch).detach()
+        said = [outputs_of(load_model(run.folder / "best")[0], examples)[[3, 7, 20]] for run in runs[:2]]
+        if task == "mood":
+            q = softmax(outputs.double().numpy(), axis=1)
+            soft = rel_entr(np.mean([softmax(one.double().numpy(), axis=1) for one in said], axis=0), q).sum(1).mean()
+        else:
+            soft = float((outputs - torch.stack(said).mean(0)).square().mean())
+        label = hard(batch, 0.0).terms["loss"]
+        for progress in (0.0, 0.25, 1.0):
+            expected = progress * label + (1 - progress) * soft
+            assert objective(batch, progress).terms["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_a_share_nothing_changes_to_the_bit(runs: list[Run], tmp_path: Path) -> None:
+    distill = {"teachers": [str(runs[0].folder)], "share": 0.0}
+    taught = mtbert.train(recipe_of(runs, distill=distill, steps=4), out=tmp_path / "taught")
+    plain = mtbert.train(recipe_of(runs, steps=4), out=tmp_path / "plain")
+    assert [one.terms for one in taught.log.only(Step)] == [one.terms for one in plain.log.only(Step)]
+
+
+def test_a_student_of_an_ensemble_alone_comes_nearer_to_it(runs: list[Run], together: Run, tmp_path: Path) -> None:
+    distill = {"teachers": [str(together.folder)], "share": 1.0}
+    run = mtbert.train(
+        recipe_of(runs, distill=distill, steps=60, evaluate_every=60, optimizer={"lr": 0.01}, train="all"),
+        out=tmp_path / "student",
+    )
+    first, *_, last = [line.terms for line in run.log.only(Step) if "mood" in line.terms]
+    assert last["mood"]["loss"] < 0.5 * first["mood"]["loss"]
+
+
+def test_a_killed_student_goes_on_to_the_bit(runs: list[Run], tmp_path: Path) -> None:
+    recipe = recipe_of(runs, distill={"teachers": [str(run.folder) for run in runs]})
+    whole = mtbert.train(recipe, out=tmp_path / "whole")
+    with pytest.raises(Killed):
+        mtbert.train(recipe, out=tmp_path / "cut", listener=Kill(steps=6))
+    assert_same_run(mtbert.train(recipe, out=tmp_path / "cut", resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda recipe: recipe["tasks"]["mood"].update(classes=["low", "high", "mid"]), "classes or ranges differ"),
+        (lambda recipe: recipe["tasks"].update(tone=recipe["tasks"]["mood"]), "has no task 'tone'"),
+        (lambda recipe: recipe["stages"][0]["distill"].update(teachers=["nowhere"]), "nowhere holds no run"),
+        (lambda recipe: recipe["stages"][0]["distill"].update(teachers=[]), "teachers"),
+        (lambda recipe: recipe["stages"][0]["distill"].update(temperature=0), "temperature"),
+    ],
+)
+def test_teachers_that_do_not_fit_are_a_mistake_before_anything_is_written(
+    runs: list[Run], tmp_path: Path, change: Any, said: str
+) -> None:
+    recipe = recipe_of(runs, distill={"teachers": [str(runs[0].folder)]})
+    change(recipe)
+    with pytest.raises(Mistake, match="distill") as refusal:
+        mtbert.train(recipe, out=tmp_path / "run")
+    assert said in str(refusal.value)
+    assert not (tmp_path / "run").exists()
