@@ -39,8 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": set(),
     "__init__": {"runs", "serving"},
     "__main__": {"app"},
+    "search": FOUNDATIONS | {"recipe", "runs", "scoring"},
     "app": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "serving", "bench"}
-    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "server", "__init__"},
+    | {"comparison", "reproduction", "pages", "start", "demo", "shipping", "server", "search", "__init__"},
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value
-from mtbert.data.formats.columnar import files_of, read_folder, read_object
+from mtbert.data.formats.columnar import files_of, read_files, read_folder, read_object
+from mtbert.data.formats.compressed import unpacked
 from mtbert.data.formats.table import FORMATS, Format
 from mtbert.data.kinds.base import ReadLabels, Task
 from mtbert.data.kinds.spelling import counted
@@ -204,6 +205,9 @@ def forget(rows: dict[str, dict[str, Rows]]) -> None:
 
 def read_table(source: Any, asked: Asked = EVERYTHING) -> Table:
     """Read a file in the format of its ending, a folder of files, or an object that holds a table."""
+    several = _several(source)
+    if several is not None:
+        return read_files(several, asked, _read_file)
     if not isinstance(source, (str, Path)):
         return read_object(source, asked)
     path = Path(source)
@@ -213,15 +217,32 @@ def read_table(source: Any, asked: Asked = EVERYTHING) -> Table:
 
 def table_pieces(source: Any, asked: Asked = EVERYTHING) -> Iterator[Table]:
     """What `read_table` reads, a piece of whole rows at a time; the pieces may differ in their columns and types."""
-    if not isinstance(source, (str, Path)):
+    several = _several(source)
+    if several is None and not isinstance(source, (str, Path)):
         yield read_object(source, asked)
         return
-    path, start = Path(source), 0
-    with _there(path):
-        for file in files_of(path) if path.is_dir() else [path]:
-            for table in _format_of(file).pieces(file, asked):
-                yield replace(table, start=start)
-                start += table.columns.num_rows
+    start = 0
+    for path in several or [Path(source)]:
+        with _there(path):
+            for file in files_of(path) if path.is_dir() else [path]:
+                with unpacked(file) as plain:
+                    for table in _format_of(plain).pieces(plain, asked):
+                        yield replace(table, name=table.name.replace(str(plain), str(file)), start=start)
+                        start += table.columns.num_rows
+
+
+def _several(source: Any) -> list[Path] | None:
+    """The files of a list or of a pattern with *, in order; None for what is one file, folder or table."""
+    if isinstance(source, (list, tuple)) and source and all(isinstance(one, (str, Path)) for one in source):
+        return [path for one in source for path in _several(one) or [Path(one)]]
+    if not isinstance(source, (str, Path)) or "*" not in str(source) or Path(source).exists():
+        return None
+    pattern = Path(source)
+    anchor = next(parent for parent in pattern.parents if "*" not in str(parent))
+    found = sorted(anchor.glob(str(pattern.relative_to(anchor))))
+    if not found:
+        raise Mistake(f"no file fits {source}")
+    return found
 
 
 @contextmanager
@@ -237,7 +258,9 @@ def _there(path: Path) -> Iterator[None]:
 
 
 def _read_file(path: Path, asked: Asked) -> Table:
-    return _format_of(path).whole(path, asked)
+    with unpacked(path) as plain:
+        table = _format_of(plain).whole(plain, asked)
+    return table if plain == path else replace(table, name=str(path))
 
 
 def _format_of(path: Path) -> Format:

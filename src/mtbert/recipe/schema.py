@@ -225,12 +225,16 @@ class Recipe(BaseModel):
         given = getattr(self.tasks[task], split)
         if share_of(given) is not None:
             return None
+        if isinstance(given, (list, tuple)):
+            return [Path(self.data) / Path(one).expanduser() for one in given]
         return Path(self.data) / Path(given).expanduser() if isinstance(given, (str, Path)) else given
 
 
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
-    tables = {split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, type(None)))}
+    tables = {
+        split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, list, type(None)))
+    }
     unsaid = (set() if task.complete else task.from_data) | (set() if task.where else {"where"})
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
     return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

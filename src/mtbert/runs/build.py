@@ -284,7 +284,10 @@ def _pinned(recipe: Recipe, commit: str | None) -> dict[str, Any]:
 
 def _begin(model: MultiTask, task: str, rows: Rows) -> None:
     head = model.heads[task]
-    if isinstance(head, BeginsAt) and rows.labels is not None:
+    if rows.labels is None:
+        return
+    model.tasks[task].learn_from(rows.labels)
+    if isinstance(head, BeginsAt):
         head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
 

@@ -169,6 +169,8 @@ class _Reader:
     def _file(self, task: str) -> object:
         """The training file, or the identity of the table, of a task."""
         source = self._recipe.source(task, "train")
+        if isinstance(source, list):
+            return tuple(path.resolve() for path in source)
         return source.resolve() if isinstance(source, Path) else id(source)
 
     def _shares(self, readers: Sequence[str]) -> Shares:

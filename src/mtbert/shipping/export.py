@@ -19,12 +19,12 @@ from mtbert.model.files import seal, write_json
 from mtbert.model.multitask import MultiTask
 from mtbert.runs.environment import processor
 from mtbert.runs.evaluate import to_be_scored
+from mtbert.runs.extras import needed
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.output import refuse_run
 from mtbert.runs.writing import write_folder
 from mtbert.scoring.evaluation import outputs_of
 from mtbert.shipping.certificate import Certificate, certify
-from mtbert.shipping.extras import needed
 from mtbert.shipping.graph import GraphModel, write_graph, write_int8
 from mtbert.shipping.hugging_face import save_classifier, save_sentences
 

@@ -15,7 +15,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
-from mtbert.shipping.extras import needed
+from mtbert.runs.extras import needed
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")  # (S, L) int64 each, as transformers calls them
 OPSET = 20  # the first with Gelu

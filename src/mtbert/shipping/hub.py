@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mtbert.errors import Mistake
 from mtbert.model.files import seal
+from mtbert.runs.extras import needed
 from mtbert.runs.folder import BEST, RECIPE, Run
 from mtbert.shipping.card import card
-from mtbert.shipping.extras import needed
 
 CARD = "README.md"
 

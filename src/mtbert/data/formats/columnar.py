@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,12 @@ def read_arrow(path: Path, asked: Asked) -> Table:
 
 def read_folder(folder: Path, asked: Asked, read: Callable[[Path, Asked], Table]) -> Table:
     """Read a folder of Arrow or Parquet files as one table, in the order of their names or of datasets' state.json."""
-    files = files_of(folder)
+    return replace(read_files(files_of(folder), asked, read), name=str(folder))
+
+
+def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked], Table]) -> Table:
+    """Read several files as one table, one after the other; raises Mistake where their columns cannot be joined."""
+    folder = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     tables = [read(file, asked) for file in files]
     try:
         columns = pa.concat_tables([table.columns for table in tables], promote_options="permissive")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mtbert.data.formats.base import Asked, Table, stretches, utf8, whole_text
+from mtbert.data.formats.base import Asked, Table, row_numbers, stretches, utf8, whole_text
 from mtbert.data.formats.cells import json_column
 from mtbert.errors import Mistake
 
@@ -29,6 +30,23 @@ def pieces_of_jsonl(path: Path, asked: Asked) -> Iterator[Table]:
             line += content.count(b"\n")
 
 
+def read_json(path: Path, asked: Asked) -> Table:
+    """Read an array of JSON objects; rows are named by their number, as an array has no lines of its own."""
+    try:
+        records = json.loads(utf8(path, path.read_bytes()).decode())
+    except ValueError as error:
+        raise Mistake(f"{path} cannot be read: not JSON ({error})") from None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise Mistake(f"{path} holds no array of objects: [{{...}}, {{...}}]; one object a line is .jsonl")
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    return replace(_table(path, asked, lines.encode(), 1), where=row_numbers)
+
+
+def pieces_of_json(path: Path, asked: Asked) -> Iterator[Table]:
+    """The whole of the array, which has no pieces of whole rows."""
+    yield read_json(path, asked)
+
+
 def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
     """What stands in these lines of a file."""
     cells: dict[str, list[Any]] = {}
@@ -38,7 +56,7 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
     for number, line in enumerate(io.BytesIO(utf8(path, content, first_line)), start=first_line):
         if not line.strip():
             continue
-        record = _object(line, path, number)
+        record = _with_nested(_object(line, path, number), asked)
         names.update(dict.fromkeys(record))
         texts.update(name for name, cell in record.items() if isinstance(cell, str))
         for name in record if asked.columns is None else asked.columns:
@@ -59,6 +77,19 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
         lambda rows: [f"line {lines[row]}" for row in rows],
         typed=True,
     )
+
+
+def _with_nested(record: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    """The record with fields inside its objects that were asked for as `a.b`."""
+    for name in asked.columns or ():
+        first, *inner = name.split(".")
+        if not inner or name in record or not isinstance(record.get(first), dict):
+            continue
+        found: Any = record[first]
+        for part in inner:
+            found = found.get(part) if isinstance(found, dict) else None
+        record = {**record, name: found}
+    return record
 
 
 def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.columnar import pieces_of_arrow, pieces_of_parquet, read_arrow, read_parquet
 from mtbert.data.formats.conll import pieces_of_conll, read_conll
 from mtbert.data.formats.delimited import pieces_of_delimited, read_delimited
-from mtbert.data.formats.jsonl import pieces_of_jsonl, read_jsonl
+from mtbert.data.formats.jsonl import pieces_of_json, pieces_of_jsonl, read_json, read_jsonl
 
 
 class Format(NamedTuple):
@@ -30,6 +30,7 @@ FORMATS: Mapping[str, Format] = {
     ".txt": DELIMITED,
     ".jsonl": JSONL,
     ".ndjson": JSONL,
+    ".json": Format(read_json, pieces_of_json),
     ".conll": CONLL,
     ".iob": CONLL,
     ".bio": CONLL,

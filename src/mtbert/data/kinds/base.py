@@ -318,6 +318,9 @@ class Task(BaseModel):
     def targets(self, labels: Labels) -> Tensor:
         """Labels as the loss wants them: (N, ...) of `target_type`."""
 
+    def learn_from(self, labels: Labels) -> None:
+        """Training begins on these labels: what the loss takes from all of them is settled."""
+
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example: (B, outputs), (B, ...) -> (B,)."""

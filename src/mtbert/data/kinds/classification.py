@@ -8,16 +8,18 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import PrivateAttr, model_validator
 from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
+from mtbert.data.kinds.imbalance import ClassWeights, check_weights, weighed_cross_entropy, weights_of
 from mtbert.data.kinds.metrics import BINARY, CLASSES, Metric
 from mtbert.data.kinds.spelling import ClassNames, Spellings, classes_of, listed, proposed_classes
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Confusion, Reliability, View
+from mtbert.registry import BelowOne, NonNegative
 
 SAID = 8  # classes that its meaning names
 
@@ -28,8 +30,15 @@ class Classification(Task):
 
     Classes that a recipe leaves out are the labels of the training file, numbers in their order, names by the alphabet.
 
+    `class_weights: balanced` lets every class count alike, however rare, and `{fraud: 10}` some of them more;
+    `focal: 2` lets examples count less that are already told (Lin et al., 2017), and `label_smoothing: 0.1` spreads a
+    part of the target over all classes (Szegedy et al., 2016).
+
     Binary tasks have two logits: a softmax over one logit would make every divergence exactly 0. A head with one logit
     (`one_logit`) gives it beside a second that is 0.
+
+    Source: Lin et al., 2017, equation 4, https://arxiv.org/abs/1708.02002
+    Source: Szegedy et al., 2016, section 7, https://arxiv.org/abs/1512.00567
     """
 
     usual = ("accuracy", "macro_f1")
@@ -38,6 +47,10 @@ class Classification(Task):
     target_type = torch.int64
     kind: Literal["classification"] = "classification"
     classes: ClassNames = ()
+    class_weights: ClassWeights | None = None
+    focal: NonNegative = 0.0
+    label_smoothing: BelowOne = 0.0
+    _weights: Tensor | None = PrivateAttr(None)  # of the classes in the loss, once training rows are known
 
     @property
     def complete(self) -> bool:
@@ -83,7 +96,15 @@ class Classification(Task):
         return torch.from_numpy(plain(labels).astype(np.int64))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.float(), targets, reduction="none")
+        return weighed_cross_entropy(outputs, targets, self._weights, self.focal, self.label_smoothing)
+
+    def learn_from(self, labels: Labels) -> None:
+        self._weights = weights_of(self.class_weights, self.classes, plain(labels))
+
+    @model_validator(mode="after")
+    def _known_weights(self) -> Self:
+        check_weights(self.class_weights, self.classes)
+        return self
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p) (Jiang et al., 2020)."""

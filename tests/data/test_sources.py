@@ -1,0 +1,82 @@
+"""Rows as people keep them: packed, in several files, in arrays, with fields inside fields."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mtbert.data.kinds.classification import Classification
+from mtbert.data.labels import plain
+from mtbert.data.streams import stream_rows
+from mtbert.data.tables import read_rows
+from mtbert.errors import Mistake
+from mtbert.recipe.reading import read_recipe
+from mtbert.runs.build import build
+from tests.support.small import recipe_over, write_small_data
+
+TASK = Classification(name="t", text=("text",), label="label", classes=("x", "y"))
+CSV = "text,label\na,x\nb,y\n"
+
+
+def pack(path: Path, content: str) -> Path:
+    """The content compressed by the library that the ending names, not by the reader under test."""
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(content.encode()))
+    else:
+        path.write_bytes(pa.compress(content.encode(), codec="zstd", asbytes=True))
+    return path
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed_files_are_read_as_what_they_hold(tmp_path: Path, ending: str) -> None:
+    path = pack(tmp_path / f"rows.csv{ending}", CSV)
+    found = read_rows(TASK, path)
+    assert found.labels is not None
+    assert (found.name, plain(found.labels).tolist()) == (str(path), [0, 1])
+    assert stream_rows(TASK, path).whole().texts[0].to_pylist() == ["a", "b"]
+    with pytest.raises(Mistake, match=r"rows.csv\.(gz|zst), line 3: .*'z' is not one of"):
+        read_rows(TASK, pack(tmp_path / f"rows.csv{ending}", CSV.replace("y", "z")))
+
+
+def test_a_damaged_archive_is_a_message(tmp_path: Path) -> None:
+    path = pack(tmp_path / "rows.csv.gz", CSV)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(Mistake, match=r"rows.csv.gz cannot be unpacked as gzip"):
+        read_rows(TASK, path)
+
+
+def test_several_files_are_one_set(tmp_path: Path) -> None:
+    for name, text in {"b": "c,y", "a": "a,x\nb,y"}.items():
+        (tmp_path / f"part-{name}.csv").write_text(f"text,label\n{text}\n")
+    by_pattern = read_rows(TASK, tmp_path / "part-*.csv")
+    by_list = read_rows(TASK, [tmp_path / "part-b.csv", tmp_path / "part-a.csv"])
+    assert by_pattern.texts[0].to_pylist() == ["a", "b", "c"]
+    assert by_list.texts[0].to_pylist() == ["c", "a", "b"]
+    assert stream_rows(TASK, tmp_path / "part-*.csv").whole().texts[0].to_pylist() == ["a", "b", "c"]
+    with pytest.raises(Mistake, match=r"no file fits .*other-\*.csv"):
+        read_rows(TASK, tmp_path / "other-*.csv")
+
+
+def test_an_array_of_objects_and_fields_inside_fields(tmp_path: Path) -> None:
+    records = [{"review": {"text": "a"}, "label": "x"}, {"review": {"text": "b"}, "label": "y"}]
+    (tmp_path / "rows.json").write_text(json.dumps(records))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    nested = TASK.model_copy(update={"text": ("review.text",)})
+    for ending in (".json", ".jsonl"):
+        assert read_rows(nested, tmp_path / f"rows{ending}").texts[0].to_pylist() == ["a", "b"]
+    (tmp_path / "rows.json").write_text('{"text": "a"}')
+    with pytest.raises(Mistake, match="holds no array of objects"):
+        read_rows(TASK, tmp_path / "rows.json")
+
+
+def test_a_recipe_names_several_files(tmp_path: Path) -> None:
+    data = write_small_data(tmp_path / "data")
+    recipe = recipe_over(data)
+    recipe["tasks"]["mood"]["train"] = ["mood-train.tsv", "mood-test.tsv"]
+    read = read_recipe(recipe)
+    assert "mood-test.tsv" in read.as_yaml()
+    assert len(build(read).rows["train"]["mood"]) == 45
