@@ -14,6 +14,7 @@ import pty
 import struct
 import sys
 import termios
+from unittest import mock
 
 HEAVY = ("mtbert.runs.train", "mtbert.reports.table", "scipy.stats", "sklearn.metrics")
 
@@ -64,7 +65,7 @@ if __name__ == "__main__":
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)  # no threads that a fork would lose
     # pages and drawings are files, not screens, and would take most of the time
-    importlib.import_module("mtbert.pages.write").write_page = lambda runs: None
+    mock.patch("mtbert.pages.write.write_page").start()
     importlib.import_module("mtbert.reports.conflict").ConflictReport.draw = lambda report, folder: [
         folder / "conflict.png"
     ]
