@@ -28,6 +28,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
 from mtbert.model.files import (
+    REMEDY,
     check_finite,
     check_fit,
     checked,
@@ -65,6 +66,8 @@ SHAPE_KEYS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+
+RATES = ("dropout", "attention_dropout")  # fields of Shape that training chooses
 
 # our name of a module -> the published names; where there are several, their weights are joined along the first axis
 EMBEDDING_NAMES: dict[str, tuple[str, ...]] = {
@@ -166,7 +169,7 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     check_fit(own, _own(expected), folder / TASKS, beside=str(folder / MODEL))
     check_finite(own, folder / TASKS)
     tokenizer = read_tokenizer(folder / "encoder", encoder)
-    original = Original(_read_encoder(folder / ORIGINAL), tokenizer) if read_apart(tasks) else None
+    original = _read_original(folder, encoder, tokenizer) if read_apart(tasks) else None
     model = MultiTask(encoder, tasks, plans, original)
     model.load_state_dict(own, strict=False)
     return model.eval(), tokenizer
@@ -247,6 +250,17 @@ def _read_encoder(folder: Path, dropout: float | None = None, attention_dropout:
         for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
             part.copy_(tensors[name])
     return encoder
+
+
+def _read_original(folder: Path, encoder: Encoder, tokenizer: Tokenizer) -> Original:
+    """What the encoder of a model folder was before training; raises Mistake where it is one of other sizes."""
+    original = _read_encoder(folder / ORIGINAL)
+    ours, theirs = asdict(encoder.shape), asdict(original.shape)
+    for name, size in ours.items():
+        if theirs[name] != size and name not in RATES:
+            said = f"{SHAPE_KEYS[name]} is {theirs[name]}, not {size} as in {folder / 'encoder' / CONFIG}"
+            raise Mistake(f"{folder / ORIGINAL / CONFIG}: {said}; {REMEDY}")
+    return Original(original, tokenizer)
 
 
 @contextmanager

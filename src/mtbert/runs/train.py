@@ -171,7 +171,7 @@ def _train_stages(run: Run, experiment: Experiment, listener: Listener, together
         _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
     loggers = experiment.recipe.log if together.first else ()
-    with closing(Logging(run, loggers)) as logging:
+    with closing(Logging(run, loggers, listener.note)) as logging:
         _go(run, experiment, saved, Listeners([listener, logging]), together)
 
 

@@ -100,7 +100,7 @@ class Predictor:
             raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
         model, tokenizer = load_answering(kept)
-        decisions = {name: one.decision for name, one in read_decisions(kept).items()}
+        decisions = {name: one.decision for name, one in read_decisions(kept, model.tasks).items()}
         return cls(model.to(best_device()), tokenizer, decisions)
 
     @property
