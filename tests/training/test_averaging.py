@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mtbert
 import mtbert.runs.stage
 from mtbert.errors import Mistake
+from mtbert.model.files import seal
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
@@ -162,11 +165,37 @@ def test_a_run_that_is_killed_goes_on_to_the_bit(
     assert_same_run(mtbert.train(recipe, out=tmp_path / "cut", resume=True), whole)
 
 
+DAMAGE: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
+    ("soup", "0.weights.heads.mood.output.bias", lambda bias: bias[:1].clone()),
+    ("soup", "0.weights.heads.mood.output.weight", lambda weight: weight[:-1].clone()),
+    ("soup", "0.weights.heads.mood.output.bias", lambda bias: bias * math.nan),
+    ("soup", "0.score", lambda score: score * math.nan),
+    ("ema", "mean.heads.mood.output.bias", lambda bias: bias / 0),
+    ("ema", "taken", lambda taken: -taken),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "change"), DAMAGE)
+def test_a_damaged_average_names_the_file(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str, key: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    recipe = with_average(small_recipe, name=name, **({"every": 2} if name == "ema" else {}))
+    with pytest.raises(Killed):
+        mtbert.train(recipe, out=tmp_path / "cut", listener=Kill(steps=5))
+    path = tmp_path / "cut" / "last" / "state.safetensors"
+    state = load_file(path)
+    state[f"trainer.average.{key}"] = change(state[f"trainer.average.{key}"])
+    save_file(state, path)
+    seal(path.parent)
+    with pytest.raises(Mistake, match=r"last/state\.safetensors"):
+        mtbert.train(recipe, out=tmp_path / "cut", resume=True)
+
+
 def scores_by_weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Evaluations that find each new model better; the weights that were scored."""
     seen: list[Tensor] = []
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         seen.append(model.encoder.word_embedding.weight.detach().clone())
         return Scores({"mood": {"metric": len(seen) / 100}}, {"mood": len(seen) / 100})
 
@@ -206,7 +235,7 @@ def test_a_soup_is_tried_once_when_patience_has_run_out(
     # the weights are worse each time, every mean of several is better than all before
     script = iter([0.5, 0.4, 0.3, 0.6, 0.7, 0.7])
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         value = next(script)
         return Scores({"mood": {"metric": value}}, {"mood": value})
 
@@ -225,7 +254,7 @@ def test_an_average_that_is_kept_is_no_evaluation_without_a_better_model(
 ) -> None:
     script = iter([0.5, 0.51, 0.4, 0.52, 0.4, 0.53])
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         value = next(script)
         return Scores({"mood": {"metric": value}}, {"mood": value})
 

@@ -20,6 +20,7 @@ from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note
 from mtbert.runs.notebook import html_table
 from mtbert.runs.writing import disk, flush, write_beside, write_whole
+from mtbert.training.loggers.table import LOGGERS
 
 RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "recipe.yaml",
@@ -145,6 +146,8 @@ class Run:
         written = WRITTEN if self.exists else (MARK, ENVIRONMENT)
         ours = {LOCK, *written, f".{RECIPE}.new", *(f".{name}{end}" for name in written for end in (".new", ".old"))}
         found = [path.name for path in self.folder.iterdir() if path.name not in ours]
+        if self.exists and (self.folder / LOGS).is_dir():
+            found += [f"{LOGS}/{path.name}" for path in (self.folder / LOGS).iterdir() if path.name not in LOGGERS]
         return sorted([*found, *(f"{name}/{file}" for name in (BEST, LAST) for file in self._strangers_in(name))])
 
     def _strangers_in(self, name: str) -> list[str]:
@@ -265,6 +268,31 @@ class Run:
 
     def _generations(self, name: str) -> tuple[Path, Path, Path]:
         return self.folder / name, self.folder / f".{name}.new", self.folder / f".{name}.old"
+
+
+class Watched(Run):
+    """A run folder in which another process works: it is read, and what would be written is left to that one."""
+
+    def begin(self, recipe: str) -> None:
+        pass
+
+    def log_line(self, line: Line) -> None:
+        pass
+
+    def cut_log(self, size: int) -> None:
+        pass
+
+    def flush_log(self) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def replace(self, name: str, write: Callable[[Path], None]) -> None:
+        pass
+
+    def write(self, name: str, content: str) -> None:
+        pass
 
 
 def _version() -> str:
