@@ -35,8 +35,8 @@ def many(data: Path, tasks: int) -> dict[str, Any]:
 
 def commands_on(kind: str, width: int) -> list[str]:
     """Training of 5 and of 20 tasks on the usual width, and on every width the looks at these runs and recipes."""
-    commands = ("train {1}.yaml --out {0}",) if width == TRAINED_ON else ()
-    commands += ("evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}")
+    commands = ["train {1}.yaml --out {0}"] if width == TRAINED_ON else []
+    commands += ["evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}"]
     return [command.format(f"{kind}-{tasks}", tasks) for tasks in TASKS for command in commands]
 
 
