@@ -185,21 +185,15 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
         go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
         typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
         raise typer.Exit(signals.exit_code)
-<<<<<<< HEAD
-=======
     if not speaks:
         return
-    page = _write_page(run)
->>>>>>> main
     if as_json:
         print_json(run.scores)
     else:
         show_scores(run.scores["dev"], run.scores["constant"])
         typer.echo(f"run: {run.folder}")
     page = _write_page(run)
-    if as_json:
-        return
-    if quiet:
+    if as_json or quiet:
         return
     held = {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}
     for name, holds in (held | ({PAGE: "all of it on a page"} if page else {})).items():
