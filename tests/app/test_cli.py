@@ -430,7 +430,7 @@ def test_check_refuses_what_train_refuses(command: Command, recipe_file: Path, h
         (["recipe.yaml", "seed=[1"], ["seed=[1", "not a YAML value"]),
         (["recipe.yaml", "stages=4"], ["stages"]),
         (["recipe.yaml", "tasks.mood=4"], ["tasks.mood"]),
-        (["recipe.yaml", "stages.0.steps=null"], ["`epochs` or `steps`", "neither"]),
+        (["recipe.yaml", "stages.0.steps=null"], ["`epochs`, `steps` or `minutes`", "none is given"]),
         (["recipe.yaml", "--out", "recipe.yaml"], ["recipe.yaml"]),
         (["recipe.yaml", "--out", "recipe.yaml/run"], ["recipe.yaml"]),
     ],

@@ -180,3 +180,23 @@ def test_no_more_is_held_than_a_few_pieces(tmp_path: Path, monkeypatch: pytest.M
         held = [pa.total_allocated_bytes() - before for _ in stream_rows(task(), path).slices(1000)]
         assert len(held) == 60
         assert np.max(held) < 1 << 20  # of about 2 MB of texts
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("later", [25, 39, 41, 80])
+def test_a_file_that_changes_while_it_is_read_is_a_mistake(tmp_path: Path, ending: str, later: int) -> None:
+    path = written(tmp_path / f"rows{ending}", records(40))
+    stream = stream_rows(task(quotes="trusted"), path)
+    assert len(stream.whole()) == 40
+    written(path, records(later))
+    with pytest.raises(Mistake, match="has changed while it was read"):
+        stream.whole()
+
+
+def test_a_file_whose_types_change_while_it_is_read_is_a_mistake(tmp_path: Path) -> None:
+    rows = records(40)
+    path = written(tmp_path / "rows.jsonl", rows)
+    stream = stream_rows(task(), path, keep=["weight"])
+    written(path, [row | {"weight": "heavy"} for row in rows])
+    with pytest.raises(Mistake, match="has changed while it was read"):
+        stream.whole()

@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 import mtbert
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
-from mtbert.model.checkpoints import load_encoder, load_model
+from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
+from mtbert.model.encoder import Encoder
+from mtbert.model.files import seal
 from mtbert.model.frozen import FrozenExamples, FrozenModel
 from mtbert.model.heads.beside import OF_A_PAIR, Name, features_beside
 from mtbert.model.original import Original
@@ -400,3 +403,12 @@ def test_tasks_that_are_answered_together_have_their_features(small_recipe: dict
     together = model._together(["alike", "same"], [first, second])
     for task in ("alike", "same"):
         torch.testing.assert_close(together[task], model.outputs(task, PAIRS))
+
+
+def test_an_original_of_another_size_is_refused(experiment: Experiment, tmp_path: Path) -> None:
+    save_model(experiment.model, experiment.tokenizer, tmp_path)
+    own = experiment.model.encoder.shape
+    save_encoder(Encoder(replace(own, width=own.width // 2)), experiment.tokenizer, tmp_path / "original")
+    seal(tmp_path)
+    with pytest.raises(Mistake, match=r"original/config\.json: hidden_size is 8, not 16 as in .*encoder/config\.json"):
+        load_model(tmp_path)

@@ -16,13 +16,14 @@ from scipy.stats import pearsonr
 
 import mtbert
 from mtbert.app import cli
+from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake
 from mtbert.pages.run_page import run_page
 from mtbert.pages.write import write_page
 from mtbert.runs.folder import BEST, OUTPUTS, PAGE, Run
 from mtbert.serving.predictor import Predictor
 from tests.support.html import Seen
-from tests.support.small import recipe_over, write_small_data
+from tests.support.small import recipe_over, with_more_kinds, write_small_data
 
 HOSTILE = '<script>alert("x")</script> \u202egnirts\u202c & <img src="//evil.example/x"> good film'
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -238,3 +239,16 @@ def test_a_browser_opens_it_without_complaint(page: str, tmp_path: Path) -> None
         opened[name] = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
     assert opened["as it is"] == []
     assert opened["with a request"]  # so that silence means something
+
+
+def test_every_kind_of_task_has_its_part(tmp_path: Path) -> None:
+    """Whatever a kind is, its scores, mistakes and texts are shown; its views are those that it offers."""
+    recipe = with_more_kinds(recipe_over(write_small_data(tmp_path / "data")))
+    assert {task["kind"] for task in recipe["tasks"].values()} == set(KINDS)
+    run = mtbert.train(recipe, out=tmp_path / "run")
+    seen = Seen(run_page(run))
+    assert {f"{name} {task['kind']}" for name, task in recipe["tasks"].items()} <= set(seen.headings)
+    assert seen.headings.count("Most confident mistakes") == len(recipe["tasks"])
+    scores = {row[2] for row in seen.table("task", "metric", "score")}
+    assert {f"{value:.4f}" for some in run.scores["dev"]["tasks"].values() for value in some.values()} <= scores
+    assert not [note for note in seen.text.split("Tasks") if "cannot be shown" in note]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from mtbert.errors import Mistake
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Step
 from mtbert.training.loggers.base import Logger
-from mtbert.training.loggers.table import LOGGERS
+from mtbert.training.loggers.table import GROUP, LOGGERS, brought
+from tests.support.cut_off import assert_same_run
 
 
 class StopAt(Listener):
@@ -95,3 +97,51 @@ def test_a_logger_of_another_package(
     assert [step for step, values in heard if "train/lr" in values] == [1, 2, 3]
     with pytest.raises(Mistake, match="unknown logger"):
         mtbert.train(small_recipe | {"log": "herd"}, out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("fails", ["__init__", "write", "close"])
+def test_a_logger_that_fails_costs_no_run(
+    fails: str, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Logger):
+        def __init__(self, folder: Path, run: str, step: int) -> None:
+            super().__init__(folder, run, step)
+            self._fail("__init__")
+
+        def write(self, step: int, values: Mapping[str, float]) -> None:
+            if step > 2:
+                self._fail("write")
+
+        def close(self) -> None:
+            self._fail("close")
+
+        def _fail(self, where: str) -> None:
+            if where == fails:
+                raise ConnectionError("nobody answers")
+
+    notes: list[str] = []
+
+    class Heard(Listener):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    monkeypatch.setitem(LOGGERS._makers, "broken", Broken)
+    whole = mtbert.train(small_recipe, out=tmp_path / "whole")
+    found = mtbert.train(small_recipe | {"log": "broken"}, out=tmp_path / "run", listener=Heard())
+    assert_same_run(found, whole)
+    assert notes == ["logger 'broken' is left out from here on: ConnectionError: 'nobody answers'"]
+
+
+def test_a_package_that_cannot_be_loaded_stops_only_who_names_its_logger() -> None:
+    logger = brought(EntryPoint("theirs", "there.is.no:such_logger", GROUP))
+    with pytest.raises(Mistake, match=r"'theirs' \(there\.is\.no:such_logger\) cannot be loaded: ModuleNotFoundError"):
+        logger.check()
+
+
+def test_what_a_person_put_among_the_logs_is_not_overwritten(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    run = mtbert.train(small_recipe, out=tmp_path / "run", overrides=["stages.0.steps=2"])
+    (run.folder / "logs").mkdir()
+    (run.folder / "logs" / "notes.txt").write_text("mine")
+    with pytest.raises(Mistake, match=r"logs/notes\.txt"):
+        mtbert.train(small_recipe, out=run.folder, overwrite=True)
+    assert (run.folder / "logs" / "notes.txt").read_text() == "mine"

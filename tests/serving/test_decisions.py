@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import mtbert
 from mtbert.app import cli
 from mtbert.errors import Mistake
-from mtbert.model.files import verify
+from mtbert.model.files import seal, verify
 from mtbert.pages.run_page import run_page
 from mtbert.reports.decisions import calibrate
 from mtbert.runs.folder import BEST, Run
@@ -98,3 +99,31 @@ def test_damage_is_a_message(run: Run) -> None:
     file.write_text(file.read_text().replace("temperature", "temper"))
     with pytest.raises(Mistake, match=r"decisions\.json is damaged"):
         mtbert.load(run.folder)
+
+
+def test_one_task_after_the_other_are_both_decided(run: Run) -> None:
+    first = calibrate(run, tasks=["mood"]).tasks["mood"].decision
+    second = calibrate(run, tasks=["same"], metric="f1").tasks["same"].decision
+    assert mtbert.load(run.folder).decisions == {"mood": first, "same": second}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda it: {"modd": it["same"]}, "did you mean 'mood'"),
+        (lambda it: {"near": it["same"]}, "near: a task of kind regression does not say one of several classes"),
+        (lambda it: {"mood": it["same"]}, r"mood\.decision\.threshold is for two classes, not 3"),
+    ],
+)
+def test_decisions_of_another_model_are_refused(run: Run, change: Callable[[Any], Any], said: str) -> None:
+    calibrate(run, tasks=["same"], metric="f1")
+    file = run.folder / BEST / "decisions.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    seal(run.folder / BEST)
+    with pytest.raises(Mistake, match=rf"decisions\.json: .*{said}"):
+        mtbert.load(run.folder)
+
+
+def test_a_metric_that_there_is_not_is_refused_where_no_task_has_two_classes(run: Run) -> None:
+    with pytest.raises(Mistake, match="unknown metric of a threshold 'f3'"):
+        calibrate(run, tasks=["mood"], metric="f3")

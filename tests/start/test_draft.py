@@ -169,7 +169,34 @@ def test_marks_are_classes_or_scores_as_the_answer_has_it(tmp_path: Path) -> Non
     assert (tasks["stars"]["kind"], tasks["stars"]["range"]) == ("regression", [1, 5])
     assert "classes" not in tasks["stars"]
     assert [take_the_guess(question) for question in asked] == ["classification"]
-    assert "or regression, with `range: [1, 5]`" in draft_recipe([tmp_path], tmp_path / "r.yaml")
+    assert "or ordinal, if their order counts; or regression, with `range: [1, 5]`" in draft_recipe(
+        [tmp_path], tmp_path / "r.yaml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [(["O", "B-PER", "I-PER"], "IOB2"), (["O", "S-LOC", "B-LOC", "E-LOC"], "BIOES"), (["noun", "verb"], "none")],
+)
+def test_words_with_a_label_each_are_a_task_of_words(tags: list[str], scheme: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    for i in range(30):
+        words = text(i).split()
+        words = words[: len(words) // len(tags) * len(tags)]
+        rows.append({"words": words, "tags": [tags[place % len(tags)] for place in range(len(words))]})
+    write_jsonl(tmp_path / "names.jsonl", rows)
+    (task,) = drafted([tmp_path], tmp_path / "recipe.yaml")["tasks"].values()
+    assert (task["kind"], task["text"], task["label"], task["scheme"]) == ("tokens", "words", "tags", scheme)
+    assert sorted(task["classes"]) == sorted(tags)
+    _, rows_read = read_data(read_recipe(tmp_path / "recipe.yaml"), ["names"], ["train", "dev"], [])
+    assert len(rows_read["train"]["names"]) + len(rows_read["dev"]["names"]) == 30
+
+
+def test_lists_that_name_something_twice_are_no_labels(tmp_path: Path) -> None:
+    rows = [{"text": text(i), "votes": ["yes", "yes", "no"], "label": "xy"[i % 2]} for i in range(40)]
+    write_jsonl(tmp_path / "votes.jsonl", rows)
+    assert list(drafted([tmp_path], tmp_path / "recipe.yaml")["tasks"]) == ["votes"]
+    assert "column 'votes' holds lists, and no sets of a few labels" in (tmp_path / "recipe.yaml").read_text()
 
 
 @pytest.mark.parametrize(("sign", "head"), [(1, "cosine"), (-1, None)])
@@ -281,6 +308,7 @@ def test_texts_of_one_sort_are_a_pair_whatever_they_are_called() -> None:
         ("key", [f"tr-{i:03}" for i in range(100)], "id"),
         ("when", ["2024-01-02", "3.4.2024"] * 9, "time"),
         ("tags", ["[1, 2]", "[]"] * 9, "list"),
+        ("größe", ["1,5", "-20,25", "3"] * 9, "comma"),
         ("constant", ["x"] * 9, "nothing"),
         ("topic", ["Sci/Tech", "World news", ""] * 9, "class"),
         ("text", [text(i) for i in range(30)], "text"),

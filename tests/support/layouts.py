@@ -106,10 +106,10 @@ def scores(folder: Path) -> dict[str, Expected]:
 
 
 def list_labels(folder: Path) -> dict[str, Expected]:
-    """Several labels a row in one cell: no kind of task reads that."""
+    """Several labels a row in one cell."""
     rows = [{"text": text(i), "labels": [["fun", "short"], ["long"], []][i % 3]} for i in range(60)]
     write_jsonl(folder / "tags.jsonl", rows)
-    return {}
+    return {"tags": Expected("multilabel", ["text"], ("fun", "long", "short"))}
 
 
 def several_tasks(folder: Path) -> dict[str, Expected]:
@@ -202,4 +202,4 @@ TWELVE: dict[str, Write] = {
         quotes, another_language, no_header, one_class_rare, booleans, dates,
     )
 }  # fmt: skip
-SAY_WHAT_THEY_NEED = {"list_labels": "a column of 0 and 1 for each label", "no_header": "put a line on top"}
+SAY_WHAT_THEY_NEED = {"no_header": "put a line on top"}

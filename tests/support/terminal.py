@@ -14,8 +14,9 @@ import pty
 import struct
 import sys
 import termios
+from unittest import mock
 
-HEAVY = ("matplotlib.pyplot", "mtbert.runs.train", "mtbert.reports.table", "scipy.stats", "sklearn.metrics")
+HEAVY = ("mtbert.runs.train", "mtbert.reports.table", "scipy.stats", "sklearn.metrics")
 
 
 def screen(kind: str, width: int, commands: list[str]) -> str:
@@ -63,4 +64,9 @@ if __name__ == "__main__":
     for name in HEAVY:
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)  # no threads that a fork would lose
+    # pages and drawings are files, not screens, and would take most of the time
+    mock.patch("mtbert.pages.write.write_page").start()
+    importlib.import_module("mtbert.reports.conflict").ConflictReport.draw = lambda report, folder: [
+        folder / "conflict.png"
+    ]
     print(json.dumps([screen(*one) for one in json.loads(sys.argv[1])]))

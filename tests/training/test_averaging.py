@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mtbert
 import mtbert.runs.stage
 from mtbert.errors import Mistake
+from mtbert.model.files import seal
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
@@ -160,6 +163,32 @@ def test_a_run_that_is_killed_goes_on_to_the_bit(
     with pytest.raises(Killed):
         mtbert.train(recipe, out=tmp_path / "cut", listener=Kill(steps=steps))
     assert_same_run(mtbert.train(recipe, out=tmp_path / "cut", resume=True), whole)
+
+
+DAMAGE: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
+    ("soup", "0.weights.heads.mood.output.bias", lambda bias: bias[:1].clone()),
+    ("soup", "0.weights.heads.mood.output.weight", lambda weight: weight[:-1].clone()),
+    ("soup", "0.weights.heads.mood.output.bias", lambda bias: bias * math.nan),
+    ("soup", "0.score", lambda score: score * math.nan),
+    ("ema", "mean.heads.mood.output.bias", lambda bias: bias / 0),
+    ("ema", "taken", lambda taken: -taken),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "change"), DAMAGE)
+def test_a_damaged_average_names_the_file(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str, key: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    recipe = with_average(small_recipe, name=name, **({"every": 2} if name == "ema" else {}))
+    with pytest.raises(Killed):
+        mtbert.train(recipe, out=tmp_path / "cut", listener=Kill(steps=5))
+    path = tmp_path / "cut" / "last" / "state.safetensors"
+    state = load_file(path)
+    state[f"trainer.average.{key}"] = change(state[f"trainer.average.{key}"])
+    save_file(state, path)
+    seal(path.parent)
+    with pytest.raises(Mistake, match=r"last/state\.safetensors"):
+        mtbert.train(recipe, out=tmp_path / "cut", resume=True)
 
 
 def scores_by_weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:

@@ -96,12 +96,27 @@ def stream_rows(task: Task, source: Any, labelled: bool = True, keep: Sequence[s
             first = None if number else rows
             count += len(rows)
         if count and first is None:
-            return RowStream(count, pieces)
+            return RowStream(count, lambda: _as_counted(pieces(), count, source))
         if first is not None:
             return RowStream.of(first)
     except (Mistake, _Whole):
         pass
     return RowStream.of(rows_of(task, read_table(source, asked), labelled, keep=keep))
+
+
+def _as_counted(pieces: Iterator[Rows], count: int, source: Any) -> Iterator[Rows]:
+    """Pieces of a source that was looked through before; raises Mistake where it has other rows or types by now."""
+    changed, seen = Mistake(f"{source} has changed while it was read; start again once nobody writes to it"), 0
+    try:
+        for rows in pieces:
+            seen += len(rows)
+            if seen > count:
+                raise changed
+            yield rows
+    except _Whole:
+        raise changed from None
+    if seen != count:
+        raise changed
 
 
 class _Whole(Exception):

@@ -9,7 +9,8 @@ folder holds a manifest, by which a byte that has changed since is found on load
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, Strict
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.table import KINDS
@@ -26,6 +28,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.encoder import Encoder
 from mtbert.model.files import (
+    REMEDY,
     check_finite,
     check_fit,
     checked,
@@ -63,6 +66,8 @@ SHAPE_KEYS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+
+RATES = ("dropout", "attention_dropout")  # fields of Shape that training chooses
 
 # our name of a module -> the published names; where there are several, their weights are joined along the first axis
 EMBEDDING_NAMES: dict[str, tuple[str, ...]] = {
@@ -159,12 +164,12 @@ def load_model(folder: Path) -> tuple[MultiTask, Tokenizer]:
     verify(folder)
     tasks, plans = _read_description(folder / MODEL)
     encoder, own = _read_encoder(folder / "encoder"), read_tensors(folder / TASKS)
-    with naming(folder / MODEL), torch.device("meta"):  # sizes alone, so that a wrong one takes no memory
+    with naming(folder / MODEL), _sizes_alone():
         expected = MultiTask(Encoder(encoder.shape), tasks, plans)
     check_fit(own, _own(expected), folder / TASKS, beside=str(folder / MODEL))
     check_finite(own, folder / TASKS)
     tokenizer = read_tokenizer(folder / "encoder", encoder)
-    original = Original(_read_encoder(folder / ORIGINAL), tokenizer) if read_apart(tasks) else None
+    original = _read_original(folder, encoder, tokenizer) if read_apart(tasks) else None
     model = MultiTask(encoder, tasks, plans, original)
     model.load_state_dict(own, strict=False)
     return model.eval(), tokenizer
@@ -232,7 +237,7 @@ def read_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 def _read_encoder(folder: Path, dropout: float | None = None, attention_dropout: float | None = None) -> Encoder:
     shape = _read_shape(folder, dropout, attention_dropout)
     tensors = _read_weights(folder)
-    with torch.device("meta"):  # sizes alone, so that a wrong one takes no memory
+    with _sizes_alone():
         expected = Encoder(shape).state_dict()
     has_pooler = any(name.startswith("pooler.") for name in tensors)  # language models are published without
     expected = {name: one for name, one in expected.items() if has_pooler or not name.startswith("pooler.")}
@@ -245,6 +250,36 @@ def _read_encoder(folder: Path, dropout: float | None = None, attention_dropout:
         for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
             part.copy_(tensors[name])
     return encoder
+
+
+def _read_original(folder: Path, encoder: Encoder, tokenizer: Tokenizer) -> Original:
+    """What the encoder of a model folder was before training; raises Mistake where it is one of other sizes."""
+    original = _read_encoder(folder / ORIGINAL)
+    ours, theirs = asdict(encoder.shape), asdict(original.shape)
+    for name, size in ours.items():
+        if theirs[name] != size and name not in RATES:
+            said = f"{SHAPE_KEYS[name]} is {theirs[name]}, not {size} as in {folder / 'encoder' / CONFIG}"
+            raise Mistake(f"{folder / ORIGINAL / CONFIG}: {said}; {REMEDY}")
+    return Original(original, tokenizer)
+
+
+@contextmanager
+def _sizes_alone() -> Iterator[None]:
+    """What is built inside has sizes and no memory, so that a wrong size takes none."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of weights that have no memory, for which torch would import its compiler: a second."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
 
 
 def _check_published(folder: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

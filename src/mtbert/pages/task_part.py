@@ -191,7 +191,7 @@ def _bullet(lines: Sequence[Line]) -> Markup | None:
 
 def _decisions(examination: Examination, name: str) -> list[Shown]:
     """What `mtbert calibrate` fitted for a task, and what that is worth on held-out rows."""
-    one = read_decisions(examination.run.part(BEST)).get(name)
+    one = read_decisions(examination.run.part(BEST), examination.recipe.tasks).get(name)
     if one is None:
         return []
     held, decision = one.held_out, one.decision

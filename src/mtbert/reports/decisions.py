@@ -15,7 +15,7 @@ from mtbert.reports.base import Report, grid, plain
 from mtbert.reports.examined import Examination
 from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.folder import Run
-from mtbert.scoring.decisions import PLAIN, Asked, cross_validated, fit
+from mtbert.scoring.decisions import PLAIN, THRESHOLD_METRICS, Asked, cross_validated, fit
 
 FEWEST = 20  # rows from which decisions are fitted
 
@@ -90,6 +90,8 @@ def calibrate(
     for name in tasks or ():
         if name not in examination.recipe.tasks:
             raise Mistake(unknown("task", name, examination.recipe.tasks))
+    if metric is not None and metric not in THRESHOLD_METRICS:
+        raise Mistake(unknown("metric of a threshold", metric, THRESHOLD_METRICS))
     if precision is not None and not 0 < precision <= 1:
         raise Mistake(f"--precision {precision:g}: a share of what is said, above 0 and at most 1")
     for name in tasks or examination.recipe.learned:

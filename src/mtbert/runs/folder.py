@@ -20,6 +20,7 @@ from mtbert.runs.lock import LOCK
 from mtbert.runs.log import Line, Log, Note
 from mtbert.runs.notebook import html_table
 from mtbert.runs.writing import disk, flush, write_beside, write_whole
+from mtbert.training.loggers.table import LOGGERS
 
 RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "recipe.yaml",
@@ -145,6 +146,8 @@ class Run:
         written = WRITTEN if self.exists else (MARK, ENVIRONMENT)
         ours = {LOCK, *written, f".{RECIPE}.new", *(f".{name}{end}" for name in written for end in (".new", ".old"))}
         found = [path.name for path in self.folder.iterdir() if path.name not in ours]
+        if self.exists and (self.folder / LOGS).is_dir():
+            found += [f"{LOGS}/{path.name}" for path in (self.folder / LOGS).iterdir() if path.name not in LOGGERS]
         return sorted([*found, *(f"{name}/{file}" for name in (BEST, LAST) for file in self._strangers_in(name))])
 
     def _strangers_in(self, name: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from mtbert.errors import shown
 from mtbert.registry import Choice
 from mtbert.runs.folder import LOGS, Run
 from mtbert.runs.listener import Listener
@@ -15,27 +17,45 @@ from mtbert.training.trainer import Record
 
 
 class Logging(Listener):
-    """Hands steps and scores on to loggers, steps counted on through the stages of the run."""
+    """Hands steps and scores on to loggers, steps counted on through the stages of the run.
 
-    def __init__(self, run: Run, chosen: Sequence[Choice[Logger]]) -> None:
+    What a logger cannot hand on is in the run's own log, so one that fails is noted and left out, and training goes on.
+    """
+
+    def __init__(self, run: Run, chosen: Sequence[Choice[Logger]], note: Callable[[str], None]) -> None:
         done = sum(1 for _ in run.log.only(Step)) if chosen else 0
         name = run.folder.resolve().name
-        self._loggers = [one.make(run.folder / LOGS / one.name, name, done) for one in chosen]
+        self._note = note
         self._step = done
+        self._loggers: dict[str, Logger] = {}
+        for one in chosen:
+            with self._left_out(one.name):
+                self._loggers[one.name] = one.make(run.folder / LOGS / one.name, name, done)
 
     def step(self, record: Record) -> None:
         self._step += 1
-        for logger in self._loggers:
-            logger.record(self._step, record)
+        self._each(lambda logger: logger.record(self._step, record))
 
     def scores(self, scores: Scores, kept: bool) -> None:
-        for logger in self._loggers:
-            logger.scores(self._step, scores.overall, scores.tasks)
+        self._each(lambda logger: logger.scores(self._step, scores.overall, scores.tasks))
 
     def close(self) -> None:
         """Nothing more will come."""
-        for logger in self._loggers:
-            logger.close()
+        self._each(lambda logger: logger.close())
+
+    def _each(self, tell: Callable[[Logger], None]) -> None:
+        for name, logger in list(self._loggers.items()):
+            with self._left_out(name):
+                tell(logger)
+
+    @contextmanager
+    def _left_out(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong in a logger, also one of another package, costs no more than what it would have shown."""
+        try:
+            yield
+        except Exception as error:
+            self._loggers.pop(name, None)
+            self._note(f"logger '{name}' is left out from here on: {type(error).__name__}: {shown(str(error), 200)}")
 
 
 def check_loggers(chosen: Sequence[Choice[Logger]]) -> None:

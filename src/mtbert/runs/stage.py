@@ -190,6 +190,7 @@ class StageUnderWay:
             known = {name: one for name, one in moments.items() if name in parameters}
             check_fit(known, {name: parameters[name] for name in known}, path, beside)
             check_finite(moments, path)
+        check_finite({key: one for key, one in state.items() if key.startswith("average.")}, path)
         trainer.load(copied(state))
         check_fit(state, trainer.state(), path, beside)
 

@@ -146,7 +146,7 @@ def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
     if saved is not None:
         _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
-    with closing(Logging(run, experiment.recipe.log)) as logging:
+    with closing(Logging(run, experiment.recipe.log, listener.note)) as logging:
         _go(run, experiment, saved, Listeners([listener, logging]))
 
 

@@ -68,7 +68,7 @@ class Predictor:
         """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
         model, tokenizer = load_answering(kept)
-        decisions = {name: one.decision for name, one in read_decisions(kept).items()}
+        decisions = {name: one.decision for name, one in read_decisions(kept, model.tasks).items()}
         return cls(model.to(best_device()), tokenizer, decisions)
 
     @property

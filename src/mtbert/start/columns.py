@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Literal
@@ -20,8 +20,9 @@ import pyarrow as pa
 
 from mtbert.data.formats.base import Table
 from mtbert.data.formats.cells import as_texts, is_time, is_value
+from mtbert.data.label_cells import as_lists, is_list
 
-Role = Literal["id", "text", "class", "score", "number", "list", "time", "nothing"]
+Role = Literal["id", "text", "class", "score", "number", "list", "time", "comma", "nothing"]
 
 MOST_CLASSES = 1000
 ROWS_A_CLASS = 3  # on average, at least
@@ -34,6 +35,7 @@ NAMES_OF_ROWS = re.compile(
 NAMES_OF_SCORES = re.compile(r"score|rating|similarity|relatedness|points|grade|stars|percent", re.IGNORECASE)
 NUMBERED = re.compile(r"[!-~]*\d[!-~]*")  # as in tr-0017
 DAY = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}( .*)?|\d\d?:\d\d(:\d\d)?")
+COMMA = re.compile(r"[-+]?\d+(,\d+)?")  # a number with a comma for the decimal point
 PARTNERS = (
     {"a", "b"}, {"first", "second"}, {"left", "right"}, {"one", "two"}, {"x", "y"},
     {"premise", "hypothesis"}, {"source", "target"}, {"original", "paraphrase"},
@@ -50,6 +52,7 @@ class Column:
     cells: list[str]
     nested: bool = False  # whether it holds lists or records
     time: bool = False
+    lists: Sequence[Sequence[str]] = ()  # what its lists hold, one a row; none where it holds no lists
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -57,6 +60,18 @@ class Column:
         counts = Counter(self.cells)
         counts.pop("", None)
         return counts
+
+    @cached_property
+    def labels(self) -> Counter[str]:
+        """How often each value, or each entry of its lists, stands there."""
+        return Counter(entry for entries in self.lists for entry in entries) if self.lists else self.counts
+
+    @property
+    def holds_sets(self) -> bool:
+        """Whether its lists are several labels a row: few different ones, none twice in a row, two or more in some."""
+        few = 2 <= len(self.labels) <= min(MOST_CLASSES, self.labels.total() / ROWS_A_CLASS)
+        each_once = all(len(set(entries)) == len(entries) for entries in self.lists)
+        return few and each_once and max(map(len, self.lists)) > 1
 
     @cached_property
     def filled(self) -> int:
@@ -92,6 +107,8 @@ class Column:
             return "time"
         if different < 2:
             return "nothing"
+        if not self.numbers and _all_match(COMMA, self.counts):
+            return "comma"
         all_different = different == self.filled
         if NAMES_OF_ROWS.fullmatch(self.name) and (self.numbers or self.words <= 1):
             return "id"
@@ -117,7 +134,8 @@ class Column:
 
     def among(self, rows: Sequence[int]) -> Column:
         """The same column of some rows."""
-        return Column(self.name, [self.cells[row] for row in rows], self.nested, self.time)
+        lists = [self.lists[row] for row in rows] if self.lists else ()
+        return Column(self.name, [self.cells[row] for row in rows], self.nested, self.time, lists)
 
 
 def columns_of(table: Table) -> list[Column]:
@@ -132,9 +150,20 @@ def columns_of(table: Table) -> list[Column]:
 def _column(name: str, cells: pa.ChunkedArray) -> Column:
     if is_value(cells.type):
         texts = [(text or "").strip() for text in as_texts(cells).to_pylist()]
-        return Column(name, texts)
+        column = Column(name, texts)
+        return replace(column, lists=_entries(cells)) if column.role == "list" else column
+    if is_list(cells.type):
+        entries = _entries(cells)
+        whole = ["" if cell is None else "filled" for cell in cells.to_pylist()]
+        return Column(name, whole, nested=True, lists=entries)
     filled = ["" if cell is None else "filled" for cell in cells.to_pylist()]
     return Column(name, filled, nested=not is_time(cells.type), time=is_time(cells.type))
+
+
+def _entries(cells: pa.ChunkedArray) -> list[list[str]]:
+    """What each list holds, as texts; nothing where a row has none."""
+    lists, _ = as_lists(cells, "|")
+    return [[str(entry) for entry in entries or ()] for entries in lists.to_pylist()]
 
 
 def is_number(text: str) -> bool:
@@ -200,6 +229,17 @@ def _share_words(one: Column, other: Column) -> bool:
 
 def _common(ours: Sequence[set[str]], theirs: Sequence[set[str]]) -> Iterator[float]:
     return (len(a & b) / max(1, len(a | b)) for a, b in zip(ours, theirs, strict=True))
+
+
+def words_and_tags(columns: Sequence[Column]) -> tuple[Column, Column] | None:
+    """A column of words and one of a label for each: lists of equal lengths, fewer different ones in the latter."""
+    lists = [one for one in columns if one.role == "list" and one.lists]
+    for words in lists:
+        for tags in lists:
+            aligned = all(len(a) == len(b) for a, b in zip(words.lists, tags.lists, strict=True))
+            if words is not tags and aligned and 2 <= len(tags.labels) <= min(len(words.labels) - 1, MOST_CLASSES):
+                return words, tags
+    return None
 
 
 def say_the_same(one: Column, other: Column) -> bool:

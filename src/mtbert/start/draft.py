@@ -14,11 +14,11 @@ import numpy as np
 
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
-from mtbert.data.kinds.table import KINDS
+from mtbert.data.kinds.spans import PREFIXES
 from mtbert.data.tables import FEW
 from mtbert.errors import Mistake
 from mtbert.recipe.text import as_line
-from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, ways_to_read
+from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, ways_to_read, words_and_tags
 from mtbert.start.files import SPLITS, File, FileSet, read_sets
 
 LOOKED_AT = 2_000  # pairs whose words are compared
@@ -108,7 +108,16 @@ def _parts(train: File) -> Iterator[tuple[dict[str, str], list[Column]]]:
 
 def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Iterator[Draft]:
     path, columns = part.train.path, [one for one in part.columns if one.filled]
+    tagged = words_and_tags(columns)
+    if tagged is not None:
+        words, tags = tagged
+        task = _drafted(part, (words.name,), tags, folder, notes)
+        _write_tags(task, tags)
+        yield task
+        columns = [one for one in columns if one not in tagged]
     ways = ways_to_read(columns)
+    if not ways and tagged is not None:
+        return
     if not ways:
         notes.append(f"{path} holds no column of texts ({_described(columns)})")
         return
@@ -156,17 +165,21 @@ def _labels(columns: Sequence[Column], part: _Part, notes: list[str]) -> list[Co
     scores = [one for one in columns if one.role == "score"]
     numbers = [one for one in columns if one.role == "number"]
     scores += [one for one in numbers if NAMES_OF_SCORES.search(one.name) or not (kept or scores)]
+    sets = [one for one in columns if one.role == "list" and one.lists and one.holds_sets]
     for one in columns:
-        if one.role == "list":
+        if one.role == "list" and one not in sets:
             notes.append(
-                f"{path.name}: column '{one.name}' holds lists, several labels a row, which no kind of task reads; "
-                "write a column of 0 and 1 for each label, and each is a task"
+                f"{path.name}: column '{one.name}' holds lists, and no sets of a few labels; it is taken for no label"
             )
         if one.role == "time":
             notes.append(f"{path.name}: column '{one.name}' holds days or times, which are neither texts nor labels")
+        if one.role == "comma":
+            notes.append(
+                f"{path.name}: column '{one.name}' holds numbers with a decimal comma; with a point they are read"
+            )
         if one in numbers and one not in scores:
             notes.append(f"{path.name}: column '{one.name}' holds numbers; it is taken for no label")
-    return [one for one in columns if one in kept or one in scores]
+    return [one for one in columns if one in kept or one in scores or one in sets]
 
 
 def _names_splits(column: Column) -> bool:
@@ -179,12 +192,15 @@ def _drafted(part: _Part, text: tuple[str, ...], label: Column, folder: Path, no
     keys: dict[str, Any] = {"kind": "classification", "text": text[0] if len(text) == 1 else list(text)}
     task = Draft(part.name, keys | {"label": label.name})
     files = _sources(part, text, label, notes)
-    counts = Counter(label.counts)
+    counts = Counter(label.labels)
     for split in ("train", "dev"):
         other = files[split].named(label.name) if split in files and files[split] is not train else None
-        counts += Counter(other.counts) if other is not None else Counter()
-    if label.role == "class":
+        counts += Counter(other.labels) if other is not None else Counter()
+    if label.role in ("class", "list"):
         _write_classes(task, label.name, counts)
+        if label.role == "list":
+            task.keys["kind"] = "multilabel"
+            task.beside["kind"] = "any number of the classes a row"
     else:
         _write_range(task, counts)
     if part.where:
@@ -235,6 +251,17 @@ def _write_classes(task: Draft, label: str, counts: Counter[str]) -> None:
     rare = [name for name, count in counts.items() if count < 10]
     if rare and len(rare) < len(known.classes):
         task.above.append(f"fewer than ten rows have {_some(rare)}")
+
+
+def _write_tags(task: Draft, tags: Column) -> None:
+    """A label for each word; tags of spans say by their beginnings which scheme they follow."""
+    task.keys["kind"] = "tokens"
+    task.beside["kind"] = "a label for each word"
+    beginnings = {tag.partition("-")[0] for tag in tags.labels}
+    scheme = next(
+        (name for name, known in PREFIXES.items() if "O" in beginnings and beginnings <= {"O", *known}), "none"
+    )
+    task.keys["scheme"] = scheme
 
 
 def _write_range(task: Draft, counts: Mapping[str, int]) -> None:
@@ -291,15 +318,20 @@ def _shared_words(one: str, other: str) -> float:
 
 
 def _ask_the_kind(task: Draft, label: Column, ask: Ask) -> None:
-    """Marks such as 1 to 5 are classes or scores."""
+    """Marks such as 1 to 5 are classes, with an order or without, or scores."""
     low, high = (int(end) for end in (min(label.numbers), max(label.numbers)))
-    kind = ask(Question(f"'{label.name}' is {low} to {high}: classes, or scores?", tuple(KINDS)))
+    answers = ("classification", "ordinal", "regression")
+    kind = ask(Question(f"'{label.name}' is {low} to {high}: classes, classes with an order, or scores?", answers))
     if kind == "regression":
         task.keys.pop("classes", None)
         task.beside.pop("classes", None)
         task.keys |= {"kind": kind, "range": [low, high]}
+    elif kind == "ordinal":
+        task.keys["kind"] = kind
     else:
-        task.beside["kind"] = f"or regression, with `range: [{low}, {high}]`, if the numbers are scores"
+        task.beside["kind"] = (
+            f"or ordinal, if their order counts; or regression, with `range: [{low}, {high}]`, if they are scores"
+        )
 
 
 def _name_apart(tasks: Sequence[Draft]) -> None:
@@ -333,6 +365,7 @@ ORDER = (
     "label",
     "where",
     "classes",
+    "scheme",
     "range",
     "id",
     "train",
@@ -382,6 +415,6 @@ def _values(column: Column) -> str:
 def _described(columns: Sequence[Column]) -> str:
     words = {
         "id": "names of rows", "text": "texts", "class": "classes", "score": "scores", "number": "numbers",
-        "list": "lists", "time": "days or times", "nothing": "one value only",
+        "list": "lists", "time": "days or times", "comma": "numbers with a decimal comma", "nothing": "one value only",
     }  # fmt: skip
     return ", ".join(f"'{column.name}': {words[column.role]}" for column in columns) or "all columns are empty"

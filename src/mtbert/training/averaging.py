@@ -76,7 +76,7 @@ class Average:
         return {}
 
     def load(self, state: Weights) -> None:
-        """Take over a state, after `begin`."""
+        """Take over a state, after `begin`; raises KeyError, ValueError or RuntimeError for what is none."""
 
 
 class Running(Average):
@@ -115,6 +115,8 @@ class Running(Average):
 
     def load(self, state: Weights) -> None:
         self.taken = int(state["taken"])
+        if self.taken < 0:
+            raise ValueError(f"{self.taken} weights taken into an average")
         for name, mean in self.means.items():
             mean.copy_(state[f"mean.{name}"])
 
@@ -200,12 +202,16 @@ class Soup(Average):
             f"{place}.score": torch.tensor(score, dtype=torch.float64) for place, (score, _) in enumerate(self.ranked)
         }
 
+    @torch.no_grad()
     def load(self, state: Weights) -> None:
         count = sum(name.endswith(".score") and name.count(".") == 1 for name in state)
         self.ranked = [
             (
                 float(state[f"{place}.score"]),
-                {name: state[f"{place}.weights.{name}"].to(p.device).clone() for name, p in self.learning.items()},
+                {
+                    name: torch.empty_like(p).copy_(state[f"{place}.weights.{name}"])
+                    for name, p in self.learning.items()
+                },
             )
             for place in range(count)
         ]

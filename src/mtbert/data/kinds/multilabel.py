@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -173,6 +173,10 @@ class Multilabel(Task):
 
     def decode(self, outputs: Tensor) -> Labels:
         return (outputs.double().sigmoid().cpu().numpy() > self._thresholds).astype(np.float64)
+
+    def mean_of(self, several: Sequence[Tensor]) -> Tensor:
+        """Of the probability of each label."""
+        return torch.stack([outputs.double().sigmoid() for outputs in several]).mean(0).logit(eps=1e-15).float()
 
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         return dict(zip(self.classes, outputs.double().sigmoid().cpu().numpy().T, strict=True))

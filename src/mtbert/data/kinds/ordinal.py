@@ -163,6 +163,16 @@ class Ordinal(Task):
     def log_probabilities(self, outputs: Tensor) -> Tensor | None:
         return outputs.float().log_softmax(-1) if self._by_softmax else None
 
+    def mean_of(self, several: Sequence[Tensor]) -> Tensor:
+        """Of the classes' probabilities."""
+        if self._by_softmax:
+            return super().mean_of(several)
+        above = [outputs.double().sigmoid() for outputs in several]  # that the class is a higher one than k
+        if self.method == "cumulative":
+            return torch.stack(above).mean(0).logit(eps=1e-15).float()
+        mean = torch.stack([one.cumprod(-1) for one in above]).mean(0)  # each was on condition of the one before
+        return (mean / F.pad(mean[..., :-1], (1, 0), value=1.0).clamp(min=1e-300)).logit(eps=1e-15).float()
+
     def probabilities(self, outputs: Tensor) -> dict[str, NDArray[np.float64]]:
         columns = self._log_shares(outputs.double()).exp().cpu().numpy().T
         return dict(zip(self.classes, columns, strict=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -169,6 +170,11 @@ class Tokens(Task):
         said = outputs[..., 1:].argmax(-1).double().cpu().numpy()
         there = mark != 0
         return Ragged.cut(np.where(mark > 0, said, np.nan)[there], there.sum(1))
+
+    def mean_of(self, several: Sequence[Tensor]) -> Tensor:
+        """Of the probabilities of each word's labels."""
+        logarithms = torch.stack([outputs[..., 1:].float().log_softmax(-1) for outputs in several])
+        return torch.cat([several[0][..., :1].float(), logarithms.logsumexp(0) - math.log(len(several))], -1)
 
     def say(self, prediction: Any) -> list[str]:
         unsaid = "" if self.scheme == "none" else OUTSIDE

@@ -67,4 +67,5 @@ def width_beside(task: Task, width: int, names: Sequence[Name]) -> int:
     if len(task.text) == 1 and (compared := [name for name in names if name in OF_A_PAIR]):
         said = f"beside: {compared[0]} compares two texts, and this task reads one; use vector"
         raise Mistake(f"task '{task.name}': {said}")
-    return sum(feature.shape[-1] for feature in features_beside(torch.zeros(1, len(task.text), width), names))
+    sample = torch.zeros(1, len(task.text), width, device="cpu")
+    return sum(feature.shape[-1] for feature in features_beside(sample, names))

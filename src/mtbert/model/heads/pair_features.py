@@ -54,5 +54,5 @@ def feature_width(task: Task, width: int) -> int:
     """How wide the features are that a task's head reads, for an encoder of this width."""
     if task.sequences == 1:
         return width
-    sample = torch.zeros(1, width)
+    sample = torch.zeros(1, width, device="cpu")
     return int(FEATURES.choose(task.features).make()(sample, sample).shape[-1])
