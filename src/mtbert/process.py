@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
+
+
+# how launchers such as torchrun tell processes of each other
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def number() -> int | None:
+    """Which of the processes that a launcher has started together this is; None for one that began alone."""
+    return int(os.environ["RANK"]) if all(name in os.environ for name in LAUNCHED) else None
 
 
 def reuse_freed_memory(limit: int = 1 << 30) -> None:

@@ -590,6 +590,14 @@ def test_predict_writes_a_row_an_input_in_order(command: Command, trained: Path,
         assert sum(float(row[f"probability_{name}"]) for name in ("low", "mid", "high")) == pytest.approx(1, abs=2e-6)
 
 
+def test_predict_without_a_task_asks_all_that_read_the_file(command: Command, trained: Path, here: Path) -> None:
+    said = command("predict", trained, "--input", "data/mood-test.tsv", "--output", "out.csv", "--shard", "2/2")
+    assert said.code == 0, said.err
+    rows = list(csv.DictReader((here / "out.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows] == ["201", "203"]
+    assert list(rows[0])[:3] == ["id", "mood_prediction", "mood_probability_low"]
+
+
 @pytest.mark.parametrize("ending", [".tsv", ".jsonl", ".parquet"])
 def test_predict_reads_and_writes_standard_streams_in_whatever_format_comes(
     command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch, ending: str
@@ -659,7 +667,9 @@ def test_predict_writes_the_courses_files(command: Command, recipe_file: Path, h
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["--task, --input and --output"]),
+        ([], ["needs --input and --output"]),
+        (["--input", "data/mood-test.tsv", "--output", "o.csv", "--shard", "3/2"], ["'3/2' is no share", "1/4"]),
+        (["--input", "recipe.yaml", "--output", "o.csv"], ["unknown file ending '.yaml'"]),
         (
             ["--task", "moot", "--input", "data/mood-test.tsv", "--output", "o.csv"],
             ["unknown task 'moot'", "'mood'"],

@@ -400,7 +400,7 @@ def test_tasks_that_are_answered_together_have_their_features(small_recipe: dict
     model = Predictor(made.model, made.tokenizer)
     assert model.model.alike(["alike", "same"]) == [["alike", "same"]]
     first, second = [[pair[0] for pair in PAIRS], [pair[1] for pair in PAIRS]]
-    together = model._together(["alike", "same"], [first, second])
+    together = model.together(["alike", "same"], [first, second])
     for task in ("alike", "same"):
         torch.testing.assert_close(together[task], model.outputs(task, PAIRS))
 

@@ -53,7 +53,7 @@ def staged(small_recipe: dict[str, Any]) -> dict[str, Any]:
     return in_two_stages(small_recipe)
 
 
-def evaluate_moved(model: MultiTask, sets: dict[str, Any]) -> Scores:
+def evaluate_moved(model: MultiTask, sets: dict[str, Any], world: Any) -> Scores:
     """Scores that rise as the model moves away from where it began, so that every stage keeps something."""
     found = evaluate(model, sets)
     moved = sum(p.detach().abs().sum().item() for p in model.modules_by_task.parameters())  # gains begin at zero

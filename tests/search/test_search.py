@@ -89,7 +89,7 @@ def test_a_trial_below_the_median_is_ended_early(tmp_path: Path, monkeypatch: py
 
     seen: list[int] = []
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         seen.append(1)
         value = 1.0 - 0.01 * len(seen)  # every trial worse than all before
         return Scores({name: {"accuracy": value} for name in model.tasks}, dict.fromkeys(model.tasks, value))

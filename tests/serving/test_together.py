@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +18,17 @@ from mtbert.data.batches import Examples
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
+from mtbert.data.streams import Share, share_named
 from mtbert.errors import Mistake
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving import predictor as serving
 from mtbert.serving.predictor import Predictor
+from mtbert.serving.results import WRITERS
+from tests.support import served
+from tests.support.served import HEAT, MOOD, TONE
 from tests.support.tiny_models import SENTENCES, make_model, plan, shaken, tiny_tokenizer
 
-MOOD = Classification(name="mood", text="text", label="mood", classes=["low", "mid", "high"])
-TONE = Classification(name="tone", text="text", label="tone", classes=2, pooling="cls", head="one_logit")
-HEAT = Regression(name="heat", text="text", label="heat", range=(0, 10))
 BRIEF = Classification(name="brief", text="text", label="brief", classes=2, max_length=8)
 SAME = Classification(name="same", text=["a", "b"], label="same", classes=2, symmetric=True)
 LIKE = Regression(name="like", text=["a", "b"], label="like", range=(0, 5), symmetric=True)
@@ -31,7 +38,7 @@ PAIRS = list(zip(SENTENCES, reversed(SENTENCES), strict=True))
 
 
 def predictor(plans: Sequence[ModulePlan] = ()) -> Predictor:
-    return Predictor(shaken(make_model(plans, TASKS)), tiny_tokenizer())
+    return served.predictor(plans, TASKS)
 
 
 def passes(model: Predictor) -> list[int]:
@@ -98,6 +105,82 @@ def test_rows_with_columns_are_for_every_task_that_reads_these(make: Any) -> Non
     }
     assert set(answers[0]) == {task.name for task in TASKS}
     assert set(model.predict_all(make([{"a": "film", "b": "good"}]))[0]) == {"same", "like", "near"}
+
+
+# ---- files
+
+
+def written(parts: Any) -> list[dict[str, str]]:
+    file = io.BytesIO()
+    WRITERS[".csv"](file, parts)
+    return list(csv.DictReader(io.StringIO(file.getvalue().decode(), newline="")))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A file with the columns of all tasks, more rows than a slice has here, ids that are no numbers."""
+    path = tmp_path / "rows.jsonl"
+    texts = [SENTENCES[number % len(SENTENCES)] + " film" * (number % 5) for number in range(23)]
+    lines = [
+        {"id": f"r{number}", "text": text, "a": text, "b": texts[-number], "more": number}
+        for number, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_file_is_answered_by_all_tasks_as_by_each_alone(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SLICE", 10)
+    model = predictor([plan("lora", tasks=["heat"])])
+    found = written(model.predict_all_slices(rows, keep=["more"]))
+    assert [row["id"] for row in found] == [f"r{number}" for number in range(23)]
+    assert [row["more"] for row in found] == [str(number) for number in range(23)]
+    due = {task.name: written(model.predict_slices(task.name, rows)) for task in TASKS}
+    for task, alone in due.items():
+        for column in alone[0].keys() - {"id"}:
+            assert [row[f"{task}_{column}"] for row in found] == [row[column] for row in alone]
+    columns = [f"{task}_{name}" for task, alone in due.items() for name in alone[0] if name != "id"]
+    assert list(found[0]) == ["id", "more", *columns]
+
+
+def test_a_file_with_some_columns_is_answered_by_the_tasks_that_read_these(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b\nfilm,good\n")
+    (found,) = written(predictor().predict_all_slices(tmp_path / "pairs.csv"))
+    assert {name.split("_")[0] for name in found} == {"id", "same", "like", "near"}
+
+
+def test_shares_of_the_rows_are_all_rows_once_with_the_ids_of_the_whole(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "SLICE", 4)
+    plain = tmp_path / "plain.csv"
+    plain.write_text("text\n" + "".join(f"film {number}\n" for number in range(11)))
+    model = predictor()
+    for source, whole in ((rows, model.predict_all_slices), (plain, partial(model.predict_slices, "mood"))):
+        due = [row["id"] for row in written(whole(source))]
+        shares = [[row["id"] for row in written(whole(source, share=Share(number, 3)))] for number in range(3)]
+        assert shares == [due[number::3] for number in range(3)]
+
+
+@pytest.mark.parametrize("said", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", "1/4/2", ""])
+def test_a_share_that_is_none_is_a_mistake(said: str) -> None:
+    with pytest.raises(Mistake, match="write I/N with I from 1 to N"):
+        share_named(said)
+
+
+def test_a_share_without_rows_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("text\nfilm\n")
+    with pytest.raises(Mistake, match="no row for share 3 of 4: there are 1"):
+        list(predictor().predict_slices("mood", tmp_path / "one.csv", share=share_named("3/4")))
+
+
+def test_a_file_without_any_tasks_columns_and_a_kept_column_of_a_written_name_are_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("txt,mood_prediction\nfilm,x\n")
+    with pytest.raises(Mistake, match=r"other\.csv has the columns of no task \(there: mood_prediction, txt\)"):
+        list(predictor().predict_all_slices(tmp_path / "other.csv"))
+    (tmp_path / "text.csv").write_text("text,mood_prediction\nfilm,x\n")
+    with pytest.raises(Mistake, match="'mood_prediction' cannot be kept"):
+        list(predictor().predict_all_slices(tmp_path / "text.csv", keep=["mood_prediction"]))
 
 
 def test_nothing_is_answered_with_nothing() -> None:

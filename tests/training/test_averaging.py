@@ -195,7 +195,7 @@ def scores_by_weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Evaluations that find each new model better; the weights that were scored."""
     seen: list[Tensor] = []
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         seen.append(model.encoder.word_embedding.weight.detach().clone())
         return Scores({"mood": {"metric": len(seen) / 100}}, {"mood": len(seen) / 100})
 
@@ -235,7 +235,7 @@ def test_a_soup_is_tried_once_when_patience_has_run_out(
     # the weights are worse each time, every mean of several is better than all before
     script = iter([0.5, 0.4, 0.3, 0.6, 0.7, 0.7])
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         value = next(script)
         return Scores({"mood": {"metric": value}}, {"mood": value})
 
@@ -254,7 +254,7 @@ def test_an_average_that_is_kept_is_no_evaluation_without_a_better_model(
 ) -> None:
     script = iter([0.5, 0.51, 0.4, 0.52, 0.4, 0.53])
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         value = next(script)
         return Scores({"mood": {"metric": value}}, {"mood": value})
 

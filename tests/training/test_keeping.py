@@ -142,7 +142,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: list[tuple[float, float, f
     """Evaluations that say mood, same and near, one after the other."""
     coming: Iterator[tuple[float, float, float]] = iter(script)
 
-    def evaluate(model: Any, sets: Any) -> Scores:
+    def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         values = dict(zip(("mood", "same", "near"), next(coming), strict=True))
         return Scores({name: {"metric": value} for name, value in values.items()}, values)
 

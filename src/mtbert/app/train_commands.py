@@ -163,25 +163,30 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
     from mtbert.app.console import Notes, show_scores
     from mtbert.app.progress import TrainingProgress
     from mtbert.app.signals import Signals
-    from mtbert.process import reuse_freed_memory
+    from mtbert.process import number, reuse_freed_memory
     from mtbert.reports.base import duration
     from mtbert.runs.folder import BEST, PAGE, RECIPE, SCORES
     from mtbert.runs.listener import Listeners
 
     reuse_freed_memory()
     began = time.monotonic()
-    progress = [] if quiet else [TrainingProgress()]
+    speaks = not number()  # of several processes, the first one does
+    progress = [TrainingProgress()] if speaks and not quiet else []
     try:
         with Signals() as signals:
-            run = train(Listeners([Notes(), *progress, signals]))
+            run = train(Listeners([*([Notes()] if speaks else []), *progress, signals]))
     finally:
         for shown in progress:
             shown.close()
     if run.stopped is not None:
+        if not speaks:
+            raise typer.Exit(signals.exit_code)
         again = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         go_on = shlex.join(["mtbert", *again, *(["--resume"] if resumable else [])])
         typer.echo(f"stopped by {run.stopped}; the state is saved in {run.folder}; go on with: {go_on}", err=True)
         raise typer.Exit(signals.exit_code)
+    if not speaks:
+        return
     page = _write_page(run)
     if as_json:
         print_json(run.scores)

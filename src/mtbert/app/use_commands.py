@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mtbert.app.options import AsJson, DataFolder, RunFolder
 from mtbert.app.output import print_json
 from mtbert.errors import Mistake
+
+if TYPE_CHECKING:
+    from mtbert.serving.results import Part
 
 
 def evaluate(
@@ -66,9 +71,11 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="Answer these; two are one pair for a pair task.")
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", help="The task whose head answers.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="The task that answers; without it, all whose columns --input has.")
+    ] = None,
     source: Annotated[
-        Path | None, typer.Option("--input", help="A file with the task's text columns; - for standard input.")
+        Path | None, typer.Option("--input", help="A file with the tasks' text columns; - for standard input.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -76,6 +83,9 @@ def predict(
     ] = None,
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="COLUMN,...", help="Columns of --input to carry through.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th row of --input, from the I-th on: 1/4.")
     ] = None,
     course: Annotated[
         Path | None, typer.Option("--course", help="Write the course's six prediction files into this folder instead.")
@@ -96,6 +106,7 @@ def predict(
 ) -> None:
     """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
     from mtbert.app.progress import RowsProgress
+    from mtbert.data.streams import WHOLE, share_named
     from mtbert.reports.base import count
     from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
@@ -111,17 +122,66 @@ def predict(
         for line in Predictor.load(run).answers(task, texts):
             typer.echo(line)
         return
-    if task is None or source is None or output is None or texts:
-        raise Mistake("predict needs --task, --input and --output, or --task and texts to answer (or --course)")
+    if source is None or output is None or texts:
+        raise Mistake("predict needs --input and --output, or --task and texts to answer (or --course)")
     place = Output(output, inputs=[source])
     write = writer_for(place)
     names = [name.strip() for name in keep.split(",") if name.strip()] if keep else []
     with file_of(source) as file, RowsProgress() as progress:
-        parts = Predictor.load(run).predict_slices(task, file, quotes, names, progress.reached)
+        model, share = Predictor.load(run), WHOLE if shard is None else share_named(shard)
+        asked: Callable[..., Iterator[Part]] = model.predict_all_slices
+        if task is not None:
+            asked = partial(model.predict_slices, task)
+        parts = asked(file, quotes, names, share, progress.reached)
         first = next(parts)  # what is wrong with the input is said before anything is written
         with place.opened() as written:
             number = write(written, chain([first], parts))
     typer.echo(f"{count(number, 'prediction')} in {output}", err=place.streams)
+
+
+def serve(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first answers by default.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes one that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="The address; by default only this machine can ask.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="MTBERT_TOKEN", help="What a request has to bear, from MTBERT_TOKEN."),
+    ] = None,
+) -> None:
+    """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
+    from mtbert.server.extra import server_parts
+
+    parts = server_parts()
+    parts.serve(
+        runs, host, port, token, parts.Limits(), lambda address: typer.echo(f"answering at {address}", err=True)
+    )
+
+
+def card(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; standard output by default.")] = None,
+    data: DataFolder = None,
+) -> None:
+    """Write a model card: tasks, scores with intervals, data and its hashes, limits."""
+    from mtbert.runs.output import STANDARD_OUTPUT, Output
+    from mtbert.shipping.card import card as write
+
+    Output(out or STANDARD_OUTPUT).write(write(run, data))
+
+
+def push(
+    run: RunFolder,
+    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="What it is called on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    data: DataFolder = None,
+) -> None:
+    """Upload the kept model with its card to the hub; says the commit by which to load it."""
+    from mtbert.shipping.hub import push as upload
+
+    commit = upload(run, name, private=not public, data=data)
+    typer.echo(f'mtbert.load("{name}", revision="{commit}")')
 
 
 def export(

@@ -39,6 +39,7 @@ class Batch:
     rows: NDArray[np.int64]  # (B,) which row of the set each example is
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
+    share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
     # (B, W) where the first piece of each word stands, for a task that reads words: 0 for none, -1 beyond the end
     words: Tensor | None = None
     labelled: Tensor | None = None  # which of the B rows `targets` are of, where others have no label
@@ -344,19 +345,27 @@ class Stream:
         """The number of batches in which every example comes once."""
         return -(-len(self._rows) // self.batch_size)
 
-    def draw(self) -> Batch:
-        """The next batch."""
+    def draw(self, number: int = 0, of: int = 1) -> Batch:
+        """The next batch, or one of several parts of it, which weigh by their numbers of examples.
+
+        A batch with fewer examples than parts is the same in all of them.
+        """
         epoch, index = divmod(self.position, self.batches_per_pass)
         if self._plan[0] != epoch:
             generator = np.random.default_rng([*self._seed, epoch])
             self._plan = epoch, [batch for part in self._parts for batch in self._bucketed(part, generator)]
         self.position += 1
         rows = self._plan[1][index]
+        part = rows[number::of] if len(rows) >= of else rows
         if not self._turning:
-            return self.examples.batch(rows)
-        # numpy takes a seed [a] for [a, 0]: the 2 makes this another than that of any shuffle
-        chance = np.random.default_rng([*self._seed, self.position, 2])
-        return self.examples.batch(rows, chance.random(len(rows)) < 0.5)
+            batch = self.examples.batch(part)
+        else:
+            # numpy takes a seed [a] for [a, 0]: the 2 makes this another than that of any shuffle
+            turned = np.random.default_rng([*self._seed, self.position, 2]).random(len(rows)) < 0.5
+            batch = self.examples.batch(part, turned[number::of] if len(rows) >= of else turned)
+        if of == 1:
+            return batch
+        return replace(batch, share=len(part) / len(rows) if len(rows) >= of else 1 / of)
 
     def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
         """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""

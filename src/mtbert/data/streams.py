@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,24 @@ from mtbert.data.tables import NoRows, Rows, asked_by, read_table, rows_of, tabl
 from mtbert.errors import Mistake
 
 SEED = 20_220_502
+
+
+class Share(NamedTuple):
+    """One of several equal shares of some rows: row r is in share r modulo `of`."""
+
+    number: int  # from 0
+    of: int
+
+
+WHOLE = Share(0, 1)
+
+
+def share_named(written: str) -> Share:
+    """The share that a person writes as `2/8`, the second of eight; raises Mistake where it is none."""
+    number, _, of = written.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise Mistake(f"'{written}' is no share of the rows: write I/N with I from 1 to N, such as 1/4")
+    return Share(int(number) - 1, int(of))
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,23 @@ class RowStream:
     def mapped(self, change: Callable[[Rows], Rows]) -> RowStream:
         """The same rows, each piece changed as it is read."""
         return RowStream(self.rows, lambda: map(change, self.pieces()))
+
+    def share(self, share: Share) -> RowStream:
+        """A share of the rows, in their order; raises Mistake where there are too few for it to have any."""
+        if share == WHOLE:
+            return self
+        if self.rows <= share.number:
+            raise Mistake(f"there is no row for share {share.number + 1} of {share.of}: there are {self.rows:,}")
+
+        def pieces() -> Iterator[Rows]:
+            start = 0
+            for rows in self.pieces():
+                chosen = np.arange((share.number - start) % share.of, len(rows), share.of)
+                start += len(rows)
+                if len(chosen):
+                    yield rows.take(chosen)
+
+        return RowStream(len(range(share.number, self.rows, share.of)), pieces)
 
     def slices(self, size: int) -> Iterator[Rows]:
         """The rows, so many at a time, wherever the pieces end."""

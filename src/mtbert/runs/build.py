@@ -28,6 +28,7 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.original import Original
 from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
+from mtbert.model.world import ALONE, World
 from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
@@ -76,7 +77,7 @@ class Experiment:
         asked = read_apart(self.model.tasks.values())
         return [by_task[task] for by_task in self.sets.values() for task in asked if task in by_task]
 
-    def stage(self, index: int) -> PreparedStage:
+    def stage(self, index: int, world: World = ALONE) -> PreparedStage:
         """A stage of the unrolled recipe, ready for its first step; raises Mistake where its parts do not fit together.
 
         Nothing is copied until the stage begins, so that a look at a later stage costs little.
@@ -85,7 +86,8 @@ class Experiment:
         with self.recipe.lines(), at("stages", entry):
             learning = self._select(stage)
             model, sets = self._model_and_sets(stage, learning)
-            trainer = self._trainer(stage, model, sets["train"], learning, seed=self.recipe.seed + index)
+            seed = self.recipe.seed + index
+            trainer = self._trainer(stage, model, sets["train"], learning, seed=seed, world=world)
             with at("observe"):
                 observers = {one.name: one.make(trainer) for one in stage.observe}
             return PreparedStage(trainer, sets["dev"], stage.evaluate_every or trainer.epoch, observers)
@@ -124,6 +126,7 @@ class Experiment:
         learning: Sequence[str],
         *,
         seed: int,
+        world: World,
     ) -> Trainer:
         chosen: Mapping[str, ExampleSet] = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
         sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
@@ -159,6 +162,7 @@ class Experiment:
             accumulate=stage.accumulate,
             precision=PRECISIONS[self.precision],
             average=stage.average.make(),
+            world=world,
         )
 
     def _shared_rows(self, stage: Stage, model: AnyModel, chosen: Mapping[str, ExampleSet]) -> Mapping[str, ExampleSet]:

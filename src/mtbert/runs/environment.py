@@ -19,12 +19,13 @@ from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.model.files import checksum
 from mtbert.model.multitask import MultiTask
+from mtbert.model.world import world
 
 LIBRARIES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "pyarrow")
 
 
 # what the last bits of a result depend on, besides the recipe and the data
-BITS = ("python", "versions", "system", "processor", "capability", "threads", "device")
+BITS = ("python", "versions", "system", "processor", "capability", "threads", "processes", "device")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def environment(
         "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),  # the instructions that torch has chosen
         "threads": torch.get_num_threads(),
+        "processes": world().size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "parameters": sum(p.numel() for p in model.parameters()),
         "encoder": {"commit": encoder_commit},

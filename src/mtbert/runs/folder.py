@@ -270,5 +270,30 @@ class Run:
         return self.folder / name, self.folder / f".{name}.new", self.folder / f".{name}.old"
 
 
+class Watched(Run):
+    """A run folder in which another process works: it is read, and what would be written is left to that one."""
+
+    def begin(self, recipe: str) -> None:
+        pass
+
+    def log_line(self, line: Line) -> None:
+        pass
+
+    def cut_log(self, size: int) -> None:
+        pass
+
+    def flush_log(self) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def replace(self, name: str, write: Callable[[Path], None]) -> None:
+        pass
+
+    def write(self, name: str, content: str) -> None:
+        pass
+
+
 def _version() -> str:
     return importlib.metadata.version("mtbert")

@@ -18,6 +18,7 @@ from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_js
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.tensors import save_tensors
+from mtbert.model.world import ALONE, World
 from mtbert.runs.allowance import Allowance, clock
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
@@ -49,12 +50,14 @@ class StageUnderWay:
         *,
         kept: Measures | None,
         baseline: Measures | None,
+        world: World = ALONE,
     ) -> None:
         self.run = run
+        self.world = world
         self.experiment = experiment
         self.index = index
         self.baseline = baseline
-        self.prepared = experiment.stage(index)
+        self.prepared = experiment.stage(index, world)
         self.prepared.trainer.begin()
         _, stage = experiment.recipe.unrolled()[index]
         tasks = list(self.prepared.trainer.streams)
@@ -87,12 +90,13 @@ class StageUnderWay:
             self._look(record.step)
             if record.step % self.prepared.evaluate_every == 0 or trainer.finished:
                 self._evaluate(listener)
-            elif self._settled_anew(listener) or self._due():
+            elif self._settled_anew(listener) or self.world.any(self._due()):
                 self.save()
             if trainer.finished or self.keeper.satisfied:
                 return None
             reason = listener.reason_to_stop()
-            if reason is not None:
+            if self.world.any(reason is not None):
+                reason = reason or "another process"
                 self.save()
                 self.run.log_line(Note(self.index, record.step, reason))
                 return reason
@@ -108,6 +112,7 @@ class StageUnderWay:
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
+        tensors |= self.world.random_states()
         facts = Facts(
             stage=self.index,
             step=trainer.step,
@@ -140,6 +145,7 @@ class StageUnderWay:
             torch.set_rng_state(saved.tensors["random"])
             if torch.cuda.is_available() and "random_cuda" in saved.tensors:
                 torch.cuda.set_rng_state(saved.tensors["random_cuda"])
+            self.world.load_random(saved.tensors)
         with _fitting(folder / FACTS):
             self.keeper.load(saved.facts.keeper)
         trainer.step = saved.facts.step
@@ -262,7 +268,7 @@ class StageUnderWay:
             if not trainer.finite:
                 raise trainer.diverged("weights that are nan or inf after it")
             try:
-                return evaluate(model, self.prepared.dev)
+                return evaluate(model, self.prepared.dev, self.world)
             except NotNumbers as found:
                 raise trainer.diverged(f"{found} after it") from None
 

@@ -13,6 +13,7 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import ENSEMBLE, load_model
 from mtbert.model.devices import best_device, settled
 from mtbert.model.files import REMEDY
+from mtbert.model.world import World, world
 from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
@@ -20,7 +21,7 @@ from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, Watched
 from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
 from mtbert.runs.logging import Logging, check_loggers
@@ -68,22 +69,44 @@ def train_recipe(
     listener: Listener | None = None,
 ) -> Run:
     """Train a recipe that has been read; as `train` otherwise."""
-    listener = listener or Listener()
+    listener, together = listener or Listener(), world()
     check_loggers(recipe.log)
+    if together.size > 1 and any(stage.minutes is not None for stage in recipe.stages):
+        raise Mistake(
+            "a stage of so many `minutes` is as long as one process's clock says, and several train here; give `steps` "
+            "or `epochs`"
+        )
     recipe = recipe.model_copy(update={"precision": settled(recipe.precision, best_device())})
     with ExitStack() as until_the_end:
-        there = run.exists
-        if there:  # two that begin at once find nothing here, and are told apart below
-            until_the_end.enter_context(locked(run.folder))
-        _check_folder(run, recipe, resume, overwrite)
-        experiment = prepare(recipe, commit=commit_then(run) if there and resume else None)
-        if not there:
-            until_the_end.enter_context(locked(run.folder))
-            _check_folder(run, recipe, resume, overwrite)
-        _enter(run, experiment, resume, force, listener)
+        if together.first:
+            with together.alike():
+                experiment = _begin(run, recipe, resume, overwrite, force, listener, until_the_end)
+        else:
+            with together.alike():  # the first process is in the folder, or says why it is not
+                pass
+            run = Watched(run.folder)
+            experiment = prepare(recipe, commit=commit_then(run))
+            forget(experiment.rows)
         _read_apart(experiment, listener)
-        _train_stages(run, experiment, listener)
+        _train_stages(run, experiment, listener, together)
+        together.wait()  # for what the first one still writes
     return run
+
+
+def _begin(
+    run: Run, recipe: Recipe, resume: bool, overwrite: bool, force: bool, listener: Listener, until_the_end: ExitStack
+) -> Experiment:
+    """Take the folder for as long as training lasts, and go on with the run in it, or begin one."""
+    there = run.exists
+    if there:  # two that begin at once find nothing here, and are told apart below
+        until_the_end.enter_context(locked(run.folder))
+    _check_folder(run, recipe, resume, overwrite)
+    experiment = prepare(recipe, commit=commit_then(run) if there and resume else None)
+    if not there:
+        until_the_end.enter_context(locked(run.folder))
+        _check_folder(run, recipe, resume, overwrite)
+    _enter(run, experiment, resume, force, listener)
+    return experiment
 
 
 def prepare(recipe: Recipe, commit: str | None = None) -> Experiment:
@@ -141,16 +164,18 @@ def _check_folder(run: Run, recipe: Recipe, resume: bool, overwrite: bool) -> No
         )
 
 
-def _train_stages(run: Run, experiment: Experiment, listener: Listener) -> None:
+def _train_stages(run: Run, experiment: Experiment, listener: Listener, together: World) -> None:
     saved = Checkpoint.read(run)
+    together.wait()  # until all have read it
     if saved is not None:
         _check_saved(run, saved.facts, len(experiment.recipe.unrolled()))
     run.cut_log(saved.facts.log_size if saved else 0)
-    with closing(Logging(run, experiment.recipe.log, listener.note)) as logging:
-        _go(run, experiment, saved, Listeners([listener, logging]))
+    loggers = experiment.recipe.log if together.first else ()
+    with closing(Logging(run, loggers, listener.note)) as logging:
+        _go(run, experiment, saved, Listeners([listener, logging]), together)
 
 
-def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Listener) -> None:
+def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Listener, together: World) -> None:
     entries = [entry for entry, _ in experiment.recipe.unrolled()]
     kept = (saved.facts.keeper["kept"] or None) if saved else None
     baseline = saved.facts.baseline if saved else None
@@ -158,7 +183,7 @@ def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Li
         going_on = saved if saved and index == saved.facts.stage else None
         if going_on is None and (index == 0 or entries[index] != entries[index - 1]):
             baseline = kept
-        stage = StageUnderWay(run, experiment, index, kept=kept, baseline=baseline)
+        stage = StageUnderWay(run, experiment, index, kept=kept, baseline=baseline, world=together)
         if going_on is not None:
             stage.restore(going_on)
         else:
@@ -169,6 +194,7 @@ def _go(run: Run, experiment: Experiment, saved: Checkpoint | None, listener: Li
             return
         kept = stage.keeper.rule.kept
         if index + 1 < len(entries):
+            together.wait()  # until it is written
             model, _ = load_model(run.part(BEST))
             experiment.model.load_state_dict(model.state_dict())
 

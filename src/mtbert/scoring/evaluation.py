@@ -16,6 +16,7 @@ from mtbert.errors import Mistake
 from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
+from mtbert.model.world import ALONE, World
 
 Scorable = AnyModel | Ensemble
 
@@ -76,8 +77,8 @@ class NotNumbers(Mistake):
     """Outputs that cannot be scored, because they are nan or infinite."""
 
 
-def evaluate(model: Scorable, sets: Mapping[str, ExampleSet]) -> Scores:
-    """Score every task on its labelled examples.
+def evaluate(model: Scorable, sets: Mapping[str, ExampleSet], world: World = ALONE) -> Scores:
+    """Score every task on its labelled examples; of several processes, each answers a part of them.
 
     Raises NotNumbers if outputs are nan or infinite, and Mistake if a task has no labels.
     """
@@ -86,7 +87,7 @@ def evaluate(model: Scorable, sets: Mapping[str, ExampleSet]) -> Scores:
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        outputs[name] = _finite_outputs(model, examples)
+        outputs[name] = _finite_outputs(model, examples, world=world)
         metrics[name] = task.metrics(task.measured(outputs[name]), examples.labels)
     return Scores.of(model.tasks, metrics, outputs)
 
@@ -99,8 +100,13 @@ def predictions_of(model: Scorable, examples: ExampleSet, told: Callable[[int], 
     return examples.task.measured(_finite_outputs(model, examples, told))
 
 
-def _finite_outputs(model: Scorable, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Tensor:
-    outputs = outputs_of(model, examples, told=told)
+def _finite_outputs(
+    model: Scorable,
+    examples: ExampleSet,
+    told: Callable[[int], None] = lambda done: None,
+    world: World = ALONE,
+) -> Tensor:
+    outputs = outputs_of(model, examples, told=told, world=world)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")
     return outputs
@@ -124,6 +130,7 @@ def outputs_of(
     examples: ExampleSet,
     batch_size: int = 64,
     told: Callable[[int], None] = lambda done: None,
+    world: World = ALONE,
 ) -> Tensor:
     """The outputs for all examples of a task, in the order of the set, on the CPU: (N, outputs), of words (N, W, ...).
 
@@ -131,7 +138,7 @@ def outputs_of(
     texts or pairs it held.
     """
     name = examples.task.name
-    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told)[name]
+    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told, world)[name]
 
 
 def outputs_together(
@@ -155,18 +162,23 @@ def _collected(
     ask: Callable[[Batch], Mapping[str, Tensor]],
     batch_size: int,
     told: Callable[[int], None],
+    world: World = ALONE,
 ) -> dict[str, Tensor]:
+    if examples.task.reads_words:
+        world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
     device = next(model.parameters()).device
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
-            for batch in order.in_order_of_length(batch_size):
+            for number, batch in enumerate(order.in_order_of_length(batch_size)):
+                if number % world.size != world.rank:
+                    continue  # another process answers these, and adds them below to the zeros that stand here
                 rows = torch.from_numpy(batch.rows)
                 for task, outputs in ask(batch.to(device)).items():
                     parts[task].append((rows, outputs.float().cpu()))
                 told(len(batch))
     return {
-        task: _summed(some, len(examples), model.tasks[task].outputs) / len(examples.orders)
+        task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
         for task, some in parts.items()
     }
 

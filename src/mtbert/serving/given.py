@@ -14,7 +14,7 @@ import pyarrow.interchange
 
 from mtbert.data.formats.base import Asked, whole_text
 from mtbert.data.kinds.base import Task
-from mtbert.data.tables import read_rows, read_table
+from mtbert.data.tables import read_rows, read_table, table_pieces
 from mtbert.errors import Mistake, shown
 
 Text = str | Sequence[str] | Mapping[str, Any]  # one text, or a pair, or a row with the task's columns
@@ -53,11 +53,23 @@ def texts_by_reader(tasks: Mapping[str, Task], texts: Any) -> list[tuple[list[st
     readers: dict[object, list[str]] = {}
     for name, task in tasks.items():
         if _can_read(task, texts):
-            readers.setdefault(task.text if _names_columns(texts) else len(task.text), []).append(name)
+            read = task.text if _names_columns(texts) else len(task.text)
+            readers.setdefault((read, task.reads_words), []).append(name)
     if not readers:
-        reading = "; ".join(f"{name} reads {' and '.join(task.text)}" for name, task in tasks.items())
-        raise Mistake(f"no task reads what is given: {reading}")
+        raise Mistake(f"no task reads what is given: {_reading(tasks)}")
     return [(names, columns_of(tasks[names[0]], texts)) for names in readers.values()]
+
+
+def readers_of(tasks: Mapping[str, Task], source: Any) -> list[str]:
+    """The tasks whose text columns a file, a folder or a table has; raises Mistake where there are none."""
+    asked = {column for task in tasks.values() for column in task.text}
+    table = next(table_pieces(source, Asked(asked)), None)
+    names = set(table.names) if table is not None else set()
+    found = [name for name, task in tasks.items() if set(task.text) <= names]
+    if not found:
+        there = ", ".join(sorted(names)) or "none"
+        raise Mistake(f"{source} has the columns of no task (there: {there}); {_reading(tasks)}")
+    return found
 
 
 def is_table(given: Any) -> bool:
@@ -94,6 +106,10 @@ def file_of(source: Any) -> Iterator[Any]:
                 file.write(first)
                 first = stream.read(1 << 20)
         yield path
+
+
+def _reading(tasks: Mapping[str, Task]) -> str:
+    return "; ".join(f"{name} reads {' and '.join(task.text)}" for name, task in tasks.items())
 
 
 def _words(task: Task, text: Any, number: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,23 @@ from mtbert.data.batches import Examples
 from mtbert.data.formats.base import Quotes
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels, joined
-from mtbert.data.streams import stream_rows
+from mtbert.data.streams import WHOLE, RowStream, Share, stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.devices import best_device
 from mtbert.model.ensemble import Answering, load_answering
 from mtbert.model.sentences import SENTENCE, sentence_vectors
+from mtbert.model.sources import HUB_ID, from_hub
 from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
 from mtbert.scoring.decisions import NOT_SURE, PLAIN, Decided, Decision, probability_of
 from mtbert.scoring.evaluation import outputs_of, outputs_together
-from mtbert.serving.given import as_arrow, columns_of, texts_by_reader
+from mtbert.serving.given import as_arrow, columns_of, readers_of, texts_by_reader
 
+Told = Callable[[str, int, int], None]  # task, rows done, rows in all
+
+MODEL_FILES = ["*.safetensors", "*.json", "*.txt"]  # of a model on the hub; never a pickle, never code
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
 
@@ -45,14 +49,34 @@ class Predictions:
     sure: NDArray[np.bool_] | None = None  # (N,), None where the task always says something
 
     @property
-    def columns(self) -> dict[str, Any]:
-        """As a file holds them: id, the columns kept, prediction, and one probability column a class."""
+    def said(self) -> dict[str, Any]:
+        """The prediction, and one probability column a class."""
         probabilities = {f"probability_{name}": column for name, column in self.probabilities.items()}
         words = {} if self.words is None else {"words": self.words}
         said = self.task.written(self.values)
         if self.sure is not None:
             said = _where_sure(said, self.sure)
-        return {"id": self.ids, **self.kept, **words, "prediction": said, **probabilities}
+        return {**words, "prediction": said, **probabilities}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a file holds them: id, the columns kept, and what is said."""
+        return {"id": self.ids, **self.kept, **self.said}
+
+
+@dataclass(frozen=True)
+class Together:
+    """What several tasks say of the same N inputs, in their order."""
+
+    ids: list[str]
+    tasks: dict[str, Predictions]
+    kept: dict[str, pa.ChunkedArray]  # columns (N,) of the input
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a file holds them: id, the columns kept, and what each task says, its name before each column."""
+        said = {f"{task}_{name}": column for task, one in self.tasks.items() for name, column in one.said.items()}
+        return {"id": self.ids, **self.kept, **said}
 
 
 class Predictor:
@@ -64,8 +88,16 @@ class Predictor:
         self.decisions = dict(decisions or {})
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
-        """From a run folder (its kept model), or from a model folder such as RUN/best, with what was decided there."""
+    def load(cls, folder: str | Path, revision: str | None = None) -> Predictor:
+        """From a run folder (its kept model), from a model folder such as RUN/best, or from the hub: ORG/NAME at a
+        revision, which pins it where that is a commit. What was decided there comes with it.
+
+        Raises Mistake where there is no such model, and for a revision of a local folder.
+        """
+        if not Path(folder).exists() and HUB_ID.fullmatch(str(folder)):
+            folder = from_hub(str(folder), revision, MODEL_FILES, "model")
+        elif revision is not None:
+            raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
         kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
         model, tokenizer = load_answering(kept)
         decisions = {name: one.decision for name, one in read_decisions(kept, model.tasks).items()}
@@ -83,9 +115,9 @@ class Predictor:
         or datasets that has them. Raises Mistake for a task the model does not have, or a pair where a single text is
         due and the reverse.
         """
-        columns = columns_of(self._task(task), texts)
+        columns = columns_of(self.task(task), texts)
         said = self._said(task, outputs_of(self.model, self._examples([task], columns)))
-        if self._task(task).reads_words:
+        if self.task(task).reads_words:
             return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
         return said
 
@@ -98,20 +130,20 @@ class Predictor:
         """
         said: dict[str, list[Any]] = {}
         for names, columns in texts_by_reader(self.model.tasks, texts):
-            for name, outputs in self._together(names, columns).items():
+            for name, outputs in self.together(names, columns).items():
                 said[name] = self._said(name, outputs)
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
         """The probability of every class for each text; raises Mistake for a task without classes."""
-        columns = self._task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
+        columns = self.task(task).probabilities(self._decided(task, self.outputs(task, texts)).outputs)
         if not columns:
-            raise Mistake(f"task '{task}' says {self._task(task).meaning}, which has no probabilities; use predict")
+            raise Mistake(f"task '{task}' says {self.task(task).meaning}, which has no probabilities; use predict")
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def outputs(self, task: str, texts: Any) -> Tensor:
         """Logits or scores as the head gives them: (N, outputs)."""
-        columns = columns_of(self._task(task), texts)
+        columns = columns_of(self.task(task), texts)
         return outputs_of(self.model, self._examples([task], columns))
 
     def answers(self, task: str, texts: Sequence[str]) -> list[str]:
@@ -119,7 +151,7 @@ class Predictor:
 
         Raises Mistake where a pair task is given one text, or three.
         """
-        chosen = self._task(task)
+        chosen = self.task(task)
         if len(chosen.text) == 2 and len(texts) != 2:
             raise Mistake(f"task '{task}' reads pairs: give two texts, not {len(texts)}")
         asked = [tuple(texts)] if len(chosen.text) == 2 else texts
@@ -146,11 +178,11 @@ class Predictor:
         parts = list(self.predict_slices(task, source, quotes))
         names, sure = parts[0].probabilities, [part.sure for part in parts if part.sure is not None]
         return Predictions(
-            self._task(task),
+            self.task(task),
             [one for part in parts for one in part.ids],
             joined([part.values for part in parts]),
             {name: np.concatenate([part.probabilities[name] for part in parts]) for name in names},
-            words=[one for part in parts for one in part.words or ()] if self._task(task).reads_words else None,
+            words=[one for part in parts for one in part.words or ()] if self.task(task).reads_words else None,
             sure=np.concatenate(sure) if sure else None,
         )
 
@@ -160,31 +192,70 @@ class Predictor:
         source: Any,
         quotes: Quotes | None = None,
         keep: Sequence[str] = (),
-        told: Callable[[str, int, int], None] = lambda task, done, rows: None,
+        share: Share = WHOLE,
+        told: Told = lambda task, done, rows: None,
     ) -> Iterator[Predictions]:
         """The predictions of `predict_table`, SLICE rows at a time, so that no more than these are held.
 
-        The columns to `keep` of the input come with them. `told` hears how many rows are done, of how many. Raises
-        Mistake for a column that is not there, or that has the name of one that is written.
+        The columns to `keep` of the input come with them. Of several shares of the rows, only one is predicted. `told`
+        hears how many rows are done, of how many. Raises Mistake for a column that is not there, or that has the name
+        of one that is written.
         """
-        chosen, source = self._task(task), as_arrow(source)
-        reading = chosen if quotes is None else chosen.model_copy(update={"quotes": quotes})
-        stream = stream_rows(reading, source, labelled=False, keep=_to_keep(chosen, keep))
-        orders, done = 2 if chosen.predicted_in_both_orders else 1, 0
-
-        def tell(more: int) -> None:
-            nonlocal done
-            done += more
-            told(task, done // orders, len(stream))
-
+        chosen = self.task(task)
+        (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
+        tell = _counting(task, len(stream), 2 if chosen.predicted_in_both_orders else 1, told)
         for rows in stream.slices(SLICE):
             examples = self._examples([task], rows.given)
             outputs = outputs_of(self.model, examples, told=tell)
-            outputs, said, sure = self._decided(task, outputs)
-            words = rows.given[0] if chosen.reads_words else None
-            yield Predictions(chosen, rows.ids, said, chosen.probabilities(outputs), {**rows.kept}, words, sure)
+            yield self._predictions(task, rows.ids, outputs, {**rows.kept}, rows.given)
 
-    def _together(
+    def predict_all_slices(
+        self,
+        source: Any,
+        quotes: Quotes | None = None,
+        keep: Sequence[str] = (),
+        share: Share = WHOLE,
+        told: Told = lambda task, done, rows: None,
+    ) -> Iterator[Together]:
+        """What every task whose text columns are there says of each row; as `predict_slices` otherwise.
+
+        The encoder reads a row once for all tasks that `MultiTask.alike` groups, and a task says here what it says
+        alone. A task that is told its rows by `where` answers all of them. Raises Mistake where no task's columns are
+        there.
+        """
+        source = as_arrow(source)
+        readers: dict[object, list[str]] = {}  # what they read of a row -> tasks
+        written: set[str] = set()
+        for name in readers_of(self.model.tasks, source):
+            readers.setdefault((self.task(name).text, self.task(name).reads_words), []).append(name)
+            written |= {f"{name}_{column}" for column in _written(self.task(name))}
+        tasks = [self.task(names[0]) for names in readers.values()]
+        streams = self._streams(tasks, source, quotes, _to_keep(tasks, written, keep), share)
+        alike = [self.task(names[0]) for several in readers.values() for names in self.model.alike(several)]
+        passes = sum(2 if task.predicted_in_both_orders else 1 for task in alike)
+        tell = _counting("all tasks", len(streams[0]), passes, told)
+        for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
+            ids, found = parts[0].ids, dict[str, Predictions]()
+            for names, rows in zip(readers.values(), parts, strict=True):
+                outputs = self.together(names, rows.given, tell)
+                for name, one in outputs.items():
+                    found[name] = self._predictions(name, ids, one, {}, rows.given)
+            yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
+
+    def _streams(
+        self, tasks: Sequence[Task], source: Any, quotes: Quotes | None, keep: Sequence[str], share: Share
+    ) -> list[RowStream]:
+        """The same rows as each of several tasks reads them; columns to keep come with the first."""
+        changed: dict[str, Any] = {} if len(tasks) == 1 else {"where": {}, "id": tasks[0].id}
+        changed |= {} if quotes is None else {"quotes": quotes}
+        return [
+            stream_rows(
+                task.model_copy(update=changed), as_arrow(source), labelled=False, keep=() if place else keep
+            ).share(share)
+            for place, task in enumerate(tasks)
+        ]
+
+    def together(
         self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
     ) -> dict[str, Tensor]:
         """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
@@ -212,16 +283,32 @@ class Predictor:
 
     def _examples(self, tasks: Sequence[str], columns: Sequence[Sequence[Any]]) -> Examples:
         """The texts as examples of the first of these tasks, from which the others read the same."""
-        task, positions = self._task(tasks[0]), self.model.encoder.shape.positions
+        task, positions = self.task(tasks[0]), self.model.encoder.shape.positions
         return Examples.from_texts(task, columns, self.tokenizer, positions, apart=self.model.apart(tasks))
+
+    def _predictions(
+        self, task: str, ids: list[str], outputs: Tensor, kept: dict[str, pa.ChunkedArray], given: Sequence[list[Any]]
+    ) -> Predictions:
+        chosen, (outputs, said, sure) = self.task(task), self._decided(task, outputs)
+        words = given[0] if chosen.reads_words else None
+        return Predictions(chosen, ids, said, chosen.probabilities(outputs), kept, words, sure)
+
+    def said(self, task: str, outputs: Tensor) -> list[dict[str, Any]]:
+        """What is said of outputs (N, outputs), row by row: the prediction and, where there are classes, their
+        probabilities."""
+        columns = self.task(task).probabilities(self._decided(task, outputs).outputs)
+        rows = [{"prediction": one} for one in self._said(task, outputs)]
+        for place, row in enumerate(rows if columns else []):
+            row["probabilities"] = {name: float(column[place]) for name, column in columns.items()}
+        return rows
 
     def _decided(self, task: str, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
-        return self.decisions.get(task, PLAIN).decide(self._task(task), outputs)
+        return self.decisions.get(task, PLAIN).decide(self.task(task), outputs)
 
     def _answers(self, task: str, outputs: Tensor) -> list[str]:
         """As the task words them; where another class than the likeliest may be said, that and its probability."""
-        chosen, decided = self._task(task), self._decided(task, outputs)
+        chosen, decided = self.task(task), self._decided(task, outputs)
         if self.decisions.get(task, PLAIN).says_the_likeliest:
             return chosen.answers(decided.outputs)
         sure = probability_of(chosen, decided)
@@ -231,9 +318,10 @@ class Predictor:
 
     def _said(self, task: str, outputs: Tensor) -> list[Any]:
         decided = self._decided(task, outputs)
-        return _where_sure([self._task(task).say(one) for one in decided.predictions], decided.sure)
+        return _where_sure([self.task(task).say(one) for one in decided.predictions], decided.sure)
 
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """A task by name; raises Mistake for one that the model does not have."""
         if name not in self.model.tasks:
             raise Mistake(unknown("task", name, self.model.tasks))
         return self.model.tasks[name]
@@ -244,13 +332,29 @@ def _where_sure(said: Sequence[Any], sure: NDArray[np.bool_] | None) -> list[Any
     return list(said) if sure is None else [one if fine else NOT_SURE for one, fine in zip(said, sure, strict=True)]
 
 
-def _to_keep(task: Task, names: Sequence[str]) -> list[str]:
+def _written(task: Task) -> list[str]:
+    """The columns that are written of a task's predictions."""
+    return ["prediction", *(f"probability_{name}" for name in task.class_names)]
+
+
+def _to_keep(tasks: Sequence[Task], written: Collection[str], names: Sequence[str]) -> list[str]:
     """The columns that are carried through beside the ids; raises Mistake for the name of one that is written."""
-    written = {"prediction", *(f"probability_{name}" for name in task.class_names)}
     for name in names:
         if name in written:
             raise Mistake(f"column '{name}' cannot be kept: predictions have a column of that name; rename it")
-    return [name for name in names if name != (task.id or "id")]
+    return [name for name in names if name != (tasks[0].id or "id")]
+
+
+def _counting(task: str, rows: int, passes: int, told: Told) -> Callable[[int], None]:
+    """What is told after each batch of several passes over the rows: how many of these are done, as if by one pass."""
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        told(task, done // passes, rows)
+
+    return tell
 
 
 def _reads(task: Task) -> str:

@@ -15,9 +15,10 @@ import pyarrow.parquet
 from mtbert.data.formats.cells import as_texts, is_value, plain
 from mtbert.errors import Mistake, unknown
 from mtbert.runs.output import Output
-from mtbert.serving.predictor import Predictions
+from mtbert.serving.predictor import Predictions, Together
 
-Writer = Callable[[BinaryIO, Iterable[Predictions]], int]  # writes all parts, and says how many predictions they are
+Part = Predictions | Together
+Writer = Callable[[BinaryIO, Iterable[Part]], int]  # writes all parts, and says how many predictions they are
 
 
 def writer_for(place: Output) -> Writer:
@@ -30,7 +31,7 @@ def writer_for(place: Output) -> Writer:
     return WRITERS[ending]
 
 
-def _write_csv(file: BinaryIO, parts: Iterable[Predictions], delimiter: str = ",") -> int:
+def _write_csv(file: BinaryIO, parts: Iterable[Part], delimiter: str = ",") -> int:
     """One row an input; scores and probabilities with six digits."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
@@ -45,11 +46,11 @@ def _write_csv(file: BinaryIO, parts: Iterable[Predictions], delimiter: str = ",
     return written
 
 
-def _write_tsv(file: BinaryIO, parts: Iterable[Predictions]) -> int:
+def _write_tsv(file: BinaryIO, parts: Iterable[Part]) -> int:
     return _write_csv(file, parts, "\t")
 
 
-def _write_jsonl(file: BinaryIO, parts: Iterable[Predictions]) -> int:
+def _write_jsonl(file: BinaryIO, parts: Iterable[Part]) -> int:
     """One object an input, its values as they are."""
     written = 0
     for part in parts:
@@ -61,7 +62,7 @@ def _write_jsonl(file: BinaryIO, parts: Iterable[Predictions]) -> int:
     return written
 
 
-def _write_parquet(file: BinaryIO, parts: Iterable[Predictions]) -> int:
+def _write_parquet(file: BinaryIO, parts: Iterable[Part]) -> int:
     writer, written = None, 0
     try:
         for part in parts:

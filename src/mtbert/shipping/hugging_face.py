@@ -85,8 +85,8 @@ def save_sentences(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Pa
 def _unlike_a_classifier(model: MultiTask, task: Task) -> list[str]:
     """What keeps a task from being a BertForSequenceClassification, and what to train instead."""
     found = []
-    if not (task.exclusive or task.scored):
-        found.append("a row of it has more than one label")
+    if not task.scored and task.log_probabilities(torch.zeros(1, task.outputs)) is None:
+        found.append(f"kind '{task.kind}' does not say the class with the largest output")
     if task.sequences == 2:
         found.append("it encodes its two texts apart (train with `pairs: joint`)")
     if model.beside[task.name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from mtbert.data.batches import Batch
 from mtbert.errors import Mistake, at, unknown
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
+from mtbert.model.world import ALONE
 from mtbert.training.distillation import Distillation
 from mtbert.training.regularizers.base import Regularizer
 from mtbert.training.regularizers.passes import Passes, random_state, replaying
@@ -47,6 +49,7 @@ class Objective:
         self.regularizers = regularizers
         self.weighting = weighting
         self.divisors = divisors
+        self.world = ALONE
         self.distillation = distillation
         for number, (name, regularizer) in enumerate(regularizers.items()):
             with at(number):
@@ -58,8 +61,12 @@ class Objective:
     def __call__(self, batch: Batch, progress: float) -> Loss:
         """The loss of one batch at this progress in [0, 1]; raises Mistake if the batch has no labels."""
         loss, penalties = self._terms(batch, progress)
-        total = sum(penalties.values(), self.weighting(batch.task, loss))
-        return Loss(total, {name: float(value.detach()) for name, value in {"loss": loss, **penalties}.items()})
+        terms = self._across({"loss": loss, **penalties}, batch)
+        self.weighting.summed = partial(self._summed, batch)
+        # as large as the loss of the whole batch, and with the gradient of this part
+        known = loss if batch.share is None else loss + (terms["loss"] - loss).detach()
+        total = sum(penalties.values(), self.weighting(batch.task, known))
+        return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
 
     def of_rows(self, batches: Sequence[Batch], progress: float) -> dict[str, Loss]:
         """Task -> its loss on the rows that have its label, from one pass of the encoder over the texts they share."""
@@ -138,6 +145,17 @@ class Objective:
         loss = self._task_loss(batch, passes.clean.outputs, progress)
         return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
 
+    def _across(self, terms: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The terms of the whole batch, where this process computes a part of it: the parts' mean, by examples."""
+        if batch.share is None:
+            return dict(terms)
+        values = self._summed(batch, torch.stack([term.detach().double() for term in terms.values()]))
+        return {name: value.to(term.dtype) for (name, term), value in zip(terms.items(), values, strict=True)}
+
+    def _summed(self, batch: Batch, own: Tensor) -> Tensor:
+        """What the processes that compute a batch together have of something, by their shares of the examples."""
+        return own if batch.share is None else self.world.sum(own * batch.share)
+
     def _task_loss(self, batch: Batch, outputs: Tensor, progress: float) -> Tensor:
         """The plain loss of a batch: the mean over its examples, or their sum over its task's divisor."""
         if batch.targets is None:
@@ -148,14 +166,16 @@ class Objective:
         if self.distillation is not None:
             losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
-        return losses.mean() if divisor is None else losses.sum() / divisor
+        # the parts of a batch are added up by their shares, and so the divisor of each is its share of the whole's
+        return losses.mean() if divisor is None else losses.sum() / (divisor * (batch.share or 1))
 
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch], progress: float) -> dict[str, Tensor]:
         """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
-            losses[batch.task].append(self._task_loss(batch, self.model(batch), progress))
+            loss = self._across({"loss": self._task_loss(batch, self.model(batch), progress)}, batch)
+            losses[batch.task].append(loss["loss"])
         return {task: torch.stack(some).mean() for task, some in losses.items()}
 
 

@@ -16,6 +16,7 @@ from mtbert.data.batches import Batch, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake
 from mtbert.model.devices import autocast
+from mtbert.model.world import ALONE, World
 from mtbert.schedules import Schedule
 from mtbert.training.averaging import Average
 from mtbert.training.combiners.base import Combiner
@@ -77,6 +78,7 @@ class Trainer:
         accumulate: int = 1,
         precision: torch.dtype = torch.float32,
         average: Average | None = None,
+        world: World = ALONE,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -90,6 +92,7 @@ class Trainer:
         self.accumulate = accumulate
         self.precision = precision
         self.average = average or Average()
+        self.world = objective.world = combiner.world = world
         self.step = 0
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
@@ -138,6 +141,7 @@ class Trainer:
         self._batches = self._draw(progress)
         losses = StepLosses(self, self._batches, progress)
         self.combiner(losses, self.learning)
+        self.world.sum_all(p.grad for p in self.objective.weighting.parameters().values() if p.grad is not None)
         norm = self._clip()
 
         # the first step already learns, the last one still does
@@ -146,12 +150,13 @@ class Trainer:
         self.optimizer.clear()
         self.step += 1
 
-        with autocast(self.device, self.precision):  # losses taken again compare with those of the step
+        # losses taken again compare with those of the step
+        with autocast(self.device, self.precision), self.world.own_random():
             self.objective.after_step(self._batches, self.progress)
         self.average.after_step(self.step, self.progress)
         if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
-        examples = sum(len(batch) for batch in self._batches)
+        examples = sum(round(len(batch) / (batch.share or 1)) for batch in self._batches)
         seconds = time.perf_counter() - started
         return Record(self.step, self.optimizer.lr * factor, losses.means(), norm, examples, seconds)
 
@@ -187,7 +192,7 @@ class Trainer:
         """The batches that feed the next step, in the sampler's order."""
         draws = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
         tasks = [task for draw in draws for task in self.sampler.draw(draw, progress)]
-        return [self.streams[task].draw().to(self.device) for task in tasks]
+        return [self.streams[task].draw(self.world.rank, self.world.size).to(self.device) for task in tasks]
 
     def _clip(self) -> float:
         """Scale the gradient down to a norm of at most `clip`, and return the norm that it had."""
@@ -216,13 +221,14 @@ class StepLosses:
             yield from self._of_rows()
             return
         for batch in self._batches:
-            with autocast(trainer.device, trainer.precision):
+            with autocast(trainer.device, trainer.precision), trainer.world.own_random():
                 loss = trainer.objective(batch, self._progress)
-            if not torch.isfinite(loss.total):
+            if not (torch.isfinite(loss.total) and all(map(math.isfinite, loss.terms.values()))):
                 values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
                 raise _diverged(trainer.step + 1, values, [batch])
             self._terms[batch.task].append(loss.terms)
-            yield batch.task, loss.total / trainer.accumulate
+            part = loss.total if batch.share is None else loss.total * batch.share
+            yield batch.task, part / trainer.accumulate
 
     def _of_rows(self) -> Iterator[tuple[str, Tensor]]:
         """The sum of the tasks' losses on each batch of rows, under the name of the first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from mtbert.model.world import ALONE
 from mtbert.training.gramian import Gradients, Matrix, Vector, gramian, weighted_sum
 
 
@@ -26,6 +27,7 @@ class Combiner:
     tensor([3.])
     """
 
+    world = ALONE  # the processes whose gradients are added up, task by task, before they are combined
     needs_several = True  # whether it makes no difference when every step has a single task
 
     def __call__(self, losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]) -> None:
@@ -36,6 +38,7 @@ class Combiner:
         once, where gradients are accumulated; its losses are then added up.
         """
         gradients, tasks = _collect(losses, parameters)
+        self.world.sum_all(gradient for by_task in gradients.values() for gradient in by_task.values())
         alone = {name: by_task for name, by_task in gradients.items() if len(by_task) == 1}
         shared = {name: by_task for name, by_task in gradients.items() if len(by_task) > 1}
         for name, by_task in alone.items():

@@ -22,6 +22,8 @@ class Weighting:
     def __init__(self, tasks: Mapping[str, Task], shared: Sequence[nn.Parameter]) -> None:
         self.tasks = dict(tasks)
         self.shared = list(shared)
+        # what all processes that compute the batch have of something, such as a gradient; the objective says how
+        self.summed: Callable[[Tensor], Tensor] = lambda own: own
 
     def __call__(self, task: str, loss: Tensor) -> Tensor:
         """The weighted loss of a batch, given the plain one: a scalar in the same graph."""

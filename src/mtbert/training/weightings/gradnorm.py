@@ -82,7 +82,8 @@ class GradNorm(Weighting):
     def _look(self, index: int, loss: Tensor) -> None:
         """Remember a task's loss and the length of its gradient at the shared layer."""
         gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
-        self._seen["norms"][index] = nn.utils.get_total_norm([g for g in gradients if g is not None]).item()
+        whole = [self.summed(g) for g in gradients if g is not None]
+        self._seen["norms"][index] = nn.utils.get_total_norm(whole).item()
         self._seen["losses"][index] = loss.item()
         if self._seen["first_losses"][index].isnan():
             self._seen["first_losses"][index] = loss.item()
