@@ -42,6 +42,7 @@ class Batch:
     share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
     # (B, W) where the first piece of each word stands, for a task that reads words: 0 for none, -1 beyond the end
     words: Tensor | None = None
+    labelled: Tensor | None = None  # which of the B rows `targets` are of, where others have no label
     beside: Tensor | None = None  # (B, T, D) vectors of the example's texts, each read by itself by another encoder
 
     def __len__(self) -> int:
@@ -57,6 +58,7 @@ class Batch:
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
             features=None if self.features is None else self.features.to(device, non_blocking=True),
             words=None if self.words is None else self.words.to(device, non_blocking=True),
+            labelled=None if self.labelled is None else self.labelled.to(device, non_blocking=True),
             beside=None if self.beside is None else self.beside.to(device, non_blocking=True),
         )
 
@@ -107,6 +109,7 @@ class Examples:
     ) -> None:
         self.task = task
         self.labels = labels
+        self.places: NDArray[np.int64] | None = None  # (N,) which row of its table each example was
         # the vectors of each column of texts (N, D), read when they are first asked for; none without `apart`
         read = [] if apart is None else [partial(apart, text) for text in texts]
         self.vectors: Callable[[], list[Tensor]] = cache(lambda: [column() for column in read])
@@ -125,7 +128,9 @@ class Examples:
         cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int, apart: Apart | None = None
     ) -> Self:
         """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
-        return cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels, apart)
+        made = cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels, apart)
+        made.places = rows.places
+        return made
 
     @classmethod
     def from_texts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,8 @@ import torch
 from mtbert.data.batches import Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.tables import Rows
+from mtbert.data.shared_rows import SharedRows, check_shared
+from mtbert.data.tables import Rows, read_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -126,13 +128,17 @@ class Experiment:
         seed: int,
         world: World,
     ) -> Trainer:
-        chosen = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
+        chosen: Mapping[str, ExampleSet] = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
         sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
+        if sampler.by_rows:
+            with at("sampler"):
+                chosen = self._shared_rows(stage, model, chosen)
+                sampler = stage.sampler.make({task: len(own) for task, own in chosen.items()}, stage.batch_size, seed)
         streams = {
             task: Stream(
                 own,
                 sampler.batch_sizes[task],
-                (seed, number),
+                (seed, 0 if sampler.by_rows else number),
                 sampler.examples[task],
                 sampler.kept_parts.get(task),
                 self.recipe.tasks[task].trained_in_both_orders,
@@ -158,6 +164,28 @@ class Experiment:
             average=stage.average.make(),
             world=world,
         )
+
+    def _shared_rows(self, stage: Stage, model: AnyModel, chosen: Mapping[str, ExampleSet]) -> Mapping[str, ExampleSet]:
+        """The tasks' views of the rows that they all read; raises Mistake where they cannot share a pass."""
+        said = "sampler 'joint_rows'"
+        if not isinstance(model, MultiTask):
+            raise Mistake(f"{said} needs the encoder, not features computed once: set `cache_features: false`")
+        sets = {task: own for task, own in chosen.items() if isinstance(own, Examples)}
+        sources = {task: self.recipe.source(task, "train") for task in sets}
+        check_shared(sets, {task: one if isinstance(one, (Path, list)) else id(one) for task, one in sources.items()})
+        if len(model.alike(sets)) > 1:
+            raise Mistake(
+                f"{said} has one pass for all tasks: modules need `shared: true`, tasks the same `max_length`"
+            )
+        if stage.regularizers or stage.observe or stage.combiner.name != "sum" or stage.distill is not None:
+            raise Mistake(
+                f"{said} adds up the losses of a pass: `combiner: sum`, no regularizers, observers or distilling"
+            )
+        first = next(iter(sets))
+        rows = read_rows(self.recipe.tasks[first], sources[first], labelled=False)
+        positions, apart = model.encoder.shape.positions, model.apart(list(sets))
+        texts = Examples.from_rows(self.recipe.tasks[first], rows, self.tokenizer, positions, apart)
+        return dict(SharedRows.of(sets, texts))
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]

@@ -68,6 +68,16 @@ class Objective:
         total = sum(penalties.values(), self.weighting(batch.task, known))
         return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
 
+    def of_rows(self, batches: Sequence[Batch], progress: float) -> dict[str, Loss]:
+        """Task -> its loss on the rows that have its label, from one pass of the encoder over the texts they share."""
+        outputs = self._encoding.together(batches[0], [batch.task for batch in batches])
+        found = {}
+        for batch in batches:
+            if batch.labelled is not None and len(batch.labelled):
+                loss = self._task_loss(batch, outputs[batch.task], progress)
+                found[batch.task] = Loss(self.weighting(batch.task, loss), {"loss": float(loss.detach())})
+        return found
+
     @property
     def scored(self) -> AnyModel:
         """The model to evaluate and to keep: the model that learns, or its average if a regularizer says so."""
@@ -151,6 +161,7 @@ class Objective:
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
         task = self.model.tasks[batch.task]
+        outputs = outputs if batch.labelled is None else outputs[batch.labelled]
         losses = task.losses(outputs, batch.targets)
         if self.distillation is not None:
             losses = self.distillation.losses(task, batch, outputs, losses, progress)

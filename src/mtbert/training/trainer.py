@@ -217,6 +217,9 @@ class StepLosses:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Each batch's task and its share of the step's loss; raises Diverged where that is not a number."""
         trainer = self._trainer
+        if trainer.sampler.by_rows:
+            yield from self._of_rows()
+            return
         for batch in self._batches:
             with autocast(trainer.device, trainer.precision), trainer.world.own_random():
                 loss = trainer.objective(batch, self._progress)
@@ -226,6 +229,21 @@ class StepLosses:
             self._terms[batch.task].append(loss.terms)
             part = loss.total if batch.share is None else loss.total * batch.share
             yield batch.task, part / trainer.accumulate
+
+    def _of_rows(self) -> Iterator[tuple[str, Tensor]]:
+        """The sum of the tasks' losses on each batch of rows, under the name of the first."""
+        trainer, count = self._trainer, len(self._trainer.streams)
+        for start in range(0, len(self._batches), count):
+            batches = self._batches[start : start + count]
+            with autocast(trainer.device, trainer.precision):
+                losses = trainer.objective.of_rows(batches, self._progress)
+            total = torch.stack([loss.total for loss in losses.values()]).sum()
+            if not torch.isfinite(total):
+                values = ", ".join(f"{task} {loss.terms['loss']:g}" for task, loss in losses.items())
+                raise _diverged(trainer.step + 1, values, batches)
+            for task, loss in losses.items():
+                self._terms[task].append(loss.terms)
+            yield next(iter(losses)), total / trainer.accumulate
 
     def means(self) -> dict[str, dict[str, float]]:
         """Task -> its loss and penalties, each a mean over the task's batches."""

@@ -34,6 +34,7 @@ class Sampler:
     """
 
     several = False
+    by_rows = False  # whether the tasks of a step are given the same rows of one file
     kept_parts: Mapping[str, int] = MappingProxyType({})
     steps_per_epoch: int
 

@@ -36,6 +36,22 @@ class Joint(Sampler):
         return list(self.tasks)
 
 
+class JointRows(Joint):
+    """One batch of rows in each step, with every label that they have: tasks that read one file share a single pass of
+    the encoder. An epoch: one pass over the rows.
+
+    A row without a label for some task (`missing: skip`) is read all the same and left out of that task's loss. For
+    tasks that the same modules serve, with `combiner: sum` and without regularizers.
+    """
+
+    by_rows = True
+
+    def __init__(self, examples: Mapping[str, int], batch_size: BatchSize, seed: int) -> None:
+        super().__init__(examples, batch_size, seed)
+        if len({*self.batch_sizes.values()}) > 1:
+            raise Mistake("sampler 'joint_rows' draws one batch for all tasks: give one `batch_size`")
+
+
 class JointByRatio(Sampler):
     """One batch of every task in each step, in epochs whose length is set by a reference task. An epoch: batches of the
     reference x its size / size of the largest task, rounded down.

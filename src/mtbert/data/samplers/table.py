@@ -12,7 +12,7 @@ from mtbert.data.samplers.in_turn import (
     StopAtShortest,
     Tail,
 )
-from mtbert.data.samplers.joint import Joint, JointByRatio
+from mtbert.data.samplers.joint import Joint, JointByRatio, JointRows
 from mtbert.data.samplers.sequential import EqualSplit, Sequential
 from mtbert.registry import Registry
 
@@ -34,5 +34,6 @@ SAMPLERS: Registry[Sampler] = Registry(
         "equal_split": EqualSplit,
         "joint": Joint,
         "joint_by_ratio": JointByRatio,
+        "joint_rows": JointRows,
     },
 )
