@@ -890,3 +890,14 @@ def test_a_mistyped_command_or_option_ends_with_two(command: Command, here: Path
     assert said.code == 2
     assert "Traceback" not in said.err
     assert said.out == ""
+
+
+def test_a_page_that_fails_leaves_the_run_and_its_scores(
+    command: Command, recipe_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtbert.pages.write.run_page", lambda *_: 1 / 0)
+    said = command("train", "recipe.yaml", "--out", "run")
+    assert said.code == 0
+    assert "note: there is no page: ZeroDivisionError" in said.err
+    assert "overall" in said.out
+    assert Run(Path("run")).scores["dev"]

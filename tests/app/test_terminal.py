@@ -35,8 +35,8 @@ def many(data: Path, tasks: int) -> dict[str, Any]:
 
 def commands_on(kind: str, width: int) -> list[str]:
     """Training of 5 and of 20 tasks on the usual width, and on every width the looks at these runs and recipes."""
-    commands = ("train {1}.yaml --out {0}",) if width == TRAINED_ON else ()
-    commands += ("evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}")
+    commands = ["train {1}.yaml --out {0}"] if width == TRAINED_ON else []
+    commands += ["evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}"]
     return [command.format(f"{kind}-{tasks}", tasks) for tasks in TASKS for command in commands]
 
 
@@ -80,12 +80,11 @@ def test_nothing_is_cut_or_wraps(screen: tuple[str, int, dict[str, list[str]]]) 
 
 
 @pytest.mark.parametrize("tasks", TASKS)
+@pytest.mark.parametrize("screen", [one for one in SCREENS if one[1] == TRAINED_ON], ids=str, indirect=True)
 def test_training_shows_every_task_the_time_left_and_what_comes_next(
     screen: tuple[str, int, dict[str, list[str]]], tasks: int
 ) -> None:
-    kind, width, shown = screen
-    if width != TRAINED_ON:
-        return
+    kind, _, shown = screen
     lines = shown[f"train {tasks}.yaml --out {kind}-{tasks}"]
     steps = [line for line in lines if line.startswith("step ")]
     assert bool(steps) == (kind == "live")  # in a pipe a line comes every so many seconds

@@ -187,13 +187,13 @@ def _follow(train: Callable[[Listener], Run], quiet: bool, as_json: bool = False
         raise typer.Exit(signals.exit_code)
     if not speaks:
         return
-    page = _write_page(run)
     if as_json:
         print_json(run.scores)
-        return
-    show_scores(run.scores["dev"], run.scores["constant"])
-    typer.echo(f"run: {run.folder}")
-    if quiet:
+    else:
+        show_scores(run.scores["dev"], run.scores["constant"])
+        typer.echo(f"run: {run.folder}")
+    page = _write_page(run)
+    if as_json or quiet:
         return
     held = {BEST: "the kept model", SCORES: "the scores above", RECIPE: "the recipe as it was run"}
     for name, holds in (held | ({PAGE: "all of it on a page"} if page else {})).items():
@@ -211,5 +211,8 @@ def _write_page(run: Run) -> bool:
         write_page([run])
     except Mistake as mistake:
         typer.echo(f"note: there is no page: {mistake}", err=True)
+        return False
+    except Exception as error:  # whatever is wrong with a page, the run that was trained is whole, and says so
+        typer.echo(f"note: there is no page: {type(error).__name__}: {error}", err=True)
         return False
     return True
