@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.ordinal import Ordinal
+from mtbert.data.kinds.tokens import Tokens as TokenLabels
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
@@ -253,9 +256,15 @@ def assert_reloads_to_the_last_bit(model: MultiTask, folder: Path) -> MultiTask:
     return again
 
 
+OF_TEXTS = [name for name in POOLINGS if name != "words"]
+OF_SCORES = [
+    name for name in HEADS if name not in ("one_logit", "thresholds")
+]  # for two classes, and for classes in order
+
+
 @pytest.mark.parametrize("features", FEATURES)
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("head", [name for name in HEADS if name != "one_logit"])  # which is for two classes
+@pytest.mark.parametrize("pooling", OF_TEXTS)
+@pytest.mark.parametrize("head", OF_SCORES)
 def test_a_reloaded_score_has_the_same_bits(head: str, pooling: str, features: str, tmp_path: Path) -> None:
     options = {"head": head, "pooling": pooling, "features": features}
     near = NEAR.model_copy(update=options)
@@ -263,8 +272,20 @@ def test_a_reloaded_score_has_the_same_bits(head: str, pooling: str, features: s
     assert again.tasks == {"near": near}
 
 
+def test_reloaded_thresholds_and_labels_of_words_have_the_same_bits(tmp_path: Path) -> None:
+    mood = {"name": "mood", "text": "text", "label": "mood"}
+    stars = Ordinal(**mood, classes=["low", "mid", "high"], method="cumulative")
+    assert_reloads_to_the_last_bit(make_model(tasks=[stars], layers=1), tmp_path / "thresholds")
+    model = make_model(tasks=[TokenLabels(**mood, classes=["O", "B-X", "I-X"])], layers=1)
+    save_model(shaken(model), tiny_tokenizer(), tmp_path / "words")
+    again, _ = load_model(tmp_path / "words")
+    batch = replace(BATCHES["mood"], words=torch.tensor([[1, 2, 4], [1, -1, -1], [2, 0, -1]]))
+    with torch.no_grad():
+        assert torch.equal(again(batch), model(batch))
+
+
 @pytest.mark.parametrize("features", FEATURES)
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", OF_TEXTS)
 def test_a_reloaded_classification_has_the_same_bits(pooling: str, features: str, tmp_path: Path) -> None:
     options = {"pooling": pooling, "features": features}
     tasks: list[Task] = [
