@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.ordinal import Ordinal
 from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
@@ -37,6 +38,8 @@ from tests.support.tiny_models import (
     tiny_tokenizer,
 )
 
+STARS = Ordinal(name="stars", text="text", label="stars", classes=["low", "mid", "high"], method="cumulative")
+OF_WORDS = replace(make_batch("mood", (5, 1, 7)), words=torch.tensor([[1, 2, 4, 0], [0, 0, 0, 0], [1, 6, -1, -1]]))
 U, V = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[-1.0, 0.5, 2.0]])
 
 SCORES = ["sigmoid", "cosine", "cosine01"]
@@ -84,18 +87,18 @@ def test_pooler_is_tanh_of_a_linear_layer_on_the_first_state() -> None:
 
 
 @pytest.mark.parametrize("name", POOLINGS)
-def test_pooling_gives_one_vector_a_sequence_and_never_reads_padding(name: str) -> None:
-    encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
+def test_pooling_gives_one_vector_a_sequence_or_word_and_never_reads_padding(name: str) -> None:
+    encoder, batch, states = tiny_encoder(), OF_WORDS, random(3, 7, 16)
     noisy = torch.where(batch.mask[:, :, None], states, 1e6)
     with torch.no_grad():
         pooled = POOLINGS[name]()(states, batch, encoder)
-        assert pooled.shape == (3, 16)
+        assert pooled.shape == ((3, 4, 16) if name == "words" else (3, 16))
         assert torch.equal(POOLINGS[name]()(noisy, batch, encoder), pooled)
 
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_pooling_does_not_notice_how_far_a_batch_is_padded(name: str) -> None:
-    encoder, batch, states = tiny_encoder(), make_batch("mood", (5, 1, 7)), random(3, 7, 16)
+    encoder, batch, states = tiny_encoder(), OF_WORDS, random(3, 7, 16)
     wider = replace(batch, mask=nn.functional.pad(batch.mask, (0, 4)))
     with torch.no_grad():
         pooled = POOLINGS[name]()(nn.functional.pad(states, (0, 0, 0, 4)), wider, encoder)
@@ -228,7 +231,7 @@ def test_dropout_acts_in_training_and_only_there(name: str) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_gives_as_many_outputs_as_its_task_wants_or_refuses_it(name: str) -> None:
     accepted = 0
-    for task in (MOOD, SAME, SAME.model_copy(update={"pairs": "separate"}), joint(), NEAR):
+    for task in (MOOD, SAME, SAME.model_copy(update={"pairs": "separate"}), joint(), NEAR, STARS):
         try:
             head = make_head(name, task, 16)
         except Mistake:
@@ -320,7 +323,7 @@ def test_a_recipe_keeps_a_plain_name_plain_and_fills_in_options(
         ("pooling: {name: power_mean, power: 0}", "pooling.power: power of pooling 'power_mean' is 0"),
         ("pooling: {name: power_mean, pover: 2}", "pooling.pover: unknown option of pooling 'power_mean': 'pover'"),
         ("pooling: {name: mean, power: 2}", "pooling.power: unknown option of pooling 'mean': 'power' (it has none)"),
-        ("pooling: {power: 2}", "pooling: needs a name: mean, cls, pooler, power_mean"),
+        ("pooling: {power: 2}", "pooling: needs a name: mean, cls, pooler, words, power_mean"),
         ("pooling: 5", "pooling: write a name, or {name: ..., option: value}, not 5"),
         ("features: [concat]", "features: write a name, or {name: ..., option: value}, not ['concat']"),
         ("head: {name: linaer}", "head.name: unknown head 'linaer'; did you mean 'linear'?"),

@@ -170,7 +170,7 @@ def test_merging_leaves_what_it_is_given_alone() -> None:
         ("tasks: {nera: null}", BASE, "own.yaml, line 2: tasks.nera: needs a `kind`"),
         ("", BASE.replace("steps: 5", "steps: -5"), "base.yaml, line 13: stages.0.steps: "),
         ("stages:\n  - {steps: -5}", BASE, "own.yaml, line 3: stages.0.steps: "),
-        ("stages:\n  - {batch_size: 5}", BASE, "own.yaml, line 3: stages.0: a stage is `epochs` or `steps` long"),
+        ("stages:\n  - {batch_size: 5}", BASE, "own.yaml, line 3: stages.0: a stage is `epochs`, `steps` or `minutes`"),
         ("encoder: {layer: 2}", BASE, "own.yaml, line 2: encoder.layer: unknown option"),
         ("encoder: {width: 8}", BASE.replace("layers", "layer"), "base.yaml, line 1: encoder.layer: unknown option"),
         ("keep: mod", BASE, "own.yaml, line 2: keep: unknown measure 'mod'; did you mean 'mood'?"),

@@ -98,8 +98,8 @@ class Watched:
     def __init__(self, stream: Stream, side: Side) -> None:
         self.stream, self.side = stream, side
 
-    def draw(self) -> Batch:
-        batch = self.stream.draw()
+    def draw(self, number: int = 0, of: int = 1) -> Batch:
+        batch = self.stream.draw(number, of)
         self.side.note(batch.mask, len(batch))
         return batch
 

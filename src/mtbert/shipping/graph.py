@@ -50,12 +50,6 @@ def write_graph(model: MultiTask, path: Path) -> None:
     extra `onnx`.
     """
     needed("onnxscript", "onnx")
-    reading = [task for task, beside in model.beside.items() if beside]
-    if reading:
-        raise Mistake(
-            f"the head of {', '.join(reading)} reads what the original encoder makes of each text by itself, and a "
-            "graph reads one sequence: train it without `beside` to export it"
-        )
     if words := [name for name, task in model.tasks.items() if task.reads_words]:
         raise Mistake(
             f"this model cannot be written as an ONNX graph: {', '.join(words)} read words, whose places stand "

@@ -60,9 +60,9 @@ class Linear(nn.Module):
             self.output.weight[:, features:] = 0
 
     def forward(self, features: Tensor) -> Tensor:
-        own, beside = features[:, : self.features], features[:, self.features :]
+        own, beside = features[..., : self.features], features[..., self.features :]
         read = self.dropout(self.activation(own))
-        outputs: Tensor = self.output(torch.cat([read, beside], dim=-1) if beside.shape[1] else read)
+        outputs: Tensor = self.output(torch.cat([read, beside], dim=-1) if beside.shape[-1] else read)
         return outputs
 
     def begin_at(self, outputs: Tensor) -> None:
