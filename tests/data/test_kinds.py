@@ -18,7 +18,6 @@ from torch import Tensor
 
 from mtbert.data.formats.base import Table, row_numbers
 from mtbert.data.kinds.base import Task
-from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.labels import Labels, Ragged, plain, same
@@ -531,9 +530,14 @@ def test_names_that_would_clash_are_refused(name: str) -> None:
         classify(name=name)
 
 
+@pytest.mark.parametrize("kind", ["classification", "ordinal", "tokens"])
 @pytest.mark.parametrize("z", [[0.5, 1.0, -1.0], [9.0, -9.0, 0.0], [0.0, 0.0], [20.0, -3.0]], ids=str)
-def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_however_sure_they_are(z: list[float]) -> None:
-    task = Classification(name="classes", text="text", label="label", classes=len(z))
+def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_however_sure_they_are(
+    z: list[float], kind: str
+) -> None:
+    settings = {"classification": {}, "ordinal": {"method": "soft"}, "tokens": {"scheme": "none"}}[kind]
+    classes = [str(place) for place in range(len(z))]
+    task = KINDS[kind](name="classes", text="text", label="label", classes=classes, **settings)
     clean, tangent = torch.tensor(z, dtype=torch.float64), torch.randn(len(z), dtype=torch.float64)
     q = clean.log_softmax(-1)
 
@@ -543,7 +547,11 @@ def test_the_curvature_of_classes_is_half_the_hessian_of_their_divergence_howeve
 
     hessian: Tensor = torch.autograd.functional.hessian(divergence, clean)
     expected = hessian @ tangent / 2
-    found = task.curvature(clean[None].float(), tangent[None].float())[0]
+    if task.reads_words:  # one word, behind its mark
+        mark = torch.ones(1)
+        found = task.curvature(*(torch.cat([mark, x.float()])[None, None] for x in (clean, tangent)))[0, 0, 1:]
+    else:
+        found = task.curvature(clean[None].float(), tangent[None].float())[0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
 
 

@@ -25,24 +25,49 @@ SEEDS = range(8)
 FAR = 1e4  # a step so long that a perturbation is its direction
 
 
-def symmetric(outputs: Tensor, clean: Tensor) -> Tensor:
-    if outputs.shape[-1] == 1:
-        return (outputs - clean).square().sum()
-    log_p, log_q = outputs.log_softmax(-1), clean.log_softmax(-1)
-    return (log_p.exp() * (log_p - log_q) + log_q.exp() * (log_q - log_p)).sum()
+# outputs that are no softmax over all of them: mt-dnn has no such tasks
+NO_SOFTMAX = ["stars", "cumulative", "topics", "names"]
 
 
-def of_the_release(outputs: Tensor, clean: Tensor) -> Tensor:
-    """stable_kl of the mt-dnn release, where y is held still and so are the logarithms."""
+def distributions(task: str, outputs: Tensor) -> Tensor:
+    """What the outputs say is likely: (B, classes), or one of these for each label or word, (B, N, classes)."""
+    if task == "topics":  # a coin for each label
+        return torch.stack([outputs.sigmoid(), 1 - outputs.sigmoid()], -1)
+    if task == "names":  # a softmax for each word, behind its mark
+        return outputs[..., 1:].softmax(-1)
+    if task in ("stars", "cumulative"):  # that the class is k at least: for CORN on condition that it is k - 1 at least
+        above = outputs.sigmoid().cumprod(-1) if task == "stars" else outputs.sigmoid()
+        one, none = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+        return torch.cat([one, above], -1) - torch.cat([above, none], -1)
+    return outputs.softmax(-1)
+
+
+def symmetric(task: str, outputs: Tensor, clean: Tensor) -> Tensor:
+    """The divergence of the task's kind, summed over the batch: over labels and over words it is a mean."""
     if outputs.shape[-1] == 1:
         return (outputs - clean).square().sum()
+    p, q = distributions(task, outputs), distributions(task, clean)
+    each = (p * (p / q).log() + q * (q / p).log()).sum(-1)
+    if task == "names":
+        words = clean[..., 0] > 0
+        return (each * words / words.sum(-1, keepdim=True)).sum()
+    return each.mean(-1).sum() if task == "topics" else each.sum()
+
+
+def of_the_release(task: str, outputs: Tensor, clean: Tensor) -> Tensor:
+    """stable_kl of the mt-dnn release, where y is held still and so are the logarithms.
+
+    It is made for a softmax over all outputs. For kinds that the release does not have we climb their divergence.
+    """
+    if outputs.shape[-1] == 1 or task in NO_SOFTMAX:
+        return symmetric(task, outputs, clean)
     p, y = outputs.softmax(-1), clean.softmax(-1)
     rp, ry = (-(1 / (x.detach() + 1e-6) - 1 + 1e-6).log() for x in (p, y))
     return (p * (rp - ry) * 2).sum()
 
 
 def gradient(
-    model: MultiTask, comparison: Comparison, noise: Tensor, measure: Callable[[Tensor, Tensor], Tensor]
+    model: MultiTask, comparison: Comparison, noise: Tensor, measure: Callable[[str, Tensor, Tensor], Tensor]
 ) -> Tensor:
     """By the noise on the embeddings, a finite pass away in float64: (S, L, D)."""
     wide, batch, clean = copy.deepcopy(model).double(), comparison.passes.batch, comparison.clean
@@ -54,7 +79,7 @@ def gradient(
         with torch.random.fork_rng():
             torch.set_rng_state(clean.random[0].cpu)  # masks are bits: the same in every precision
             outputs.append(wide.resume(x, batch))
-    return torch.autograd.grad(measure(outputs[1], outputs[0].detach()), tried)[0]
+    return torch.autograd.grad(measure(batch.task, outputs[1], outputs[0].detach()), tried)[0]
 
 
 def cosines(x: Tensor, y: Tensor, examples: int) -> Tensor:
@@ -128,7 +153,7 @@ def test_every_table_climbs_the_gradient_that_float64_finds(plain: Experiment, t
         with torch.no_grad():
             for name, weight in weights.items():
                 weight[used[name]] += noise[name].double()
-        slopes = torch.autograd.grad(symmetric(wide(passes.batch), clean), list(weights.values()))
+        slopes = torch.autograd.grad(symmetric(task, wide(passes.batch), clean), list(weights.values()))
         for (name, one), slope in zip(found.items(), slopes, strict=True):
             assert torch.cosine_similarity(one.double().flatten(), slope[used[name]].flatten() * 1e9, dim=0) >= 0.99
 
@@ -155,7 +180,7 @@ def test_the_surrogates_gradient_is_as_large_as_float64_finds_it() -> None:
         clean = torch.tensor(z, dtype=torch.float64)
         tangent = 1e-6 * torch.randn(clean.shape, dtype=torch.float64)
         moved = (clean + tangent).requires_grad_()
-        (expected,) = torch.autograd.grad(of_the_release(moved, clean), moved)
+        (expected,) = torch.autograd.grad(of_the_release(task.name, moved, clean), moved)
         found = surrogate_gradient(task, clean.float(), tangent.float())
         torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-11)
 

@@ -425,3 +425,11 @@ class Task(BaseModel):
     def oddities(self) -> list[str]:
         """What looks wrong with the labels that the task knows."""
         return []
+
+
+def curvature_of_softmax(outputs: Tensor, tangent: Tensor) -> Tensor:
+    """(diag(p) - p p^T) * tangent, with p the softmax over the last axis: (..., C), (..., C) -> (..., C) in float32."""
+    p, t = outputs.float().softmax(-1), tangent.float()
+    # seen from the likeliest class, so that nothing cancels where p is nearly 1
+    seen = t - t.gather(-1, p.argmax(-1, keepdim=True))
+    return p * (seen - (p * seen).sum(-1, keepdim=True))

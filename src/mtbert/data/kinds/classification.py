@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr, model_validator
 from torch import Tensor
 
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import Task, curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.imbalance import ClassWeights, check_weights, weighed_cross_entropy, weights_of
 from mtbert.data.kinds.metrics import BINARY, CLASSES, Metric
@@ -112,11 +112,7 @@ class Classification(Task):
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
 
     def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
-        """(diag(p) - p p^T) * tangent."""
-        p = outputs.float().softmax(-1)
-        # seen from the likeliest class, so that nothing cancels where p is nearly 1
-        seen = tangent.float() - tangent.float().gather(-1, p.argmax(-1, keepdim=True))
-        return p * (seen - (p * seen).sum(-1, keepdim=True))
+        return curvature_of_softmax(outputs, tangent)
 
     def decode(self, outputs: Tensor) -> NDArray[np.float64]:
         return outputs.argmax(-1).double().cpu().numpy()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import Task, curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.metrics import ORDERED, Metric
 from mtbert.data.kinds.spelling import (
@@ -143,8 +143,7 @@ class Ordinal(Task):
         """J^T diag(p) J * tangent, with J the derivative of the logarithms of the classes' probabilities p."""
         z, t = outputs.float(), tangent.float()
         if self._by_softmax:
-            p = z.softmax(-1)
-            return p * (t - (p * t).sum(-1, keepdim=True))
+            return curvature_of_softmax(z, t)
         if self.method == "corn":  # each condition is a coin of its own, thrown as often as the class reaches it
             return self._reached(z).exp() * torch.sigmoid(z) * torch.sigmoid(-z) * t
         slope = torch.sigmoid(z) * torch.sigmoid(-z)

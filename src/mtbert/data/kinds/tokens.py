@@ -15,7 +15,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from mtbert.data.formats.base import Table
-from mtbert.data.kinds.base import ReadLabels, Task
+from mtbert.data.kinds.base import ReadLabels, Task, curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores, class_scores
 from mtbert.data.kinds.metrics import CLASSES, Metric
 from mtbert.data.kinds.spans import OUTSIDE, PREFIXES, Scheme, Tags, shared
@@ -158,11 +158,10 @@ class Tokens(Task):
         return _mean(((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1), outputs[..., 0] > 0)
 
     def curvature(self, outputs: Tensor, tangent: Tensor) -> Tensor:
-        """(diag(p) - p p^T) * tangent for each word, by the number of words."""
+        """That of each word's softmax, by the number of words."""
         seen = outputs[..., 0] > 0
-        p, t = outputs[..., 1:].float().softmax(-1), tangent[..., 1:].float()
-        moved = p * (t - (p * t).sum(-1, keepdim=True)) * (seen / _count(seen)[:, None])[..., None]
-        return F.pad(moved, (1, 0))
+        moved = curvature_of_softmax(outputs[..., 1:], tangent[..., 1:])
+        return F.pad(moved * (seen / _count(seen)[:, None])[..., None], (1, 0))
 
     def decode(self, outputs: Tensor) -> Labels:
         """The likeliest label of each word, nan for one beyond the end."""

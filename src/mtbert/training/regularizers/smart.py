@@ -114,7 +114,8 @@ EPSILON = 1e-6  # of the surrogate's log-odds
 def surrogate(task: Task, outputs: Tensor, target: Tensor) -> Tensor:
     """What mt-dnn's ascent climbs, summed over the batch: 2 * sum p * (logit(p) - logit(q)), log-odds held fixed.
 
-    Not symmetric, and no divergence. For scores the squared distance.
+    Not symmetric, and no divergence. mt-dnn has it for a softmax over classes; outputs that are none climb the
+    divergence of their kind, scores the squared distance.
     """
     log_p, log_q = task.log_probabilities(outputs), task.log_probabilities(target)
     if log_p is None or log_q is None:
@@ -128,7 +129,7 @@ def surrogate_gradient(task: Task, target: Tensor, tangent: Tensor) -> Tensor:
     """The surrogate's gradient at target + tangent, for a small tangent: both (B, outputs) -> (B, outputs).
 
     A tangent moves probabilities by F * tangent, log-odds by that times their own slope, and p * log-odds with these
-    held fixed by F once more. For scores that of the squared distance.
+    held fixed by F once more. For outputs that are no softmax that of the divergence.
     """
     log_p = task.log_probabilities(target)
     if log_p is None:
