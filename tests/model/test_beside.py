@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 import mtbert
 from mtbert.data.batches import Examples
+from mtbert.data.kinds.tokens import Tokens
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_encoder, load_model, save_encoder, save_model
 from mtbert.model.encoder import Encoder
 from mtbert.model.files import seal
 from mtbert.model.frozen import FrozenExamples, FrozenModel
-from mtbert.model.heads.beside import OF_A_PAIR, Name, features_beside
+from mtbert.model.heads.beside import OF_A_PAIR, Name, features_beside, width_beside
 from mtbert.model.original import Original
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import check
@@ -115,6 +116,13 @@ def test_a_single_text_has_its_vector_and_nothing_that_compares(small_recipe: di
     assert made.sets["train"]["mood"].vectors()[0].shape == (40, 16)
     with pytest.raises(Mistake, match=r"tasks\.mood\.head.*cosine compares two texts, and this task reads one"):
         build(read_recipe(beside(small_recipe, "mood", ["vector", "cosine"])))
+
+
+def test_a_task_of_words_has_nothing_beside_them() -> None:
+    names = Tokens(name="names", text="text", label="tags", classes=["O", "B-X", "I-X"])
+    with pytest.raises(Mistake, match="vector is of a whole text, and this task says something of each word"):
+        width_beside(names, 16, ["vector"])
+    assert width_beside(names, 16, []) == 0
 
 
 def test_dropout_leaves_them_alone(small_recipe: dict[str, Any]) -> None:

@@ -63,7 +63,11 @@ def features_beside(vectors: Tensor | None, names: Sequence[Name]) -> list[Tenso
 
 
 def width_beside(task: Task, width: int, names: Sequence[Name]) -> int:
-    """How wide these features are; raises Mistake for those of a pair where the task reads one text."""
+    """How wide these features are; raises Mistake for those of a pair where the task reads one text, or words."""
+    if names and task.reads_words:
+        raise Mistake(
+            f"task '{task.name}': beside: {names[0]} is of a whole text, and this task says something of each word"
+        )
     if len(task.text) == 1 and (compared := [name for name in names if name in OF_A_PAIR]):
         said = f"beside: {compared[0]} compares two texts, and this task reads one; use vector"
         raise Mistake(f"task '{task.name}': {said}")
