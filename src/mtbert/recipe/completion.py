@@ -10,9 +10,11 @@ from pydantic import TypeAdapter
 from mtbert.data.kinds.table import KINDS
 from mtbert.recipe.families import FAMILIES, Family
 from mtbert.recipe.schema import Recipe
-from mtbert.recipe.text import LIKE
+from mtbert.recipe.text import FOR_ALL, LIKE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+OF_ALL_TASKS, OF_ALL_STAGES = FOR_ALL
 
 Schema = dict[str, Any]
 
@@ -26,16 +28,35 @@ def recipe_schema() -> Schema:
     made["$defs"] |= {f"method of {word}": _methods(family) for word, family in FAMILIES.items() if word != "kind"}
     made["$defs"]["Stage"] = _with_methods(made["$defs"]["Stage"], "stage")
     made = _with_methods(made, "recipe")
-    tasks = {"type": "object", "additionalProperties": {"oneOf": [_task(kind) for kind in KINDS]}, "minProperties": 1}
-    made["properties"] |= {"tasks": tasks, LIKE: {"type": "string", "description": "A recipe to take the rest from."}}
+    made["properties"] |= {
+        "tasks": {"type": "object"},
+        LIKE: {"type": "string", "description": "A recipe to take the rest from."},
+        OF_ALL_TASKS: _part_of_a_task(),
+        OF_ALL_STAGES: {"$ref": "#/$defs/Stage"},
+    }
     used = {name: part for name, part in made["$defs"].items() if name not in ("Task", "ModulePlan")}
     del made["required"]
     return made | {
         "$schema": DIALECT,
         "title": "A recipe of mtbert",
         "$defs": used,
-        "anyOf": [{"required": ["tasks"]}, {"required": [LIKE]}],
+        "anyOf": [
+            {"required": ["tasks"], "properties": {"tasks": _tasks({"oneOf": [_task(kind) for kind in KINDS]})}},
+            *(
+                {"required": [rest], "properties": {"tasks": _tasks(_part_of_a_task())}}
+                for rest in (LIKE, OF_ALL_TASKS)
+            ),
+        ],
     }
+
+
+def _tasks(one: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": one, "minProperties": 1}
+
+
+def _part_of_a_task() -> Schema:
+    """A task that has the rest from elsewhere, or is taken away by null."""
+    return {"anyOf": [*(_task(kind) | {"required": []} for kind in KINDS), {"type": "null"}]}
 
 
 def _task(kind: str) -> Schema:

@@ -52,7 +52,7 @@ def _one_or_more(given: Any) -> Any:
 
 LENGTHS = ("epochs", "steps", "minutes")  # of these keys a stage has one
 Reduction = Literal["mean", "fixed_batch"]
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])]
 Part = Annotated[Choice[Selector], FAMILIES["train"]]
 Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
 
