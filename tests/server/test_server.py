@@ -23,6 +23,7 @@ import mtbert
 from mtbert.errors import Mistake
 from mtbert.server import extra
 from mtbert.server.app import Limits, make_app
+from mtbert.server.queue import Answer, Worker
 from mtbert.server.run import serve, taken
 from mtbert.serving.predictor import Predictor
 from tests.support.served import HEAT, MOOD, TONE, due
@@ -181,6 +182,23 @@ def test_too_many_that_wait_are_asked_to_come_again_and_late_answers_too() -> No
         assert (await client.post("/predict", json={"text": "a"})).status_code == 503
 
     asking(late, Limits(seconds=1e-9))
+
+
+def test_who_asks_and_ends_before_the_answer_takes_nothing_from_others() -> None:
+    worker = Worker({"run": model()}, most=100, threads=1)
+
+    async def leave() -> None:
+        for _ in range(20):  # the loop ends with more to answer than the thread has come to
+            worker.ask("run", ["mood"], ["a"])
+
+    async def stay() -> list[Answer]:
+        return await asyncio.wait_for(worker.ask("run", ["mood"], ["a"]), 30)
+
+    asyncio.run(leave())
+    try:
+        assert [list(answer) for answer in asyncio.run(stay())] == [["mood"]]
+    finally:
+        worker.close()
 
 
 def test_a_token_is_wanted_for_everything_but_the_page_and_its_health() -> None:

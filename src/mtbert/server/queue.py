@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,8 @@ class Worker:
                 self.batches += 1
                 self.answered += sum(len(asked.texts) for asked in several)
             for asked, answers in zip(several, said, strict=True):
-                asked.answer.get_loop().call_soon_threadsafe(_give, asked.answer, answers)
+                with suppress(RuntimeError):  # the loop has ended, and with it whoever asked there
+                    asked.answer.get_loop().call_soon_threadsafe(_give, asked.answer, answers)
 
     def _next(self) -> list[Asked]:
         """The next that wait, so many that they are answered together; none when the server is closing."""
