@@ -13,8 +13,8 @@ from mtbert.app.output import print_json
 
 def search(
     recipe: RecipeFile,
+    space: Annotated[Path, typer.Option("--space", help="Keys of the recipe and what they may be, a YAML file.")],
     overrides: Overrides = None,
-    space: Annotated[Path, typer.Option("--space", help="Keys of the recipe and what they may be, a YAML file.")] = ...,  # type: ignore[assignment]
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials in all, those done before included.")] = 20,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop after so long; to be gone on with.")] = None,
     finalists: Annotated[int, typer.Option("--finalists", min=1, help="Best trials to run with more seeds.")] = 3,

@@ -188,8 +188,8 @@ def _answers(models: Mapping[str, Predictor]) -> Any:
             one = _said(model.task(name), several=len(models) > 1)
             # by an alias, as a task may be called like a method of pydantic's
             said[name] = (one | None, Field(None, alias=name))
-    answer = _type("Answer", **{f"task_{number}": field for number, field in enumerate(said.values())})
-    return _type("Answers", answers=(list[answer], ...))  # type: ignore[valid-type]
+    answer: Any = _type("Answer", **{f"task_{number}": field for number, field in enumerate(said.values())})
+    return _type("Answers", answers=(list[answer], ...))
 
 
 def _said(task: Task, several: bool) -> Any:

@@ -52,12 +52,16 @@ class Linear(nn.Module):
         beside: Beside = [],  # noqa: B006
     ) -> None:
         super().__init__()
+        self.prepare(task)
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(task.dropout)
         self.features = features
         self.output = nn.Linear(features + width_beside(task, width, beside), self._logits(task))
         with torch.no_grad():
             self.output.weight[:, features:] = 0
+
+    def prepare(self, task: Task) -> None:
+        """Note what is needed of the task; raises Mistake where the head is not for such."""
 
     def forward(self, features: Tensor) -> Tensor:
         own, beside = features[..., : self.features], features[..., self.features :]
@@ -81,18 +85,9 @@ class OneLogit(Linear):
     divergence of two outputs the Bernoulli one, (sigmoid(u) - sigmoid(v)) * (u - v), which is 0 only where they agree.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        width: int,
-        features: int,
-        *,
-        activation: Activation = "none",
-        beside: Beside = [],  # noqa: B006
-    ) -> None:
+    def prepare(self, task: Task) -> None:
         if not task.binary:
             raise Mistake(f"task '{task.name}': head 'one_logit' is for two classes, and this task says {task.meaning}")
-        super().__init__(task, width, features, activation=activation, beside=beside)
 
     def forward(self, features: Tensor) -> Tensor:
         logit = super().forward(features)  # (B, 1)
@@ -109,17 +104,8 @@ class OneLogit(Linear):
 class Sigmoid(Linear):
     """A linear head whose score is squashed into the range."""
 
-    def __init__(
-        self,
-        task: Task,
-        width: int,
-        features: int,
-        *,
-        activation: Activation = "none",
-        beside: Beside = [],  # noqa: B006
-    ) -> None:
+    def prepare(self, task: Task) -> None:
         _needs_a_score(task, "sigmoid")
-        super().__init__(task, width, features, activation=activation, beside=beside)
         self.low, self.high = task.ends
 
     def forward(self, features: Tensor) -> Tensor:
