@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr, model_validator
 from torch import Tensor
 
-from mtbert.data.kinds.base import Task, curvature_of_softmax
+from mtbert.data.kinds.base import curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.imbalance import ClassWeights, check_weights, weighed_cross_entropy, weights_of
 from mtbert.data.kinds.metrics import BINARY, CLASSES, Metric
-from mtbert.data.kinds.spelling import ClassNames, Spellings, classes_of, listed, proposed_classes
+from mtbert.data.kinds.named_classes import NamedClasses
+from mtbert.data.kinds.spelling import classes_of, listed
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Confusion, Reliability, View
 from mtbert.registry import BelowOne, NonNegative
@@ -24,7 +24,7 @@ from mtbert.registry import BelowOne, NonNegative
 SAID = 8  # classes that its meaning names
 
 
-class Classification(Task):
+class Classification(NamedClasses):
     """One of two or more classes, by cross-entropy. Labels in files are class names, or their index where no class has
     a number for a name. True and false, in whatever case, and 1 and 0 are the same.
 
@@ -42,25 +42,16 @@ class Classification(Task):
     """
 
     usual = ("accuracy", "macro_f1")
-    from_data = frozenset({"classes"})
     exclusive = True
     target_type = torch.int64
     kind: Literal["classification"] = "classification"
-    classes: ClassNames = ()
     class_weights: ClassWeights | None = None
     focal: NonNegative = 0.0
     label_smoothing: BelowOne = 0.0
     _weights: Tensor | None = PrivateAttr(None)  # of the classes in the loss, once training rows are known
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.classes)
-
     def completed(self, cells: Mapping[str, int]) -> Self:
         return self.model_copy(update={"classes": classes_of(cells)})
-
-    def proposal(self, cells: Mapping[str, int]) -> str:
-        return proposed_classes(cells)
 
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """The classes themselves."""
@@ -73,24 +64,6 @@ class Classification(Task):
         said = self.decode(outputs)
         sure = outputs.double().softmax(-1).amax(-1).cpu().numpy()
         return Confusion.of(self.classes, said, plain(labels)), Reliability(sure, said == labels)
-
-    def oddities(self) -> list[str]:
-        return self._spellings.alike
-
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.classes
-
-    def read_label(self, cell: object) -> float:
-        return self._spellings.place(cell)
-
-    @cached_property
-    def _spellings(self) -> Spellings:
-        return Spellings(self.classes)
 
     def targets(self, labels: Labels) -> Tensor:
         return torch.from_numpy(plain(labels).astype(np.int64))

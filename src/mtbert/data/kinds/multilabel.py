@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,17 +13,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mtbert.data.formats.base import Table
-from mtbert.data.kinds.base import ReadLabels, Task
+from mtbert.data.kinds.base import ReadLabels
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
 from mtbert.data.kinds.metrics import Metric
-from mtbert.data.kinds.spelling import ClassNames, Spellings, class_names_in, counted, cut, listed, proposed_classes
+from mtbert.data.kinds.named_classes import NamedClasses
+from mtbert.data.kinds.spelling import Spellings, class_names_in, counted, cut, listed
 from mtbert.data.label_cells import LabelCells, ListCells
 from mtbert.data.labels import Labels, plain
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Share
 
 
-class Multilabel(Task):
+class Multilabel(NamedClasses):
     """Any number of several labels, each by the binary cross-entropy of a logit of its own. The loss of a row is the
     mean over its labels.
 
@@ -34,12 +34,10 @@ class Multilabel(Task):
     the threshold, one for all or one by name.
     """
 
-    from_data = frozenset({"classes"})
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
     miss = "share of its labels wrong"
     usual = ("macro_f1", "micro_f1", "all_right")
-    classes: ClassNames = ()
     separator: str = Field("|", min_length=1)
     thresholds: Annotated[Annotated[Share, ONE] | Annotated[dict[str, Share], EACH], ONE_OR_EACH] = 0.5
 
@@ -60,18 +58,11 @@ class Multilabel(Task):
                 raise Mistake(unknown("class of a threshold:", name, self.classes))
         return self
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.classes)
-
     def completed(self, cells: Mapping[str, int]) -> Self:
         names = class_names_in(cells)
         if len(names) < 2:
             raise Mistake(f"has two or more different labels in a task of several, and the file holds {counted(cells)}")
         return self.model_copy(update={"classes": names})
-
-    def proposal(self, cells: Mapping[str, int]) -> str:
-        return proposed_classes(cells)
 
     def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
         return self._read_columns(table) if not isinstance(self.label, str) else self._read_lists(table, self.label)
@@ -139,17 +130,6 @@ class Multilabel(Task):
         known = ~np.isnan(plain(labels))
         wrong = (plain(predictions) != plain(labels)) & known
         return np.asarray(wrong.sum(1) / np.maximum(known.sum(1), 1))
-
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.classes
-
-    def read_label(self, cell: object) -> float:
-        return self._spellings.place(cell)
 
     def targets(self, labels: Labels) -> Tensor:
         """1 for a label, 0 for none, nan for what is not known: (N, C)."""
@@ -234,13 +214,6 @@ class Multilabel(Task):
     def absent(self, labels: Labels) -> list[str]:
         counts = np.nansum(plain(labels), 0)
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
-
-    def oddities(self) -> list[str]:
-        return self._spellings.alike
-
-    @cached_property
-    def _spellings(self) -> Spellings:
-        return Spellings(self.classes)
 
     @property
     def _thresholds(self) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,17 +13,15 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from mtbert.data.kinds.base import Task, curvature_of_softmax
+from mtbert.data.kinds.base import curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.metrics import ORDERED, Metric
+from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import (
-    ClassNames,
-    Spellings,
     classes_of,
     counted,
     is_number,
     listed,
-    proposed_classes,
 )
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Confusion, Reliability, View
@@ -32,7 +29,7 @@ from mtbert.errors import Mistake
 from mtbert.registry import Positive
 
 
-class Ordinal(Task):
+class Ordinal(NamedClasses):
     """One of several classes in an order, from the lowest to the highest: stars, degrees, levels.
 
     With `method: corn` (Shi et al., 2021) logit k says whether the class lies above k, given that it is k at least; the
@@ -50,13 +47,11 @@ class Ordinal(Task):
     Source: Diaz and Marathe, 2019, https://doi.org/10.1109/CVPR.2019.00487
     """
 
-    from_data = frozenset({"classes"})
     exclusive = True
     target_type = torch.int64
     kind: Literal["ordinal"] = "ordinal"
     miss = "classes away"
     usual = ("qwk", "accuracy", "off_by_one", "mean_absolute_error")
-    classes: ClassNames = ()
     method: Literal["corn", "cumulative", "soft", "plain"] = "corn"
     sharpness: Positive = 1.0
 
@@ -82,18 +77,11 @@ class Ordinal(Task):
     def ordered(self) -> bool:
         return self.method == "cumulative"
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.classes)
-
     def completed(self, cells: Mapping[str, int]) -> Self:
         names = classes_of(cells)
         if not all(map(is_number, names)):
             raise Mistake(f"holds {counted(cells)}, in no order: name the `classes` from the lowest to the highest")
         return self.model_copy(update={"classes": names})
-
-    def proposal(self, cells: Mapping[str, int]) -> str:
-        return proposed_classes(cells)
 
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """The classes themselves."""
@@ -112,19 +100,9 @@ class Ordinal(Task):
         taken = replace(Confusion.of(self.classes, said, true), ordered=True)
         return taken, Reliability(shares[np.arange(len(said)), said.astype(np.int64)], said == true)
 
-    def oddities(self) -> list[str]:
-        return self._spellings.alike
-
     @property
     def outputs(self) -> int:
         return len(self.classes) - (not self._by_softmax)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.classes
-
-    def read_label(self, cell: object) -> float:
-        return self._spellings.place(cell)
 
     def targets(self, labels: Labels) -> Tensor:
         return torch.from_numpy(plain(labels).astype(np.int64))
@@ -216,10 +194,6 @@ class Ordinal(Task):
     def absent(self, labels: Labels) -> list[str]:
         counts = np.bincount(plain(labels).astype(np.int64), minlength=len(self.classes))
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
-
-    @cached_property
-    def _spellings(self) -> Spellings:
-        return Spellings(self.classes)
 
     @property
     def _by_softmax(self) -> bool:

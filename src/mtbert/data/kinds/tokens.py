@@ -15,11 +15,12 @@ from pydantic import model_validator
 from torch import Tensor
 
 from mtbert.data.formats.base import Table
-from mtbert.data.kinds.base import ReadLabels, Task, curvature_of_softmax
+from mtbert.data.kinds.base import ReadLabels, curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores, class_scores
 from mtbert.data.kinds.metrics import CLASSES, Metric
+from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spans import OUTSIDE, PREFIXES, Scheme, Tags, shared
-from mtbert.data.kinds.spelling import ClassNames, Spellings, class_names_in, counted, listed, proposed_classes
+from mtbert.data.kinds.spelling import class_names_in, counted, listed
 from mtbert.data.label_cells import ListCells
 from mtbert.data.labels import Labels, Ragged
 from mtbert.errors import Mistake
@@ -29,7 +30,7 @@ OF_SPANS = Metric(lambda predictions, labels: np.nan)  # which the task takes, n
 NO_LABEL = -1  # a target where no word stands
 
 
-class Tokens(Task):
+class Tokens(NamedClasses):
     """A label for each word: names, parts of speech, by cross-entropy. The first piece of a word carries its label
     (Devlin et al., 2019); the loss of a text is the mean over its words.
 
@@ -42,11 +43,9 @@ class Tokens(Task):
     """
 
     usual = ("span_f1", "span_precision", "span_recall", "accuracy")
-    from_data = frozenset({"classes"})
     reads_words = True
     target_type = torch.int64
     kind: Literal["tokens"] = "tokens"
-    classes: ClassNames = ()
     scheme: Scheme = "IOB2"
     pooling: Named = "words"
 
@@ -75,10 +74,6 @@ class Tokens(Task):
                 raise Mistake(f"'{odd}' is no tag of {self.scheme} (O, {known}); for other labels: `scheme: none`")
         return self
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.classes)
-
     def completed(self, cells: Mapping[str, int]) -> Self:
         names = class_names_in(cells)
         if len(names) < 2:
@@ -91,9 +86,6 @@ class Tokens(Task):
                 raise Mistake(f"holds '{tags.oddity()}', which is no tag of {self.scheme} (O, {known}): {none}")
             names = tags.whole()
         return self.model_copy(update={"classes": names})
-
-    def proposal(self, cells: Mapping[str, int]) -> str:
-        return proposed_classes(cells)
 
     def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
         (column,) = self.label_columns
@@ -130,11 +122,8 @@ class Tokens(Task):
         return np.array([int((row != common).any()) for row in labels], dtype=np.int64)
 
     @property
-    def outputs(self) -> int:
-        return len(self.classes)
-
-    def read_label(self, cell: object) -> float:
-        return self._spellings.place(cell)
+    def class_names(self) -> tuple[str, ...]:
+        return ()  # probabilities are those of words, not of a text
 
     def placed(self, outputs: Tensor, words: Tensor | None) -> Tensor:
         """Each word's logits behind a mark: 1 for a word, 0 for none, -1 for one beyond the end: (B, W, 1 + C)."""
@@ -250,13 +239,6 @@ class Tokens(Task):
     def absent(self, labels: Labels) -> list[str]:
         counts = np.bincount(_ragged(labels).flat.astype(np.int64), minlength=len(self.classes))
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
-
-    def oddities(self) -> list[str]:
-        return self._spellings.alike
-
-    @cached_property
-    def _spellings(self) -> Spellings:
-        return Spellings(self.classes)
 
     @cached_property
     def _tags(self) -> Tags:
