@@ -106,6 +106,13 @@ def _keywords(schema: Any) -> Any:
     }
 
 
+def test_what_all_tasks_have_need_not_stand_in_each(schema: dict[str, Any], small_recipe: dict[str, Any]) -> None:
+    recipe = json.loads(json.dumps(small_recipe))
+    kind = recipe["tasks"]["mood"].pop("kind")
+    assert list(refusals(recipe, schema, schema))
+    assert list(refusals({"task_defaults": {"kind": kind}, **recipe}, schema, schema)) == []
+
+
 def test_every_recipe_of_the_project_fits(schema: dict[str, Any], small_recipe: dict[str, Any]) -> None:
     paths = [*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("src/mtbert/demo/*.yaml")]
     recipes = {str(path): yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
