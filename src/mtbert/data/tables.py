@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,10 @@ from mtbert.data.formats.columnar import files_of, read_files, read_folder, read
 from mtbert.data.formats.compressed import unpacked
 from mtbert.data.formats.table import FORMATS, Format
 from mtbert.data.kinds.base import ReadLabels, Task
-from mtbert.data.kinds.spelling import counted
+from mtbert.data.kinds.spelling import counted, cut
 from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
-from mtbert.errors import Gathering, Mistake, unknown
+from mtbert.errors import Gathering, Mistake, Mistakes, unknown
 
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
 SKIP = "`bad_rows: skip`"
@@ -108,8 +109,7 @@ def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = ""
 def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "", keep: Sequence[str] = ()) -> Rows:
     """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`."""
     if not labelled and table.doubts:
-        problem = _Problem(dict.fromkeys(range(len(table.doubts)), table.doubts[0].message), QUOTES)
-        raise Mistake(problem.said(task, table.name, table.doubts[0].place))
+        raise Mistakes(_doubtful(task, table))
     if not table.names or (table.columns.num_columns and not table.columns.num_rows):
         raise Mistake(f"{table.name} is empty: it has no rows below its header")
     if task.where and (labelled or {*task.where} & {*table.names}):  # texts to answer need not say whose they are
@@ -139,7 +139,7 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
     with gathering.going_on():
         read = task.read(table, None if words is None else _lengths(words))
         unlabelled = read.missing if task.missing == "skip" else []
-        task, labels, problems = read.task, read.labels, _label_problems(read, found_in)
+        task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
     doubts = {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
     if task.bad_rows == "error":
@@ -186,15 +186,21 @@ def _said(task: Task, table: Table, problems: Sequence[_Problem], doubts: Mappin
     unread = sum(doubt.row is None for doubt in table.doubts)
     bad, rows = unread + len({*doubts}.union(*(one.messages for one in problems))), unread + table.columns.num_rows
     few = bad <= max(1, FEW * rows)
-    if table.doubts:
-        doubtful = _Problem(dict(enumerate(doubt.message for doubt in table.doubts)), QUOTES)
-        yield doubtful.said(task, table.name, table.doubts[0].place, few)
+    yield from _doubtful(task, table, few)
     for problem in problems:
         left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
         if left:
             (place,) = table.where([next(iter(left))])
             proposal = problem.proposal if len(left) > max(1, FEW * rows) else ""
             yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few)
+
+
+def _doubtful(task: Task, table: Table, few: bool = False) -> Iterator[str]:
+    """Each sort of doubtful rows in one message."""
+    for sort in dict.fromkeys(doubt.sort for doubt in table.doubts):
+        alike = [doubt for doubt in table.doubts if doubt.sort == sort]
+        problem = _Problem(dict(enumerate(doubt.message for doubt in alike)), QUOTES if alike[0].quoted else ())
+        yield problem.said(task, table.name, alike[0].place, few)
 
 
 def forget(rows: dict[str, dict[str, Rows]]) -> None:
@@ -370,18 +376,28 @@ def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
     raise Mistake(f"{table.name}: id column '{column or 'id'}' holds {cells.type}, which cannot be written as text")
 
 
-def _label_problems(read: ReadLabels, found_in: str) -> list[_Problem]:
-    """What is wrong with the labels of some rows, and which rows have none."""
+def _label_problems(read: ReadLabels, found_in: str) -> Iterator[_Problem]:
+    """Each way in which the labels of some rows are wrong, and which rows have none."""
     origin = f" (as found in {found_in})" if found_in else ""
-    columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
-    return [
-        _Problem(
-            {row: message + origin for row, message in read.wrong.items()},
-            found=counted(read.found),
-            proposal=read.proposal,
-        ),
-        _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS]),
-    ][: 1 if read.task.missing == "skip" else 2]
+    sorts: dict[str, dict[int, str]] = {}
+    for row, message in read.wrong.items():
+        sorts.setdefault(_sort_of(message), {})[row] = message + origin
+    for messages in sorts.values():
+        cells = {cell[1].strip() for message in messages.values() if (cell := _CELL.search(message))}
+        found = {cell: count for cell, count in read.found.items() if cut(cell) in cells}
+        yield _Problem(messages, found=counted(found), proposal=read.proposal)
+    if read.task.missing == "error":
+        columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
+        yield _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS])
+
+
+# the cell that is wrong, behind the column that it stands in
+_CELL = re.compile(r"(?<=: )[^']*'(.*)'", re.DOTALL)
+
+
+def _sort_of(message: str) -> str:
+    """What is wrong with a label, whichever label it is and wherever it stands in its row."""
+    return re.sub(r"\d+", "", _CELL.sub("", message))
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:

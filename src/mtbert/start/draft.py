@@ -286,7 +286,7 @@ def _write_doubts(task: Draft, part: _Part, text: tuple[str, ...], label: Column
     sorts = {
         "without a label": total - label.filled,
         "without a text": empty,
-        "with quotes or columns that may be wrong": train.doubtful,
+        "that cannot be read for certain": train.doubtful,
     }
     said = [f"{count:,} {sort}" for sort, count in sorts.items() if count]
     if not said:

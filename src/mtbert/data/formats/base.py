@@ -39,6 +39,8 @@ class Doubt:
     row: int | None  # of the table; None where the row could not be read at all
     place: str  # 'line 17'
     message: str
+    sort: Literal["columns", "quotes", "json"]
+    quoted: bool = False  # whether the file has quotes, which may mean something else
 
 
 @dataclass(frozen=True)

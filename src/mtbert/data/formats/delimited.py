@@ -198,8 +198,9 @@ def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int,
 def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
     """The rows with a suspicious cell or without `width` cells; raises Mistake where the header is such a row."""
     lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
+    question = " (is a quote left open?)" if file.quoted else ""
     messages = {
-        row: f"{cells} columns where the header has {width} (is a quote left open?)"
+        row: f"{cells} columns where the header has {width}{question}"
         for row, cells in enumerate(widths)
         if cells != width
     }
@@ -212,7 +213,13 @@ def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list
         raise Mistake(f"{file.path}, line {lines[0]}: {messages[0]}")
     place_in_table = list(accumulate(width == cells for cells in widths[1:]))
     return [
-        Doubt(place_in_table[row - 1] - 1 if widths[row] == width else None, f"line {lines[row]}", messages[row])
+        Doubt(
+            place_in_table[row - 1] - 1 if widths[row] == width else None,
+            f"line {lines[row]}",
+            messages[row],
+            "quotes" if row in first_in_row else "columns",
+            file.quoted,
+        )
         for row in sorted(messages)
     ]
 
