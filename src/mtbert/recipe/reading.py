@@ -79,7 +79,7 @@ def _default_stage(of_all_stages: Any) -> dict[str, Any]:
 
 
 class Readable(NamedTuple):
-    """What can be read of a recipe that has mistakes: its data folder, and its tasks but for the keys that have them."""
+    """What can be read of a recipe that has mistakes: its data folder, and its tasks but for their wrong keys."""
 
     data: str
     tasks: Mapping[str, Task]
@@ -156,7 +156,7 @@ class _Reader:
         return task
 
     def keep_rest(self, kind: type[Task], given: Mapping[str, Any]) -> None:
-        """Note what is left of a task without its wrong keys, if that is a task: what is wrong in its files is told too."""
+        """Note what a task is without its wrong keys, if it is one: what is wrong in its files is told too."""
         try:
             self.rests[given["name"]] = kind.model_validate(given)
         except ValidationError as error:
