@@ -541,6 +541,30 @@ def test_evaluate_reads_the_data_it_is_given(command: Command, trained: Path, he
     assert command("evaluate", trained, "--data", here / "elsewhere").code == 0
 
 
+def test_evaluate_scores_a_labelled_file_of_ones_own(
+    command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "own.tsv").write_text("text\tmood\ngood film\tlow\n")
+    asked = ("evaluate", trained, "--task", "mood", "--input")
+    (scored,) = json.loads(command(*asked, "own.tsv", "--json").out)["details"].values()
+    assert scored["intervals"] == {"accuracy": None, "macro_f1": None}
+    assert any("every draw from 1 row gives the same" in note for note in scored["notes"])
+    assert " to " not in command(*asked, "own.tsv").out.split("mood:")[0]
+    assert_refused(command(*asked, "own.tsv", "--split", "test"), "give one of the two")
+
+    lines = ["text\tmood", *(f"good film {n}\tlow" for n in range(60)), "good\thuge", "plot\t", "a\tlow\tb"]
+    lines += ['"bad\tlow', "dull\tmid"]
+    (here / "own.tsv").write_text("\n".join(lines) + "\n")
+    refused = command(*asked, "own.tsv")
+    assert_refused(refused, "label 'huge'", "there is no label", "3 columns", "--quotes none")
+    assert not any(key in refused.err for key in ("bad_rows", "missing:", "quotes:", "classes:"))
+    with (here / "own.tsv").open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        refused = command(*asked, "-")
+    assert_refused(refused, "standard input, line 62: column 'mood': label 'huge'")
+    assert "standard-input" not in refused.err
+
+
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_a_folder_without_a_run_is_refused(command: Command, here: Path, name: str) -> None:
     more = ["--task", "mood", "--input", "a.csv", "--output", "b.csv"] if name == "predict" else []
