@@ -486,6 +486,20 @@ def test_the_time_left_counts_only_the_steps_taken_here(
     assert "  3.3 min left  " in left(1, 4.0)  # 50 steps of 4 s
 
 
+def test_texts_that_are_read_before_the_first_step_show_how_far_that_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 0.0, 10.0, 20.0, 20.0, 20.0, 40.0, 40.0, 40.0])
+    monkeypatch.setattr(mtbert.app.progress, "PLAIN_EVERY", 0.0)
+    progress = mtbert.app.progress.TrainingProgress()
+    monkeypatch.setattr(mtbert.app.progress.time, "monotonic", lambda: next(now))
+    for done in (64, 2_000, 4_000):
+        progress.reading(done, 4_000)
+    (half, whole) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"features beside the vector: 2,000/4,000 texts  \d+ s left", half)
+    assert whole.endswith("4,000/4,000 texts  0 s left")
+
+
 def test_train_prints_each_score_beside_the_constants_and_where_the_run_is(
     command: Command, recipe_file: Path, here: Path
 ) -> None:

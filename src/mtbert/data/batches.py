@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -91,8 +91,10 @@ class Arrays(NamedTuple):
     mask: Any
 
 
+# hears, after each batch, how many texts it held
+Told = Callable[[int], None]
 # reads texts by themselves: (N, D)
-Apart = Callable[[Tokens], Tensor]
+Apart = Callable[[Tokens, Told], Tensor]
 
 
 class Examples:
@@ -110,9 +112,8 @@ class Examples:
         self.task = task
         self.labels = labels
         self.places: NDArray[np.int64] | None = None  # (N,) which row of its table each example was
-        # the vectors of each column of texts (N, D), read when they are first asked for; none without `apart`
-        read = [] if apart is None else [partial(apart, text) for text in texts]
-        self.vectors: Callable[[], list[Tensor]] = cache(lambda: [column() for column in read])
+        self._apart = apart
+        self._vectors: list[Tensor] | None = None
         self.max_length = min(task.max_length, positions)
         self._texts = tuple(texts)
         self._tokenizer = tokenizer
@@ -150,6 +151,12 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._texts[0])
+
+    def vectors(self, told: Told = lambda done: None) -> list[Tensor]:
+        """The vectors of each column of texts (N, D), read when they are first asked for; none without `apart`."""
+        if self._vectors is None:
+            self._vectors = [] if self._apart is None else [self._apart(text, told) for text in self._texts]
+        return self._vectors
 
     @property
     def tokens(self) -> tuple[Tokens, ...]:
@@ -192,7 +199,7 @@ class Examples:
     def swapped(self) -> Examples:
         """The same pairs, the texts of each of them swapped."""
         other = Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)
-        other.vectors = lambda: self.vectors()[::-1]
+        other._vectors = self.vectors()[::-1]
         return other
 
     def _beside(self, rows: Tensor, turned: NDArray[np.bool_] | None) -> Tensor | None:
