@@ -489,10 +489,8 @@ def test_the_time_left_counts_only_the_steps_taken_here(
 def test_texts_that_are_read_before_the_first_step_show_how_far_that_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = iter([0.0, 0.0, 10.0, 20.0, 20.0, 20.0, 40.0, 40.0, 40.0])
     monkeypatch.setattr(mtbert.app.progress, "PLAIN_EVERY", 0.0)
     progress = mtbert.app.progress.TrainingProgress()
-    monkeypatch.setattr(mtbert.app.progress.time, "monotonic", lambda: next(now))
     for done in (64, 2_000, 4_000):
         progress.reading(done, 4_000)
     (half, whole) = capsys.readouterr().err.splitlines()
