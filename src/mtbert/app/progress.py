@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -16,8 +17,10 @@ from rich.text import Text
 
 from mtbert.reports.base import GAP, count, cut, duration, grid
 from mtbert.runs.listener import Listener
-from mtbert.scoring.evaluation import Scores
-from mtbert.training.trainer import Record
+
+if TYPE_CHECKING:
+    from mtbert.scoring.evaluation import Scores
+    from mtbert.training.trainer import Record
 
 PLAIN_EVERY = 20.0  # seconds between two lines where nothing can be drawn anew
 NAME = 16  # characters of a task's name in a line

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mtbert.scoring.evaluation import Scores
-from mtbert.training.trainer import Record
+if TYPE_CHECKING:  # so that who only shows how far something is does not wait for torch
+    from mtbert.scoring.evaluation import Scores
+    from mtbert.training.trainer import Record
 
 
 class Listener:
