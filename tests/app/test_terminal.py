@@ -34,8 +34,8 @@ def many(data: Path, tasks: int) -> dict[str, Any]:
 
 
 def commands_on(kind: str, width: int) -> list[str]:
-    """Training of 5 and of 20 tasks on the usual width, and the looks at these runs and recipes; on the other width, the
-    looks at 20 tasks on a terminal and at 5 in a pipe.
+    """Training of 5 and of 20 tasks on the usual width, and the looks at these runs and recipes; on the other,
+    the looks at 20 tasks on a terminal and at 5 in a pipe.
     """
     commands = ["train {1}.yaml --out {0}"] if width == TRAINED_ON else []
     commands += ["evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}"]
