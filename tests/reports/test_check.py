@@ -293,4 +293,4 @@ def test_classes_that_differ_by_case_only_are_said(clean: dict[str, Any]) -> Non
     del clean["tasks"]["clean"]["classes"]
     for split in ("train", "dev"):
         rewrite(clean, split, [f"{split} {word}\t{word}" for word in ("good", "Good", "bad")])
-    assert looked(clean).problems == ["clean: the classes Good and good differ by case only"]
+    assert looked(clean).problems == ["clean train: the classes Good and good differ by case only"]

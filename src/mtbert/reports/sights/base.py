@@ -14,7 +14,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
 from mtbert.reports.base import cut
-from mtbert.reports.sights.prints import Prints, of_rows, of_texts
+from mtbert.reports.sights.prints import Prints, first_rows, of_rows, of_texts
 
 SHOWN = 3  # examples of a sight
 ROOM = 60  # characters of a text that are shown
@@ -62,9 +62,7 @@ class Look:
     @cached_property
     def first(self) -> NDArray[np.int64]:
         """The first row that has the texts of each row: (N,)."""
-        _, first, place = np.unique(self.row_prints, return_index=True, return_inverse=True)
-        found: NDArray[np.int64] = first[place]
-        return found
+        return first_rows(self.row_prints)
 
     @property
     def different(self) -> NDArray[np.int64]:

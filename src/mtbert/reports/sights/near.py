@@ -24,6 +24,7 @@ LIKE = 0.8  # of the pairs that either text has, the share that both have
 HASHES, BANDS = 32, 8  # texts that share s are found with probability 1 - (1 - s^4)^8
 GUESSED = 0.55  # MinHash's estimate of the share below which two texts are not compared: 3.5 deviations below LIKE
 TRIED = 50  # texts of those looked for that one text is compared with, for each band that it shares with more
+ROWS = 100_000  # looked at together, which bounds the memory
 PAIRS, AT_ONCE = 1_000_000, 50_000  # that are estimated at most for a block of texts, and compared together
 SEED = 20_220_504
 ODD = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F))
@@ -97,12 +98,13 @@ def sets_of(columns: Sequence[Tokens], rows: NDArray[np.int64]) -> Iterator[tupl
 
     Rows without a token are left out.
     """
-    every = [tokens.lengths for tokens in columns]
-    rows = rows[sum(lengths[rows] for lengths in every) > 0]
-    lengths = np.sum([own[rows] for own in every], axis=0)
-    for first, last in blocks(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])):
-        some = rows[first:last]
-        yield some, _side_by_side([_pairs(tokens, some, place) for place, tokens in enumerate(columns)])
+    for start in range(0, len(rows), ROWS):
+        some = rows[start : start + ROWS]
+        lengths = np.sum([tokens.starts[some + 1] - tokens.starts[some] for tokens in columns], axis=0)
+        some, lengths = some[lengths > 0], lengths[lengths > 0]
+        for first, last in blocks(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])):
+            own = some[first:last]
+            yield own, _side_by_side([_pairs(tokens, own, place) for place, tokens in enumerate(columns)])
 
 
 def all_sets(columns: Sequence[Tokens], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Sets]:

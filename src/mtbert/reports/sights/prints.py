@@ -68,9 +68,32 @@ def first_places(prints: Prints, among: Prints) -> NDArray[np.int64]:
     return found
 
 
+def repeated(prints: Prints) -> NDArray[np.int64]:
+    """The rows whose number another row has too, in order; nothing but them is held beside a sorted copy."""
+    ranked = np.sort(prints)
+    twice = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
+    del ranked
+    if not len(twice):
+        return np.empty(0, np.int64)
+    parts = []
+    for start in range(0, len(prints), BLOCK):
+        some = prints[start : start + BLOCK]
+        at = np.searchsorted(twice, some).clip(max=len(twice) - 1)
+        parts.append(start + np.flatnonzero(twice[at] == some))
+    return np.concatenate(parts)
+
+
+def first_rows(prints: Prints) -> NDArray[np.int64]:
+    """For each row the first that has its number: (N,)."""
+    rows, first = repeated(prints), np.arange(len(prints))
+    _, earliest, group = np.unique(prints[rows], return_index=True, return_inverse=True)
+    first[rows] = rows[earliest[group]]
+    return first
+
+
 def first_of_each(prints: Prints) -> NDArray[np.int64]:
     """The row in which each different one stands first, in the order of the rows."""
-    return np.sort(np.unique(prints, return_index=True)[1])
+    return np.flatnonzero(first_rows(prints) == np.arange(len(prints)))
 
 
 def blocks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

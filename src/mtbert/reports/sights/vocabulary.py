@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mtbert.data.tokens import Tokens
 from mtbert.reports.base import count
 from mtbert.reports.sights.base import Looks, Sight
-from mtbert.reports.sights.prints import blocks, first_of_each, of_tokens, sums
+from mtbert.reports.sights.prints import blocks, first_of_each, first_places, of_tokens, repeated, sums
 
 UNKNOWN = 0.01  # the share of unknown tokens that is a problem by itself
 
@@ -35,18 +35,17 @@ def alike(looks: Looks) -> Iterator[Sight]:
     """Different texts whose tokens are equal: they differ in case, accents or spaces, or in what is unknown."""
     for look in looks:
         for place, (texts, tokens) in enumerate(zip(look.prints, look.examples.tokens, strict=True)):
-            rows = first_of_each(texts)
-            _, group, size = np.unique(of_tokens(tokens)[rows], return_inverse=True, return_counts=True)
-            shared = np.flatnonzero(size[group] > 1)
-            if not len(shared):
+            rows, made = first_of_each(texts), of_tokens(tokens)
+            rows = rows[repeated(made[rows])]
+            if not len(rows):
                 continue
-            blurred = int((unknown_of(tokens, look.unknown)[rows[shared]] > 0).sum())
+            blurred = int((unknown_of(tokens, look.unknown)[rows] > 0).sum())
             column = f" of column '{look.task.text[place]}'" if len(look.prints) > 1 else ""
             yield look.sight(
                 "equal tokens",
-                f"{count(len(shared), 'different text')}{column} have the tokens of another, {blurred:,} of them with "
+                f"{count(len(rows), 'different text')}{column} have the tokens of another, {blurred:,} of them with "
                 "tokens that the vocabulary does not know",
-                rows=rows[shared[np.argsort(group[shared], kind="stable")]],
+                rows=rows[np.argsort(first_places(made[rows], made[rows]), kind="stable")],
                 remedy="to the model they are one text: replace the signs that tell them apart by words, or take an "
                 "encoder that knows them (a cased one tells upper case from lower)",
                 problem=blurred > 0,
