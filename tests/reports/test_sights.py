@@ -80,8 +80,8 @@ def test_texts_have_one_number_where_they_are_equal(block: int) -> None:
 
 def test_many_different_sequences_have_different_numbers() -> None:
     generator = np.random.default_rng(0)
-    rows = generator.integers(0, 2, (50_000, 40))
-    numbers = prints.of_sequences(rows.ravel(), np.arange(50_001) * 40)
+    rows = generator.integers(0, 2, (10_000, 40))
+    numbers = prints.of_sequences(rows.ravel(), np.arange(10_001) * 40)
     assert len(np.unique(numbers)) == len(np.unique(rows, axis=0))
 
 
@@ -226,7 +226,8 @@ def test_tasks_that_learn_from_the_same_texts_are_no_leak() -> None:
     both = looks(
         train=[look("train", rows), look("train", rows, "other")], dev=[look("dev", dev), look("dev", dev, "other")]
     )
-    assert {sight.what for sight in seen(both)} == {"nearly texts of train"}
+    assert len(found(both, "nearly texts of train")) == 2
+    assert not [sight for sight in seen(both) if "other tasks" in sight.what]
 
 
 def test_a_sample_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ _ONE_OR_TWO = WithJsonSchema(
 _ONE_OR_MORE = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 )
+_ANY_NUMBER = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
 
@@ -102,7 +103,7 @@ class Task(BaseModel):
     dropout: Share = 0.1
     weight: Positive = 1.0
     metric: str | None = None  # by which the task is judged, in the place of its kind's own
-    report: Annotated[tuple[str, ...], _ONE_OR_MORE] = ()  # metrics that are reported beside the usual ones
+    report: Annotated[tuple[str, ...], _ANY_NUMBER] = ()  # metrics that are reported beside the usual ones
     # in `overall` and `mean`; a number weighs it in `overall`
     counts: bool | NonNegative = True
 
