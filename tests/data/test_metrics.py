@@ -147,7 +147,7 @@ def test_an_area_leaves_out_classes_that_no_row_has() -> None:
 def test_every_metric_of_every_kind_judges_with_an_interval_and_counts_one_where_all_is_right(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtbert.scoring.intervals.TIMES_ASKED", 25)
+    monkeypatch.setattr("mtbert.scoring.intervals.TIMES_ASKED", 12)
     generator = np.random.default_rng(2)
     for name in task(kind).all_metrics:
         one = task(kind, metric=name)
@@ -171,7 +171,8 @@ def test_every_metric_of_every_kind_judges_with_an_interval_and_counts_one_where
         assert around.low < one.metrics(half, labels)[name] < around.high
 
 
-def test_an_interval_of_an_area_holds_it_and_narrows_with_the_rows() -> None:
+def test_an_interval_of_an_area_holds_it_and_narrows_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtbert.scoring.intervals.TIMES_ASKED", 100)
     one = task("classification", **BINARY, metric="auc")
     generator = np.random.default_rng(5)
     widths = []
