@@ -142,7 +142,7 @@ def test_it_shows_what_was_observed_and_asked(seen: Seen) -> None:
         seen.headings
     )
     assert "repeat the texts of another" in seen.text  # what check sees, with rows and remedy
-    assert "keep one of them, unless that is meant" in seen.text
+    assert "keep one, unless that is meant" in seen.text
     assert "which words mattered" in seen.text
     assert "mtbert verify" in seen.text
     assert "steps: 12" in seen.text

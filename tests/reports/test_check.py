@@ -18,6 +18,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import CheckReport, SplitReport, check
 from mtbert.reports.sights.base import Sight
 from mtbert.runs.build import build
+from tests.support.screen import assert_fits, shown_lines
 
 
 def looked(recipe: dict[str, Any]) -> CheckReport:
@@ -241,6 +242,33 @@ def test_a_penalty_that_warms_up_shows_its_share(small_recipe: dict[str, Any]) -
     warming = {"name": "l2_to_pretrained", "weight": {"name": "linear", "value": 1.0}}
     small_recipe["stages"][0] |= {"tasks": ["mood"], "regularizers": [warming], "steps": 10}
     assert check(build(read_recipe(small_recipe))).stages[0].gradient_shares["mood"]["l2_to_pretrained"] > 0
+
+
+# ---- what a person sees
+
+
+def test_what_is_seen_of_one_sort_stands_together_with_one_remedy(clean: dict[str, Any]) -> None:
+    for name in ("train", "dev"):
+        rewrite(clean, name, [f"{name} a\tgood", f"{name} a\tgood", f"{name} b\tbad"])
+    lines = shown_lines(looked(clean), 80)
+    start = lines.index("problem: repeated texts")
+    assert lines[start + 1 : start + 6] == [
+        "  clean train: 1 row repeats the texts of another",
+        "    row 2 [good] train a",
+        "  clean dev: 1 row repeats the texts of another",
+        "    row 2 [good] dev a",
+        "  remedy: each is learned from, and scored, as often as it stands there: keep",
+    ]
+
+
+def test_many_tasks_are_a_table_with_an_example_each(clean: dict[str, Any]) -> None:
+    clean["tasks"] = {f"clean_{number:02}": clean["tasks"]["clean"] for number in range(20)}
+    clean["stages"][0] |= {"steps": 2, "sampler": "proportional"}
+    lines = shown_lines(looked(clean), 80)
+    assert_fits(lines, 80)
+    assert len(lines) < 200
+    assert sum("<-" in line for line in lines) == 20
+    assert next(line for line in lines if line.startswith("clean_07 dev")).split()[2] == "6"
 
 
 # ---- what the vocabulary does not know

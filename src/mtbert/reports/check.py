@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -28,6 +28,7 @@ from mtbert.training.pace import Pace
 from mtbert.training.trainer import Trainer
 
 SHOWN = 3  # parsed examples of each task
+FEW = 6  # tasks of which a person is shown every split and example; of more, a table and an example each
 TIMED = 6  # optimiser steps a stage; the first warms up and does not count
 
 
@@ -107,16 +108,18 @@ class CheckReport(Report):
         return {**asdict(self), "problems": self.problems}
 
     def shown(self) -> Iterable[RenderableType]:
+        few = len({split.task for split in self.splits}) <= FEW
+        if not few:
+            yield _splits_shown(self.splits)
         for split in self.splits:
-            yield from _split_shown(split)
+            yield from _split_shown(split) if few else _labels_shown(split)
         for stage in self.stages:
             yield from _stage_shown(stage)
         if self.beside is not None:
             yield plain(self.beside.said)
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
-        for sight in self.sights:
-            yield from _sight_shown(sight)
+        yield from _sights_shown(self.sights, SHOWN if few else 1)
         if not self.problems:
             yield plain("no problems found")
 
@@ -262,6 +265,17 @@ def _loss(trainer: Trainer, batch: Batch) -> float:
         return trainer.objective(batch.to(trainer.device), 0.0).terms["loss"]
 
 
+def _splits_shown(splits: Sequence[SplitReport]) -> RenderableType:
+    cells = [[f"{one.rows:,}", f"{one.mean_length:.0f}", f"{one.longest:,}"] for one in splits]
+    return grid("task", ["rows", "mean tokens", "longest"], [f"{one.task} {one.split}" for one in splits], cells)
+
+
+def _labels_shown(split: SplitReport) -> Iterable[RenderableType]:
+    if split.split == "train":
+        texts, label = split.examples[0]
+        yield plain(f"{split.task}: {split.labels}\n  {label} <- " + " | ".join(_short(text) for text in texts))
+
+
 def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
     yield plain(
         f"{split.task} {split.split}: {count(split.rows, 'row')}; {split.mean_length:.0f} tokens a sequence, "
@@ -285,11 +299,19 @@ def _stage_shown(stage: StageReport) -> Iterable[RenderableType]:
     yield plain(f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations")
 
 
-def _sight_shown(sight: Sight) -> Iterable[RenderableType]:
-    yield plain(f"{'problem' if sight.problem else 'note'}: {sight}")
-    for example in sight.examples:
-        yield plain("\n".join(f"    {line}" for line in example.split("\n")))
-    yield plain(f"  remedy: {sight.remedy}")
+def _sights_shown(sights: Sequence[Sight], examples: int) -> Iterable[RenderableType]:
+    """What was seen of one sort together, its remedy said once: problems first, then what is worth knowing."""
+    for problem, word in ((True, "problem"), (False, "note")):
+        of_word = [sight for sight in sights if sight.problem == problem]
+        for what in dict.fromkeys(sight.what for sight in of_word):
+            alike = [sight for sight in of_word if sight.what == what]
+            yield plain(f"{word}: {what}")
+            for sight in alike:
+                yield plain(f"  {sight}")
+                for example in sight.examples[:examples]:
+                    yield plain("\n".join(f"    {line}" for line in example.split("\n")))
+            for remedy in dict.fromkeys(sight.remedy for sight in alike):
+                yield plain(f"  remedy: {remedy}")
 
 
 def _parts(sizes: Mapping[str, int]) -> str:

@@ -18,12 +18,11 @@ def repeats(looks: Looks) -> Iterator[Sight]:
     for look in looks:
         rows = np.flatnonzero(look.first != np.arange(len(look)))
         if len(rows):
-            counts = "is scored" if look.split != "train" else "is learned from"
             yield look.sight(
                 "repeated texts",
                 f"{count(len(rows), 'row')} {'repeats' if len(rows) == 1 else 'repeat'} the texts of another",
                 rows=rows,
-                remedy=f"each {counts} as often as it stands there: keep one of them, unless that is meant",
+                remedy="each is learned from, and scored, as often as it stands there: keep one, unless that is meant",
             )
 
 
