@@ -115,7 +115,7 @@ def test_truncated_rows_are_counted_by_label_with_the_limit(clean: dict[str, Any
         2,
     )
     assert cut.examples == ["row 3 [bad] a b c d e f g h i j k l", "row 2 [bad] abcdefghijk"]  # the longest first
-    assert "max_length: 14" in cut.remedy
+    assert "max_length" in cut.remedy
 
 
 def test_the_encoders_own_length_cuts_too(clean: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import commonprefix
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from mtbert.reports.base import cut
 from mtbert.reports.sights.prints import Prints, first_rows, of_rows, of_texts
 
 SHOWN = 3  # examples of a sight
-ROOM = 60  # characters of a text that are shown
+ROOM, BEFORE = 60, 20  # characters of a text that are shown, and of these before the place that matters
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,16 @@ class Look:
         said = ", ".join(map(str, label)) if isinstance(label, list) else str(label)
         return f"row {number + 1:,} [{cut(said, ROOM)}]"
 
-    def shown(self, row: int) -> str:
-        """The same with its texts, cut."""
-        texts = (" ".join(str(column[int(row)].as_py()).split()) for column in self.rows.texts)
-        return f"{self.named(row)} " + " | ".join(cut(text, ROOM) for text in texts)
+    def texts(self, row: int) -> list[str]:
+        """Its texts, each in a line."""
+        return [" ".join(str(column[int(row)].as_py()).split()) for column in self.rows.texts]
+
+    def shown(self, row: int, beside: Sequence[str] = ()) -> str:
+        """The same with its texts, cut: from the beginning, or from near where they part from others `beside` them."""
+        texts = self.texts(row)
+        starts = [parting(text, other) for text, other in zip(texts, beside, strict=False)] or [0] * len(texts)
+        said = [cut(f"…{text[start:]}" if start else text, ROOM) for text, start in zip(texts, starts, strict=True)]
+        return f"{self.named(row)} " + " | ".join(said)
 
     def sight(
         self, what: str, said: str, *, rows: Sequence[int] | NDArray[np.int64], remedy: str, problem: bool = True
@@ -97,6 +104,16 @@ class Look:
         """A sight of these rows, of which the first few are shown."""
         examples = [self.shown(row) for row in rows[:SHOWN]]
         return Sight(self.task.name, self.split, what, said, len(rows), examples, remedy, problem)
+
+
+def parting(text: str, other: str) -> int:
+    """Where to begin a text that is cut, so that it shows where it parts from another.
+
+    >>> parting("a short text", "a short test"), parting(50 * "same " + "end", 50 * "same " + "END")
+    (0, 230)
+    """
+    same = len(commonprefix([text, other]))
+    return 0 if same < ROOM - BEFORE or text == other else same - BEFORE
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,14 @@ def near_train(looks: Looks) -> Iterator[Sight]:
             rows=asked[hits],
             remedy=f"look whether these are one text in two versions: {REMEMBERED}",
         )
-        shown = [(look.shown(asked[hit]), learned.shown(found.rows[hit])) for hit in hits[:SHOWN]]
-        yield replace(seen, examples=[f"{one}\n  in train {other}" for one, other in shown])
+        pairs = [(asked[hit], found.rows[hit]) for hit in hits[:SHOWN]]
+        yield replace(
+            seen,
+            examples=[
+                f"{look.shown(row, learned.texts(near_row))}\n  in train {learned.shown(near_row, look.texts(row))}"
+                for row, near_row in pairs
+            ],
+        )
 
 
 def near_elsewhere(looks: Looks) -> Iterator[Sight]:

@@ -27,13 +27,13 @@ def truncated(looks: Looks) -> Iterator[Sight]:
         every, hit = np.bincount(look.strata), np.bincount(look.strata[rows], minlength=int(look.strata.max()) + 1)
         ranked = [one for one in np.argsort(-hit / np.maximum(every, 1), kind="stable") if every[one]]
         by_label = [f"{look.task.stratum(int(one))} {hit[one]:,} of {every[one]:,}" for one in ranked]
-        more = f"`max_length: {longest}` reads all of it, where the encoder is made for so many and time allows"
         yield look.sight(
             "truncation",
             f"{len(rows):,} of {count(len(look), 'row')} {'is' if len(rows) == 1 else 'are'} cut to {limit} tokens "
             f"(the longest has {longest:,}); by label: {listed(by_label, NAMED)}",
             rows=rows[np.argsort(-lengths[rows], kind="stable")],
-            remedy=f"{more}; else see that what matters stands first",
+            remedy="a greater `max_length` reads more of it, where the encoder is made for so many tokens and time allows; "
+            "else see that what matters stands first",
         )
 
 

@@ -12,6 +12,8 @@ from mtbert.reports.base import count
 from mtbert.reports.sights.base import SHOWN, Looks, Sight
 from mtbert.reports.sights.prints import first_places
 
+REMEDY = "look which label is meant: nobody can learn both, or be right on both"
+
 
 def repeats(looks: Looks) -> Iterator[Sight]:
     """Rows whose texts stood in an earlier row of the split."""
@@ -37,7 +39,7 @@ def disagreeing(looks: Looks) -> Iterator[Sight]:
                 "labels that disagree",
                 f"{count(texts, 'text')} {_have(texts)} several labels: {rows} another than the first row of the text",
                 rows=apart,
-                remedy="look which label is meant: nobody can learn both, or be right on both",
+                remedy=REMEDY,
             )
             yield replace(
                 seen, examples=[f"{look.shown(first[row])}\n  and {look.named(row)}" for row in apart[:SHOWN]]
@@ -53,7 +55,7 @@ def disagreeing(looks: Looks) -> Iterator[Sight]:
                 "labels that disagree",
                 f"{count(len(apart), 'row')} {_have(len(apart))} another label than the same texts in train",
                 rows=apart,
-                remedy="look which label is meant: what is learned from the one is wrong by the other",
+                remedy=REMEDY,
             )
             shown = [f"{look.shown(row)}\n  in train {learned.named(places[row])}" for row in apart[:SHOWN]]
             yield replace(seen, examples=shown)
