@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os.path import commonprefix
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +111,8 @@ def parting(text: str, other: str) -> int:
     >>> parting("a short text", "a short test"), parting(50 * "same " + "end", 50 * "same " + "END")
     (0, 230)
     """
-    same = len(commonprefix([text, other]))
+    differ = (at for at, (one, two) in enumerate(zip(text, other, strict=False)) if one != two)
+    same = next(differ, min(len(text), len(other)))
     return 0 if same < ROOM - BEFORE or text == other else same - BEFORE
 
 

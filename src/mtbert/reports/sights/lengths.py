@@ -32,8 +32,8 @@ def truncated(looks: Looks) -> Iterator[Sight]:
             f"{len(rows):,} of {count(len(look), 'row')} {'is' if len(rows) == 1 else 'are'} cut to {limit} tokens "
             f"(the longest has {longest:,}); by label: {listed(by_label, NAMED)}",
             rows=rows[np.argsort(-lengths[rows], kind="stable")],
-            remedy="a greater `max_length` reads more of it, where the encoder is made for so many tokens and time allows; "
-            "else see that what matters stands first",
+            remedy="a greater `max_length` reads more of it, where the encoder is made for so many tokens and time "
+            "allows; else see that what matters stands first",
         )
 
 
