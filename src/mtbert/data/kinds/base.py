@@ -25,7 +25,7 @@ from mtbert.data.label_cells import LabelCells
 from mtbert.data.labels import Labels, Ragged, plain, same
 from mtbert.data.views import View
 from mtbert.errors import Mistake, unknown
-from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, Positive, Share
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, OptionMistake, Positive, Share
 
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 
@@ -135,12 +135,14 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _metrics_of_its_kind(self) -> Self:
-        for name in (*(() if self.metric is None else (self.metric,)), *self.report):
-            if name not in self.all_metrics:
-                raise Mistake(unknown(f"metric of kind {self.kind}:", name, self.all_metrics))
+        for key, names in {"metric": (self.metric,) if self.metric else (), "report": self.report}.items():
+            for name in names:
+                if name not in self.all_metrics:
+                    raise OptionMistake(unknown(f"metric of kind {self.kind}:", name, self.all_metrics), key)
         if self.metric is not None and self.all_metrics[self.metric].scale == "error" and self.width is None:
             judging = [name for name, metric in self.all_metrics.items() if metric.scale != "error"]
-            raise Mistake(f"'{self.metric}' is an error without a greatest one: judge by one of {', '.join(judging)}")
+            said = f"'{self.metric}' is an error without a greatest one: judge by one of {', '.join(judging)}"
+            raise OptionMistake(said, "metric")
         return self
 
     @field_validator("where", mode="before")
