@@ -126,11 +126,19 @@ class CheckReport(Report):
 
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
-    splits = _splits(experiment)
-    beside = _beside(experiment)
+    splits, beside = _splits(experiment), _beside(experiment)
+    return CheckReport(splits, _stages(experiment), peak_memory_gib(), beside)
+
+
+def costs(experiment: Experiment) -> list[StageReport]:
+    """What every stage takes alone, the rows not looked at."""
+    _beside(experiment)
+    return _stages(experiment)
+
+
+def _stages(experiment: Experiment) -> list[StageReport]:
     evaluation = _evaluation_seconds(experiment)
-    stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
-    return CheckReport(splits, stages, peak_memory_gib(), beside)
+    return [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
 
 
 def _beside(experiment: Experiment) -> BesideReport | None:
