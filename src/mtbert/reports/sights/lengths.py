@@ -45,7 +45,7 @@ def labels_by_length(looks: Looks) -> Iterator[Sight]:
         if found < LARGE or by_chance(lengths, look.strata) > CHANCE:
             continue
         sorts = np.unique(look.strata)
-        means = np.array([lengths[look.strata == one].mean() for one in sorts])
+        means = (np.bincount(look.strata, weights=lengths)[sorts]) / np.bincount(look.strata)[sorts]
         ranked = np.argsort(means, kind="stable")
         said = [f"{look.task.stratum(int(sorts[one]))} {means[one]:.0f}" for one in ranked]
         ends = [*said[: NAMED // 2], "...", *said[-(NAMED // 2) :]] if len(said) > NAMED else said
