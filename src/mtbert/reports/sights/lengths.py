@@ -45,11 +45,12 @@ def labels_by_length(looks: Looks) -> Iterator[Sight]:
         if found < LARGE or by_chance(lengths, look.strata) > CHANCE:
             continue
         sorts = np.unique(look.strata)
-        means = (np.bincount(look.strata, weights=lengths)[sorts]) / np.bincount(look.strata)[sorts]
+        means = np.bincount(look.strata, weights=lengths)[sorts] / np.bincount(look.strata)[sorts]
         ranked = np.argsort(means, kind="stable")
         said = [f"{look.task.stratum(int(sorts[one]))} {means[one]:.0f}" for one in ranked]
         ends = [*said[: NAMED // 2], "...", *said[-(NAMED // 2) :]] if len(said) > NAMED else said
-        typical = [_nearest(lengths, look.strata == sorts[one], means[one]) for one in dict.fromkeys(ranked[[0, -1]])]
+        some = dict.fromkeys(ranked[[0, len(ranked) // 2, -1]])
+        typical = [_nearest(lengths, look.strata == sorts[one], means[one]) for one in some]
         seen = look.sight(
             "labels that go with length",
             f"the labels go with length: they explain {found:.0%} of its variance (mean tokens: {', '.join(ends)})",
