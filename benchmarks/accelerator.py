@@ -46,7 +46,8 @@ def experiment(encoder: dict[str, Any], batch_size: int, length: int, folder: Pa
     for split, some in (("train", rows), ("dev", rows[:64])):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     task = {"kind": "classification", "text": "text", "label": "label", "classes": ["0", "1"]}
-    stage = {"sampler": "proportional", "steps": STEPS, "batch_size": batch_size, "optimizer": {"name": "adamw", "lr": 1e-5}}
+    optimizer = {"name": "adamw", "lr": 1e-5}
+    stage = {"sampler": "proportional", "steps": STEPS, "batch_size": batch_size, "optimizer": optimizer}
     recipe = {
         "encoder": encoder,
         "data": str(folder),

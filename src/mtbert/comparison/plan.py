@@ -103,7 +103,8 @@ class Plan:
         if path.exists():
             _check_same(json.loads(path.read_text(encoding="utf-8")), asked, folder)
             return
-        strangers = sorted(one.name for one in folder.iterdir() if one.name not in ("dev", LOCK)) if folder.is_dir() else []
+        there = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+        strangers = sorted(set(there) - {"dev", LOCK})
         if strangers:
             raise Mistake(
                 f"{folder} is not empty and holds no comparison (it holds {', '.join(strangers[:3])}); "
