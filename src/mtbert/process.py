@@ -20,7 +20,8 @@ def number() -> int | None:
 def reuse_freed_memory(limit: int = 1 << 30) -> None:
     """Let the C library hand out large blocks again instead of returning them to the system after each use.
 
-    Otherwise the gradient of the word embedding, tens of megabytes, is mapped and cleared page by page in every step.
+    Otherwise the gradient of the word embedding, tens of megabytes, is mapped and cleared page by page in every step, and so are the
+    states of every batch that is predicted.
     Does nothing where the C library is not glibc. A program that trains through `mtbert.train` may call this once.
     """
     try:

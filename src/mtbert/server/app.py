@@ -185,21 +185,22 @@ def _answers(models: Mapping[str, Predictor]) -> Any:
     said: dict[str, Any] = {}
     for model in models.values():
         for name in model.tasks:
-            one = _said(model.task(name), several=len(models) > 1)
+            one = _said(model, name, several=len(models) > 1)
             # by an alias, as a task may be called like a method of pydantic's
             said[name] = (one | None, Field(None, alias=name))
     answer: Any = _type("Answer", **{f"task_{number}": field for number, field in enumerate(said.values())})
     return _type("Answers", answers=(list[answer], ...))
 
 
-def _said(task: Task, several: bool) -> Any:
+def _said(model: Predictor, name: str, several: bool) -> Any:
     """What a task says of a text, as a type; of several models tasks of the same name may differ."""
+    task = model.task(name)
     fields: dict[str, Any] = {"prediction": (Any, ...)}
     if not several and isinstance(task, Regression):
         low, high = task.range
         fields["prediction"] = (Annotated[float, Field(ge=low, le=high)], ...)
     elif not several and task.exclusive:
-        fields["prediction"] = (Literal[task.class_names], ...)
+        fields["prediction"] = (Literal[model.may_say(name)], ...)
     if task.class_names:
         share = Annotated[float, Field(ge=0, le=1)]
         fields["probabilities"] = (dict[str, share], Field(..., description=", ".join(task.class_names[:50])))
