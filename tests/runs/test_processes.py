@@ -17,7 +17,7 @@ from torch import Tensor
 import mtbert
 from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake
-from mtbert.model.world import ALONE, Together
+from mtbert.model.world import ALONE, SMALL, Together
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from mtbert.runs.folder import LAST, Run
@@ -108,12 +108,30 @@ def found(data: Path) -> dict[str, list[dict[str, Tensor]]]:
         }
         results |= {f"plain {name}": trained(data, world, weighting=name, steps=4) for name in WEIGHTINGS}
         experiment = build(read_recipe(recipe_for(data)))
+        results["tables"] = summed(rank, world)
         results["scores"] = flat(evaluate(experiment.model, experiment.sets["dev"], world))
         torch.save(results, place / f"{rank}.pt")
 
     assert in_two(place, work) == [0, 0]
     both = [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(2)]
     return {name: [both[0][name], both[1][name]] for name in both[0]}
+
+
+def tables(rank: int) -> dict[str, Tensor]:
+    """Tensors so large that they are added up by themselves: tables with few rows, none, all; one that is not tall."""
+    generator = torch.Generator().manual_seed(rank)
+    tall = torch.zeros(SMALL // 64 + 1, 64)
+    few, not_a_number, all_rows = tall.clone(), tall.clone(), torch.randn(tall.shape, generator=generator)
+    few[torch.randint(len(few), (50,), generator=generator)] = torch.randn(50, 64, generator=generator)
+    not_a_number[3 + rank, 5] = torch.nan
+    square = torch.randn(2000, SMALL // 2000 + 1, generator=generator)
+    return {"few": few, "not a number": not_a_number, "all": all_rows, "none": tall, "square": square}
+
+
+def summed(rank: int, world: Any) -> dict[str, Tensor]:
+    given = tables(rank)
+    world.sum_all(given.values())
+    return given
 
 
 def flat(scores: Scores) -> dict[str, Tensor]:
@@ -243,6 +261,13 @@ def test_scores_of_gathered_predictions_are_those_of_one_process(
         assert {name: float(value) for name, value in scores.items()} == pytest.approx(
             {name: float(value) for name, value in alone.items()}, abs=1e-7
         )
+
+
+def test_large_tables_are_added_up_whichever_rows_of_them_are_sent(found: dict[str, list[dict[str, Tensor]]]) -> None:
+    for name, one in tables(0).items():
+        expected = one + tables(1)[name]
+        for ours in found["tables"]:
+            assert torch.equal(ours[name].nan_to_num(7), expected.nan_to_num(7))
 
 
 # ---- run folders

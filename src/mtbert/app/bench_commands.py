@@ -61,9 +61,7 @@ def bench_serve(
 ) -> None:
     """A server under load, each answer compared with `predict`, while other clients hang up and send garbage."""
     from mtbert.bench.load import bench_serve as measure
-    from mtbert.process import reuse_freed_memory
 
-    reuse_freed_memory()  # as the server does
     _print_facts(measure(run, requests, clients, data), as_json)
 
 

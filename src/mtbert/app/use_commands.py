@@ -107,7 +107,6 @@ def predict(
     """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
     from mtbert.app.progress import RowsProgress
     from mtbert.data.streams import WHOLE, share_named
-    from mtbert.process import reuse_freed_memory
     from mtbert.reports.base import count
     from mtbert.runs.output import Output
     from mtbert.serving.course import course_sources, write_course_files
@@ -115,7 +114,6 @@ def predict(
     from mtbert.serving.predictor import Predictor
     from mtbert.serving.results import writer_for
 
-    reuse_freed_memory()
     if course is not None:
         for path in write_course_files(Predictor.load(run), course_sources(run, data), course, course_tasks or []):
             typer.echo(path)
@@ -153,10 +151,10 @@ def serve(
     ] = None,
 ) -> None:
     """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
-    from mtbert.process import reuse_freed_memory
+    from mtbert.process import take_turns_often
     from mtbert.server.extra import server_parts
 
-    reuse_freed_memory()
+    take_turns_often()
     parts = server_parts()
     parts.serve(
         runs, host, port, token, parts.Limits(), lambda address: typer.echo(f"answering at {address}", err=True)

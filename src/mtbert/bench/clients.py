@@ -42,7 +42,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        length = _answer_length(self._buffer)
+        length = answer_length(self._buffer)
         if length is None:
             return
         answer, self._buffer = bytes(self._buffer[:length]), self._buffer[length:]
@@ -82,10 +82,21 @@ def status_of(answer: bytes) -> int:
     return int(answer[9:12])
 
 
+def answer_length(buffer: bytearray) -> int | None:
+    """How long the answer at the beginning is; None where its end has not come."""
+    head = buffer.find(b"\r\n\r\n")
+    if head < 0:
+        return None
+    start = buffer.lower().find(b"content-length:", 0, head)
+    end = buffer.find(b"\r\n", start)
+    length = head + 4 + int(buffer[start + 15 : end])
+    return length if len(buffer) >= length else None
+
+
 async def ask_all(
     requests: Sequence[bytes], port: int, clients: int, done: Callable[[int], None] = lambda done: None
 ) -> Answered:
-    """The answers to all requests, which so many clients at once take in turn; raises nothing for those that are lost."""
+    """The answers to all requests, which so many clients at once take in turn; of one that is lost, None."""
     answered = Answered([None] * len(requests), [0.0] * len(requests))
 
     def turns() -> Iterator[int]:
@@ -94,9 +105,7 @@ async def ask_all(
             yield number
 
     loop, turn, started = asyncio.get_running_loop(), turns(), time.perf_counter()
-    made = [
-        loop.create_connection(lambda: Client(requests, turn, answered), "127.0.0.1", port) for _ in range(clients)
-    ]
+    made = [loop.create_connection(lambda: Client(requests, turn, answered), "127.0.0.1", port) for _ in range(clients)]
     connected = [protocol for _, protocol in await asyncio.gather(*made)]
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*(one.done for one in connected)), PATIENCE + len(requests) / 10)
@@ -211,14 +220,3 @@ async def _said(mischief: Mischief, port: int) -> str:
         return "nothing"
     finally:
         writer.transport.abort()
-
-
-def _answer_length(buffer: bytearray) -> int | None:
-    """How long the answer at the beginning is; None where its end has not come."""
-    head = buffer.find(b"\r\n\r\n")
-    if head < 0:
-        return None
-    start = buffer.lower().find(b"content-length:", 0, head)
-    end = buffer.find(b"\r\n", start)
-    length = head + 4 + int(buffer[start + 15 : end])
-    return length if len(buffer) >= length else None

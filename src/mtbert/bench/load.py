@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mtbert.bench.clients import Answered, ask_all, misbehave, request, status_of
+from mtbert.bench.clients import Answered, answer_length, ask_all, misbehave, request, status_of
 from mtbert.cost import seconds
 from mtbert.errors import Mistake
 from mtbert.runs.data import read_splits
@@ -91,7 +91,8 @@ def bench_serve(
 ) -> ServeBench:
     """Ask a server of the run so many questions from so many clients at once, while others misbehave.
 
-    Half of the texts go through `predict` before and half after it, each task's at once. Raises Mistake where the server does not begin.
+    Half of the texts go through `predict` before and half after it, each task's at once. Raises Mistake where the
+    server does not begin.
     """
     predictor, questions = Predictor.load(run), questions_of(run, requests, data)
     wire = [request(json.dumps({"text": one.text, "task": one.task}).encode()) for one in questions]
@@ -214,12 +215,23 @@ def _lonely(
         for (task, text), request_bytes in zip(questions[:LONELY], wire, strict=False):
             started = time.perf_counter()
             connection.sendall(request_bytes)
-            connection.recv(1 << 16)
+            answer = _whole_answer(connection)
             asked.append(time.perf_counter() - started)
+            assert status_of(answer) == 200
             started = time.perf_counter()
             predictor.said(task, predictor.outputs(task, [text]))
             called.append(time.perf_counter() - started)
     return statistics.median(asked), statistics.median(called)
+
+
+def _whole_answer(connection: socket.socket) -> bytes:
+    answer = bytearray()
+    while (length := answer_length(answer)) is None:
+        part = connection.recv(1 << 16)
+        if not part:
+            raise Mistake("the server has closed the connection of a lonely client")
+        answer += part
+    return bytes(answer[:length])
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens, WordTokens
 
-LARGE = 1 << 13  # tokens of an evaluation's batch, padding included: more only takes memory
+LARGE = 1 << 12  # tokens of an evaluation's batch, padding included: more only takes memory
 IDLE = 64  # tokens of padding that cost no more than another pass of the encoder
 IDLE_SHARE = 8  # of the tokens, so small a part is padding in any batch
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
