@@ -43,6 +43,7 @@ class Line(NamedTuple):
     interval: Interval | None
     constant: float | None
     zero_shot: float | None
+    single: float | None = None  # of a run of this task alone
 
 
 class Example(NamedTuple):
@@ -80,8 +81,17 @@ class TaskPart:
         return self.lines[0] if self.lines else None
 
 
-def task_part(examination: Examination, history: History, name: str, scores: Mapping[str, Any] | None) -> TaskPart:
-    """One task of a run; whatever cannot be had is said in its notes, and the rest is there."""
+def task_part(
+    examination: Examination,
+    history: History,
+    name: str,
+    scores: Mapping[str, Any] | None,
+    single: Mapping[str, float] | None = None,
+) -> TaskPart:
+    """One task of a run; whatever cannot be had is said in its notes, and the rest is there.
+
+    `single` are the metrics of a run of this task alone.
+    """
     task, notes = examination.recipe.tasks[name], list[str]()
     curves = curves_of(history, name, task)
     examined = None
@@ -96,7 +106,7 @@ def task_part(examination: Examination, history: History, name: str, scores: Map
         notes.append(
             "The dev rows have changed since training: scores are those of then, all below is of the rows now."
         )
-    lines = _lines(examination, name, scores, examined, notes)
+    lines = _lines(examination, name, scores, examined, single or {}, notes)
     if examined is None:
         return TaskPart(name, task.kind, task.main, lines, _bullet(lines), curves, notes=notes)
     found = groups(examined)
@@ -148,6 +158,7 @@ def _lines(
     name: str,
     scores: Mapping[str, Any] | None,
     examined: Examined | None,
+    single: Mapping[str, float],
     notes: list[str],
 ) -> list[Line]:
     if scores is None or name not in scores["dev"]["tasks"]:
@@ -159,7 +170,7 @@ def _lines(
         around = intervals(examined.task, examined.task.measured(examined.outputs), examined.labels)
     untrained = _zero_shot(examination, examined, notes) if examined is not None else {}
     return [
-        Line(metric, value, around.get(metric), constant.get(metric), untrained.get(metric))
+        Line(metric, value, around.get(metric), constant.get(metric), untrained.get(metric), single.get(metric))
         for metric, value in metrics.items()
     ]
 
@@ -182,7 +193,7 @@ def _zero_shot(examination: Examination, examined: Examined, notes: list[str]) -
 
 
 def _bullet(lines: Sequence[Line]) -> Markup | None:
-    metric, value, interval, constant, _ = lines[0] if lines else Line("", 0.0, None, None, None)
+    metric, value, interval, constant, *_ = lines[0] if lines else Line("", 0.0, None, None, None)
     if interval is None:
         return None
     ends = (min(0.0, value, interval.low, constant or 0.0), max(1.0, value))
@@ -216,8 +227,8 @@ def span_of(part: TaskPart) -> Span | None:
     line = part.score
     if line is None or line.interval is None:
         return None
-    marks = [("constant", line.constant), ("zero-shot", line.zero_shot)]
-    return Span(part.name, line.value, *line.interval, [(name, at) for name, at in marks if at is not None])
+    marks = [("constant", line.constant), ("zero-shot", line.zero_shot), ("alone", line.single)]
+    return Span(part.name, line.value, *line.interval, marks)
 
 
 def _by_group(found: Groups, miss: str) -> list[Shown]:

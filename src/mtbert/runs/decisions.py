@@ -47,6 +47,8 @@ def read_decisions(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Calibra
                 raise Mistake(f"{name}: a task of kind {tasks[name].kind} does not say one of several classes")
             if one.decision.threshold is not None and not tasks[name].binary:
                 raise Mistake(f"{name}.decision.threshold is for two classes, not {len(tasks[name].class_names)}")
+            if one.decision.offsets is not None and one.decision.offsets.keys() != set(tasks[name].class_names):
+                raise Mistake(f"{name}.decision.offsets are of other classes than {', '.join(tasks[name].class_names)}")
     return found
 
 
