@@ -1,4 +1,4 @@
-"""Every command on every page runs, on tiny data and with tiny encoders: page by page, in the order in which they stand.
+"""Every command on every page runs, on tiny data and with tiny encoders: page by page, in the pages' order.
 
 README.md and the tutorial are run in tests of their own, line by line.
 """

@@ -211,14 +211,18 @@ def _decisions(examination: Examination, name: str) -> list[Shown]:
         ("ECE, held out", f"{held.error_before:.4f} → {held.error:.4f}"),
         ("Brier, held out", f"{held.brier_before:.4f} → {held.brier:.4f}"),
     ]
-    if decision.threshold is not None and held.metric_before is not None and held.metric is not None:
+    if decision.threshold is not None:
         facts.append(("threshold", f"{decision.threshold:.4f}"))
+    if held.metric_before is not None and held.metric is not None:
         facts.append((f"{one.metric}, held out", f"{held.metric_before:.4f} → {held.metric:.4f}"))
     if decision.sure_from is not None and held.precision is not None and held.coverage is not None:
         facts.append(("not sure below", f"{decision.sure_from:.4f}"))
         facts.append(("right where sure, held out", f"{held.precision:.4f} of {held.coverage:.0%} of the rows"))
     rows = [tag("tr", tag("th", fact, scope="row"), tag("td", said)) for fact, said in facts]
-    caption = " ".join(f"{line.removeprefix(f'{name}: ').capitalize()}." for line in said_of(name, one))
+    lines = [line.removeprefix(f"{name}: ") for line in said_of(name, one)]
+    if not decision.says_the_likeliest:
+        lines.append("all else on this page is of the likeliest class")
+    caption = " ".join(f"{line[0].upper()}{line[1:]}." for line in lines)
     return [Shown("Decisions", tag("table", tag("tbody", *rows)), caption)]
 
 

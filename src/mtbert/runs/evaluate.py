@@ -49,7 +49,7 @@ def evaluate_run(
     perturbed_by: int | None = None,
     split: str = "dev",
 ) -> Scores:
-    """Score what a run's kept model says, the likeliest class, on a split of these tasks, or of all that it has trained.
+    """Score the likeliest classes that a run's kept model says on a split of these tasks, or of all that it trained.
 
     With the seed `perturbed_by`, on texts with typos and changed case instead. Raises Mistake for a task that the run
     does not have, and for one without rows of the split.

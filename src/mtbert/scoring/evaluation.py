@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
-from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
 from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel

@@ -56,11 +56,11 @@ def threshold_of(second: Floats, true: NDArray[np.bool_], metric: str) -> float:
 
 
 def offsets_of(logs: Floats, labels: Floats, metric: str) -> Floats:
-    """What to add to the logarithms of the classes' probabilities (N, C), so that the largest is best by a metric: (C,).
+    """What to add to the logarithms of the classes' probabilities (N, C), so that the largest is best: (C,).
 
     One class after the other gets the best of all offsets that there are, those of the others left as they are, until
-    none can be bettered; this from no offsets, from classes made equally likely and, where rows are few, from places
-    drawn at random where classes are level for a row. The best end is taken, of several as good the one found first. Their mean is 0.
+    none can be bettered. The search begins without offsets, with classes made equally likely and, where rows are few,
+    at places drawn at random, where classes are level for a row; the best of its ends is taken. Their mean is 0.
 
     Source: Och, 2003, section 5, https://aclanthology.org/P03-1021 (the same of the weights of a log-linear model)
     """
