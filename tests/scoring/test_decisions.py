@@ -8,6 +8,7 @@ import sklearn.metrics
 import torch
 
 from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.multilabel import Multilabel
 from mtbert.data.labels import plain
 from mtbert.errors import Mistake
 from mtbert.scoring.decisions import (
@@ -102,3 +103,29 @@ def test_held_out_metric_is_scikit_learns_of_what_four_fifths_suggest() -> None:
     assert held.metric_before == pytest.approx(before)
     assert held.metric is not None
     assert held.metric > before + 0.05
+
+
+def test_labels_of_which_any_number_is_there_are_judged_one_by_one() -> None:
+    """Twice as sure as it should be: the temperature comes out, errors and Brier score are those of all known labels,
+    and thresholds find what is rarely likelier than a half.
+    """
+    task = Multilabel(name="any", text="text", label="label", classes=["a", "b", "c"])
+    generator = np.random.default_rng(6)
+    true = generator.normal(size=(3000, 3)) - [0.0, 1.0, 2.0]
+    labels = (generator.uniform(size=true.shape) < 1 / (1 + np.exp(-true))).astype(float)
+    labels[generator.uniform(size=true.shape) < 0.1] = np.nan
+    outputs = torch.from_numpy(2 * true)
+    decision = fit(task, outputs, labels, Asked("macro_f1"))
+    assert decision.temperature == pytest.approx(2.0, rel=0.1)
+    assert decision.thresholds is not None
+    assert list(decision.thresholds) == ["a", "b", "c"]
+    columns = outputs.sigmoid().numpy()
+    cooled = (outputs / decision.temperature).sigmoid().numpy()
+    expected = cooled > list(decision.thresholds.values())
+    assert (plain(decision.decide(task, outputs).predictions) == expected).all()
+    held, known = cross_validated(task, outputs, labels, Asked("macro_f1")), ~np.isnan(labels)
+    assert held.brier_before == pytest.approx(2 * sklearn.metrics.brier_score_loss(labels[known], columns[known]))
+    assert held.error < held.error_before / 2
+    assert held.metric is not None
+    assert held.metric_before is not None
+    assert held.metric > held.metric_before + 0.02

@@ -11,18 +11,23 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.multilabel import Multilabel
 from mtbert.data.kinds.ordinal import Ordinal
-from mtbert.scoring.thresholds import MEASURES, metrics_of_thresholds, offsets_of, threshold_of
+from mtbert.data.kinds.regression import Regression
+from mtbert.scoring.thresholds import MEASURES, metrics_of_thresholds, offsets_of, threshold_of, thresholds_of
 
 TWO = Classification(name="two", text="text", label="label", classes=["no", "yes"])
 THREE = Ordinal(name="three", text="text", label="label", classes=["low", "mid", "high"])
 
 
-def test_metrics_of_every_kind_with_a_single_class_are_there() -> None:
-    """All but rank correlations, which tallies do not say; none for a kind whose rows have several classes."""
+ANY = Multilabel(name="any", text="text", label="label", classes=["a", "b"])
+
+
+def test_metrics_of_every_kind_with_classes_are_there() -> None:
+    """All but rank correlations, which tallies do not say; none for scores."""
     assert set(metrics_of_thresholds(TWO)) == set(TWO.all_metrics)
     assert set(metrics_of_thresholds(THREE)) == set(THREE.all_metrics) - {"spearman", "kendall"}
     assert set(MEASURES) == set(metrics_of_thresholds(TWO)) | set(metrics_of_thresholds(THREE))
-    assert metrics_of_thresholds(Multilabel(name="any", text="text", label="label", classes=["a", "b"])) == []
+    assert set(metrics_of_thresholds(ANY)) == set(ANY.all_metrics)
+    assert metrics_of_thresholds(Regression(name="far", text="text", label="label", range=[0, 5])) == []
 
 
 def taken(task: Task, metric: str, said: np.ndarray, labels: np.ndarray) -> float:
@@ -90,3 +95,19 @@ def test_where_rows_are_many_some_candidates_stand_for_all(monkeypatch: pytest.M
     monkeypatch.setattr("mtbert.scoring.thresholds.CELLS", 300)
     some = taken(THREE, "macro_f1", (logs + offsets_of(logs, labels, "macro_f1")).argmax(1), labels)
     assert some == pytest.approx(whole, abs=0.01)
+
+
+@pytest.mark.parametrize("metric", metrics_of_thresholds(ANY))
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_of_labels_are_as_good_as_the_best_of_all_pairs(metric: str, seed: int) -> None:
+    """Some labels are not known, and some probabilities are equal."""
+    generator = np.random.default_rng(200 + seed)
+    probabilities = np.round(generator.uniform(size=(18, 2)), 1)
+    labels = (generator.uniform(size=(18, 2)) < probabilities**2).astype(float)
+    labels[generator.uniform(size=(18, 2)) < 0.15] = np.nan
+    take = ANY.all_metrics[metric].take
+    pairs = product(np.arange(-0.05, 1.06, 0.1), repeat=2)
+    tried = [take((probabilities > pair).astype(float), labels) for pair in pairs]
+    found = thresholds_of(probabilities, labels, metric)
+    assert take((probabilities > found).astype(float), labels) == pytest.approx(max(tried))
+    assert ((found >= 0) & (found <= 1)).all()

@@ -23,7 +23,7 @@ from mtbert.reports.evaluation import evaluation
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.decisions import NOT_SURE
 from tests.support.html import Seen
-from tests.support.small import recipe_over, sentence, write_small_data
+from tests.support.small import recipe_over, sentence, with_more_kinds, write_small_data
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_page_shows_what_was_decided(run: Run) -> None:
     ("words", "said"),
     [
         (["--task", "mod"], "did you mean 'mood'"),
-        (["--metric", "f3"], "valid: accuracy, balanced_accuracy, f1"),
+        (["--metric", "f3"], "valid: accuracy, all_right, balanced_accuracy, f1"),
         (["--precision", "1.5"], "at most 1"),
         (["--task", "mood", "--metric", "f1"], "task 'mood': 'f1' is no metric of it; valid: accuracy, macro_f1"),
     ],
@@ -120,9 +120,9 @@ def offset(decided: Any) -> Any:
     ("change", "said"),
     [
         (lambda it: {"modd": it["same"]}, "did you mean 'mood'"),
-        (lambda it: {"near": it["same"]}, "near: a task of kind regression does not say one of several classes"),
+        (lambda it: {"near": it["same"]}, "near: a task of kind regression does not say classes"),
         (lambda it: {"mood": it["same"]}, r"mood\.decision\.threshold is for two classes, not 3"),
-        (lambda it: {"mood": offset(it["same"])}, r"mood\.decision\.offsets are of other classes than low, mid, high"),
+        (lambda it: {"mood": offset(it["same"])}, r"mood\.decision\.offsets are not of its classes low, mid, high"),
     ],
 )
 def test_decisions_of_another_model_are_refused(run: Run, change: Callable[[Any], Any], said: str) -> None:
@@ -162,3 +162,28 @@ def test_a_metric_that_some_tasks_lack_is_fitted_to_the_others(run: Run) -> None
     assert found.tasks["same"].metric == "f1"
     assert found.tasks["mood"].metric is None
     assert found.left["mood"].startswith("f1 is no metric of it, so that it says the likeliest class (valid: accuracy")
+
+
+def test_thresholds_of_labels_are_stored_said_and_scored(tmp_path: Path) -> None:
+    data = write_small_data(tmp_path / "data")
+    recipe = with_more_kinds(recipe_over(data))
+    recipe["tasks"] = {"topics": recipe["tasks"]["topics"] | {"dev": "many-train.parquet"}}
+    run = mtbert.train(recipe, out=tmp_path / "run")
+    found = calibrate(run, metric="micro_f1", precision=0.9)
+    least = found.tasks["topics"].decision.thresholds
+    assert least is not None
+    assert found.left["topics"] == "it says something of every class, and is never not sure of a row"
+    model, texts = mtbert.load(run.folder), [sentence(number) for number in range(9)]
+    probabilities = model.probabilities("topics", texts)
+    due = [[name for name, share in row.items() if share > least[name]] for row in probabilities]
+    assert model.predict("topics", texts) == due
+    lines = [line.split(" -> ")[1] for line in model.answers("topics", texts)]
+    said = [
+        ", ".join(f"{name} ({row[name]:.0%})" for name in names) or "none"
+        for row, names in zip(probabilities, due, strict=True)
+    ]
+    assert lines == said
+    decided = evaluation(run.folder).tasks["topics"].decided
+    assert decided is not None
+    assert decided.metrics["micro_f1"] >= run.scores["dev"]["tasks"]["topics"]["micro_f1"]
+    assert "said where it is likelier than" in run_page(run).lower()

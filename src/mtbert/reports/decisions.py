@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from mtbert.data.kinds.metrics import BINARY, CLASSES, ORDERED
+from mtbert.data.kinds.multilabel import METRICS as MULTILABEL
 from mtbert.data.labels import plain as numbers
 from mtbert.errors import Mistake, unknown
 from mtbert.reports.base import Report, grid, listed, plain
@@ -17,7 +18,7 @@ from mtbert.reports.examined import Examination
 from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.folder import Run
 from mtbert.scoring.decisions import PLAIN, Asked, Decision, cross_validated, fit
-from mtbert.scoring.thresholds import MEASURES, metrics_of_thresholds
+from mtbert.scoring.thresholds import MEASURES, MEASURES_OF_LABELS, metrics_of_thresholds
 
 FEWEST = 20  # rows from which decisions are fitted
 OFFSETS = 12  # of classes, that a sentence names
@@ -63,8 +64,8 @@ class Decisions(Report):
 
 def _said_from(decision: Decision) -> str:
     """Where another class than the likeliest may be said."""
-    if decision.offsets is not None:
-        return "offsets"
+    if decision.offsets is not None or decision.thresholds is not None:
+        return "below"
     return "" if decision.threshold is None else f"{decision.threshold:.4f}"
 
 
@@ -76,10 +77,13 @@ def said_of(name: str, one: Calibrated) -> list[str]:
     if one.decision.offsets is not None:
         added = listed([f"{label} {value:+.3f}" for label, value in one.decision.offsets.items()], OFFSETS)
         said.append(f"{name}: added to the logarithms of the probabilities before the largest is said: {added}")
+    if one.decision.thresholds is not None:
+        least = listed([f"{label} {value:.3f}" for label, value in one.decision.thresholds.items()], OFFSETS)
+        said.append(f"{name}: said where it is likelier than: {least}")
     if one.metric is not None and held.metric is not None and held.metric_before is not None:
-        sign = -1 if {**CLASSES, **BINARY, **ORDERED}[one.metric].scale == "error" else 1
+        sign = -1 if {**MULTILABEL, **CLASSES, **BINARY, **ORDERED}[one.metric].scale == "error" else 1
         if sign * held.metric <= sign * held.metric_before:
-            said.append(f"{name}: by {one.metric} it does no better on held-out rows than the likeliest class does")
+            said.append(f"{name}: by {one.metric} it does no better on held-out rows than without")
     if one.precision is not None and held.precision is not None and held.precision < one.precision:
         said.append(
             f"{name}: on held-out rows {held.precision:.4f} is right where it is sure, less than the {one.precision:g} "
@@ -105,14 +109,15 @@ def calibrate(
     for name in tasks or ():
         if name not in examination.recipe.tasks:
             raise Mistake(unknown("task", name, examination.recipe.tasks))
-    if metric is not None and metric not in MEASURES:
-        raise Mistake(unknown("metric of a threshold", metric, MEASURES))
+    known = sorted({*MEASURES, *MEASURES_OF_LABELS})
+    if metric is not None and metric not in known:
+        raise Mistake(unknown("metric of a threshold", metric, known))
     if precision is not None and not 0 < precision <= 1:
         raise Mistake(f"--precision {precision:g}: a share of what is said, above 0 and at most 1")
     for name in tasks or examination.recipe.learned:
         task = examination.recipe.tasks[name]
-        if not task.exclusive:
-            left[name] = f"nothing to fit: a task of kind {task.kind} does not say one of several classes"
+        if not (task.exclusive or task.independent):
+            left[name] = f"nothing to fit: a task of kind {task.kind} does not say classes"
             continue
         examined = examination.examined(name)
         if len(examined) < FEWEST:
@@ -128,13 +133,16 @@ def calibrate(
         labels = numbers(examined.labels)
         alone = cross_validated(examined.task, examined.outputs, labels, Asked())
         wanted = metric if metric in fitted else None
-        asked = Asked(wanted, precision, temperature=alone.error < alone.error_before)
+        share = precision if task.exclusive else None
+        if precision is not None and share is None:
+            left[name] = "it says something of every class, and is never not sure of a row"
+        asked = Asked(wanted, share, temperature=alone.error < alone.error_before)
         try:
             decision = fit(examined.task, examined.outputs, labels, asked)
             held_out = cross_validated(examined.task, examined.outputs, labels, asked)
         except Mistake as mistake:
             raise Mistake(f"task '{name}': {mistake}") from None
-        found[name] = Calibrated(decision, asked.metric, precision, len(examined), held_out)
+        found[name] = Calibrated(decision, asked.metric, share, len(examined), held_out)
     if found:
         write_decisions(run, found)
     return Decisions(str(run.folder), found, left)

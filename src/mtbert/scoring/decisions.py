@@ -1,7 +1,7 @@
 """From outputs to what is said: how sure is sure, from which probability on, and when to say nothing.
 
-Everything here is for tasks whose rows have one of several classes (`Task.exclusive`), and fitted on rows that the
-model was not trained on.
+Everything here is for tasks whose rows have one of several classes (`Task.exclusive`), or any number of them
+(`Task.independent`), and fitted on rows that the model was not trained on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mtbert.data.labels import Labels, plain
 from mtbert.errors import Mistake
 from mtbert.registry import Positive, Share
 from mtbert.scoring.calibration import calibration_error
-from mtbert.scoring.thresholds import offsets_of, threshold_of
+from mtbert.scoring.thresholds import offsets_of, threshold_of, thresholds_of
 
 NOT_SURE = "not sure"
 FOLDS = 5
@@ -44,16 +44,17 @@ class Decision:
     sure_from: Share | None = None  # below this probability of what is said, it is not sure
     # of several classes, what is added to the logarithm of each one's probability before the largest is said
     offsets: dict[str, float] | None = None
+    # where a row has any number of classes, the probability above which each of them is said
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
 
     @property
     def says_the_likeliest(self) -> bool:
-        """Whether it always says the likeliest class."""
-        return self.threshold is None and self.offsets is None and self.sure_from is None
+        """Whether it always says the likeliest class, or those that the task says by itself."""
+        return self.threshold is self.offsets is self.thresholds is self.sure_from is None
 
     def decide(self, task: Task, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
-        cooled = outputs / self.temperature
-        said = task.decode(cooled)
+        cooled, said = outputs / self.temperature, task.decode(outputs)
         if self == Decision():
             return Decided(outputs, said, None)
         columns = _columns(task, cooled)
@@ -62,6 +63,8 @@ class Decision:
         if self.offsets is not None:
             added = np.array([self.offsets[name] for name in task.class_names])
             said = (_logs(columns) + added).argmax(1).astype(np.float64)
+        if self.thresholds is not None:
+            said = (columns > np.array([self.thresholds[name] for name in task.class_names])).astype(np.float64)
         if self.sure_from is None:
             return Decided(cooled, said, None)
         return Decided(cooled, said, _sure(columns, plain(said)) >= self.sure_from)
@@ -98,7 +101,7 @@ def probability_of(task: Task, decided: Decided) -> NDArray[np.float64]:
 
 
 def fit(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) -> Decision:
-    """The decision that suits these rows: outputs (N, outputs), labels (N,).
+    """The decision that suits these rows: outputs (N, outputs), labels (N,), of independent classes (N, C).
 
     The temperature has the least loss, the threshold or the offsets the best metric, and the rejection the least
     probability from which what is said is right as often as asked. Raises Mistake where no rejection can reach that.
@@ -109,6 +112,9 @@ def fit(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) 
     columns = _columns(task, outputs / decision.temperature)
     if asked.metric is not None and task.binary:
         decision = replace(decision, threshold=threshold_of(columns[:, 1], labels == 1, asked.metric))
+    elif asked.metric is not None and task.independent:
+        least = thresholds_of(columns, labels, asked.metric)
+        decision = replace(decision, thresholds=dict(zip(task.class_names, map(float, least), strict=True)))
     elif asked.metric is not None:
         found = offsets_of(_logs(columns), labels, asked.metric)
         decision = replace(decision, offsets=dict(zip(task.class_names, map(float, found), strict=True)))
@@ -120,8 +126,8 @@ def fit(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) 
 
 def cross_validated(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) -> HeldOut:
     """How `fit` does on rows that it has not seen: each fifth of the rows decided as the other four suggest."""
-    folds = _folds(labels)
-    cooled, said = outputs.clone(), np.zeros(len(labels))
+    folds = _folds(task.strata(labels))
+    cooled, said = outputs.clone(), np.zeros(labels.shape)
     sure = np.ones(len(labels), dtype=bool)
     for fold in range(FOLDS):
         mine = folds == fold
@@ -134,13 +140,13 @@ def cross_validated(task: Task, outputs: Tensor, labels: NDArray[np.float64], as
         decided = decision.decide(task, outputs[mine])
         cooled[mine], said[mine] = decided.outputs, plain(decided.predictions)
         sure[mine] = True if decided.sure is None else decided.sure
-    before = plain(task.decode(outputs))
+    before = plain(task.decode(outputs))  # what a temperature leaves as it is
     measured = None if asked.metric is None else task.all_metrics[asked.metric].take
     return HeldOut(
-        error_before=_error(task, outputs, labels),
-        error=_error(task, cooled, labels),
-        brier_before=brier(_columns(task, outputs), labels),
-        brier=brier(_columns(task, cooled), labels),
+        error_before=_error(task, outputs, before, labels),
+        error=_error(task, cooled, before, labels),
+        brier_before=_brier(task, outputs, labels),
+        brier=_brier(task, cooled, labels),
         metric_before=None if measured is None else measured(before, labels),
         metric=None if measured is None else measured(said, labels),
         precision=None if asked.precision is None else float((said == labels)[sure].mean()) if sure.any() else 0.0,
@@ -201,16 +207,33 @@ def _sure(columns: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np
     return columns[np.arange(len(said)), said.astype(np.int64)]
 
 
-def _error(task: Task, outputs: Tensor, labels: NDArray[np.float64]) -> float:
-    said = plain(task.decode(outputs))
-    return calibration_error(_sure(_columns(task, outputs), said), said == labels)
+def _error(task: Task, outputs: Tensor, said: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    columns = _columns(task, outputs)
+    if task.independent:  # every known label is a prediction of two classes
+        first, there = _known(columns, labels)
+        return calibration_error(np.maximum(first, 1 - first), (first > 0.5) == there)
+    return calibration_error(_sure(columns, said), said == labels)
 
 
-def _folds(labels: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which fold each row is in: (N,), classes spread evenly."""
+def _brier(task: Task, outputs: Tensor, labels: NDArray[np.float64]) -> float:
+    columns = _columns(task, outputs)
+    if not task.independent:
+        return brier(columns, labels)
+    first, there = _known(columns, labels)
+    return brier(np.stack([1 - first, first], axis=1), there.astype(np.float64))
+
+
+def _known(columns: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The probabilities of all labels that are known, and whether they are there."""
+    known = ~np.isnan(labels)
+    return columns[known], labels[known] == 1
+
+
+def _folds(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which fold each row is in: (N,), those of a stratum spread evenly."""
     generator = np.random.default_rng(SEED)
-    folds = np.empty(len(labels), dtype=np.int64)
-    for one in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == one))
+    folds = np.empty(len(strata), dtype=np.int64)
+    for one in np.unique(strata):
+        rows = generator.permutation(np.flatnonzero(strata == one))
         folds[rows] = np.arange(len(rows)) % FOLDS
     return folds

@@ -1,11 +1,12 @@
-"""When a class is said, so that a metric is best: a threshold for two classes, an offset a class for more.
+"""When a class is said, so that a metric is best: a threshold for two classes, an offset a class for more, and a
+threshold a class where a row has any number of them.
 
 A metric is taken of what many candidates say at once, from their tallies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +38,9 @@ class Tallies(NamedTuple):
 
 
 def metrics_of_thresholds(task: Task) -> list[str]:
-    """The metrics of a task that thresholds or offsets can be fitted to; none where rows have no single class."""
-    return [name for name in task.all_metrics if name in MEASURES] if task.exclusive else []
+    """The metrics of a task that thresholds or offsets can be fitted to; none of scores and of words."""
+    measures: Collection[str] = MEASURES if task.exclusive else MEASURES_OF_LABELS if task.independent else ()
+    return [name for name in task.all_metrics if name in measures]
 
 
 def threshold_of(second: Floats, true: NDArray[np.bool_], metric: str) -> float:
@@ -71,6 +73,74 @@ def offsets_of(logs: Floats, labels: Floats, metric: str) -> Floats:
             found, best = offsets, value
     centred: Floats = found - found.mean()
     return centred
+
+
+def thresholds_of(probabilities: Floats, labels: Floats, metric: str) -> Floats:
+    """Above which probability each of C classes is said, by a metric in MEASURES_OF_LABELS: (N, C), (N, C) -> (C,).
+
+    Labels are 1, 0, or nan where nothing is known. One class after the other gets the best of all thresholds, as in
+    `offsets_of`: for a mean over classes this is the best there is.
+    """
+    rows, classes = labels.shape
+    generator = np.random.default_rng(SEED)
+    found, best = np.full(classes, 0.5), -np.inf
+    for start in range(max(1, min(STARTS, ROWS // rows))):
+        thresholds = found if not start else probabilities[generator.integers(rows, size=classes), np.arange(classes)]
+        thresholds, value = _raised(probabilities, labels, metric, thresholds.copy())
+        if value > best + EQUAL:
+            found, best = thresholds, value
+    return found
+
+
+def _raised(probabilities: Floats, labels: Floats, metric: str, thresholds: Floats) -> tuple[Floats, float]:
+    """Thresholds that no change of a single one betters, and their metric."""
+    value = -np.inf
+    for _ in range(ROUNDS):
+        before = value
+        for one in range(len(thresholds)):
+            places, tallies = _along_one_label(probabilities, labels, thresholds, one)
+            values = MEASURES_OF_LABELS[metric](tallies)
+            best = np.flatnonzero(values >= values.max() - EQUAL)
+            if values.max() > value + EQUAL:
+                value = float(values.max())
+                thresholds[one] = places[best[np.abs(places[best] - 0.5).argmin()]]
+        if value <= before + EQUAL:
+            break
+    return thresholds, value
+
+
+class TalliesOfLabels(NamedTuple):
+    """What K candidates say of N rows that have any number of C classes."""
+
+    right: Floats  # (K, C), rows rightly said to have each class
+    said: Floats  # (K, C), rows said to have it, where that is known
+    there: Floats  # (C,), rows that have it
+    whole: Floats  # (K,), the share of rows of which every known label is right
+
+
+def _along_one_label(
+    probabilities: Floats, labels: Floats, thresholds: Floats, one: int
+) -> tuple[Floats, TalliesOfLabels]:
+    """Every threshold of one class, and the tallies with it; the others' thresholds stay."""
+    known, true = ~np.isnan(labels), labels == 1
+    said = probabilities > thresholds
+    others = (said == true) | ~known
+    others[:, one] = True
+    rest = others.all(1)
+    order = np.argsort(-probabilities[:, one], kind="stable")
+    ends, places = _between(-probabilities[order, one], -1.0, 0.0, 0.0, len(labels) + 1)
+
+    def first(some: NDArray[np.bool_]) -> Floats:
+        """How many of the rows that are said to have it are some: (K,)."""
+        return np.concatenate([[0.0], np.cumsum(some[order])])[ends]
+
+    here, mine = known[:, one], true[:, one]
+    whole = [(part & known).sum(0, dtype=np.float64) for part in (said & true, said)]
+    right, spoken = (np.repeat(part[None], len(ends), axis=0) for part in whole)
+    right[:, one], spoken[:, one] = first(mine), first(here)
+    said_right, left_right = rest & (mine | ~here), rest & ~mine  # where nothing is known, both are
+    fine = first(said_right) + left_right.sum() - first(left_right)
+    return -places, TalliesOfLabels(right, spoken, true.sum(0, dtype=np.float64), fine / len(labels))
 
 
 def _starts(logs: Floats) -> Iterator[Floats]:
@@ -220,6 +290,27 @@ def _mean_absolute_error(it: Tallies) -> Floats:
     return found
 
 
+def _macro_f1_of_labels(it: TalliesOfLabels) -> Floats:
+    found: Floats = _share(2 * it.right, it.said + it.there).mean(-1)
+    return found
+
+
+def _micro_f1_of_labels(it: TalliesOfLabels) -> Floats:
+    return _share(2 * it.right.sum(-1), it.said.sum(-1) + it.there.sum())
+
+
+def _weighted_f1_of_labels(it: TalliesOfLabels) -> Floats:
+    found: Floats = (_share(2 * it.right, it.said + it.there) * it.there).sum(-1) / max(it.there.sum(), 1)
+    return found
+
+
+# a metric of kinds with any number of classes -> the same of tallies (K,)
+MEASURES_OF_LABELS: Mapping[str, Callable[[TalliesOfLabels], Floats]] = {
+    "all_right": lambda it: it.whole,
+    "macro_f1": _macro_f1_of_labels,
+    "micro_f1": _micro_f1_of_labels,
+    "weighted_f1": _weighted_f1_of_labels,
+}
 # a metric of kinds with one of several classes -> the same of tallies (K,), where more is better
 MEASURES: Mapping[str, Callable[[Tallies], Floats]] = {
     "accuracy": _accuracy,
