@@ -108,10 +108,9 @@ def prepared(text: str) -> list[str]:
     for pattern, here in (*MEANT, *FEWER):
         text = re.sub(pattern, here, text)
     words = shlex.split(text)
-    if "--out" in words and "--resume" not in words:
-        out = Path(words[words.index("--out") + 1])
-        if out.is_dir():  # a page begins where nothing is yet
-            shutil.rmtree(out)
+    out = Path(words[words.index("--out") + 1] if "--out" in words else "runs")
+    if out.is_dir() and "--resume" not in words:  # a command is shown as it is where nothing is yet
+        shutil.rmtree(out)
     return words
 
 

@@ -86,5 +86,5 @@ def test_runs_of_one_task_beside_a_run_of_several_stand_on_its_page(runs: list[R
     }
     assert rows["mood"][6] == "0.9000"
     assert rows["same"][6] == rows["near"][6] == ""
-    assert "learned the task alone and was scored on the same rows: mood in better." in seen.text
+    assert "learned the task alone and was scored on the same rows: mood in better" in seen.text
     assert "learned the task alone" not in Seen(run_page(alone)).text
