@@ -71,6 +71,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = place / "project"
     folder.mkdir()
     write_readme_files(folder)
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("label: mood\n", "label: mood\n    pooling: pooler\n"))
     for name in ("plain", "adapter", "mine", "sts"):
         shutil.copyfile(folder / "recipe.yaml", folder / f"{name}.yaml")
     with (folder / "adapter.yaml").open("a") as file:
@@ -119,7 +121,10 @@ def prepared(text: str) -> list[str]:
 def test_the_commands_of_a_page_run(
     page: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(shutil.copytree(world, tmp_path / "world") / "project")
+    here = shutil.copytree(world, tmp_path / "world")
+    for recipe in here.glob("project/RUN*/recipe.yaml"):  # its data are the copy's
+        recipe.write_text(recipe.read_text().replace(str(world), str(here)))
+    monkeypatch.chdir(here / "project")
     monkeypatch.setattr(webbrowser, "open", lambda address: True)
     for text in COMMANDS[page]:
         words = prepared(text)
