@@ -100,10 +100,10 @@ class EvaluationReport(Report):
                 "states; two classes by the best threshold on training pairs"
             )
         if decided:
-            fitted = "; they were fitted on dev, so that this flatters them" if self.scored == "dev" else ""
+            fitted = ", which were fitted on these rows" if self.scored == "dev" else ""
             yield plain(
-                f"as decided: what mtbert predict says, by the decisions of mtbert calibrate{fitted}; everything else is "
-                "of the likeliest class"
+                f"as decided: what mtbert predict says, by the decisions of mtbert calibrate{fitted}; everything "
+                "else is of the likeliest class"
             )
 
 
