@@ -54,9 +54,9 @@ def runnable(text: str) -> bool:
     return (len(text.split()) > 2 or text.split()[1] in ALONE) and not text.startswith(tuple(ELSEWHERE))
 
 
-COMMANDS: dict[str, list[str]] = {}  # page -> commands, in their order
-for place, text in commands_of("mtbert"):
-    page = place.split(",")[0]
+COMMANDS: dict[str, list[str]] = {}  # page -> commands, in their order; recipes that go on from others stand last
+for place, text in sorted(commands_of("mtbert"), key=lambda shown: "mtbert add-task runs/" in shown.text):
+    page = "recipes" if place.startswith("recipes/") else place.split(",")[0]
     if page not in ("README.md", "docs/tutorial.md") and "NAME RUN" not in text and runnable(text):
         COMMANDS.setdefault(page, []).append(text)
 
@@ -110,7 +110,9 @@ def prepared(text: str) -> list[str]:
     for pattern, here in (*MEANT, *FEWER):
         text = re.sub(pattern, here, text)
     words = shlex.split(text)
-    out = Path(words[words.index("--out") + 1] if "--out" in words else "runs")
+    if len(words) == 2:
+        return words
+    out = Path(words[words.index("--out") + 1]) if "--out" in words else Path("runs", Path(words[2]).stem)
     if out.is_dir() and "--resume" not in words:  # a command is shown as it is where nothing is yet
         shutil.rmtree(out)
     return words

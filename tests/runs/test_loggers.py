@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -56,8 +57,13 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     begun = SimpleNamespace(info=SimpleNamespace(run_id="one"))
     module: Any = ModuleType("mlflow")
     module.environment_variables = SimpleNamespace(MLFLOW_TRACKING_URI=SimpleNamespace(is_set=lambda: False))
+
+    def asks(name: str, *given: Any, **named: Any) -> SimpleNamespace:
+        asked.append((name, given, named))
+        return begun
+
     for name in ("set_tracking_uri", "set_experiment", "start_run", "log_metrics", "end_run"):
-        setattr(module, name, lambda *given, _name=name, **named: asked.append((_name, given, named)) or begun)
+        setattr(module, name, partial(asks, name))
     monkeypatch.setitem(sys.modules, "mlflow", module)
     return asked
 

@@ -85,7 +85,8 @@ class EvaluationReport(Report):
                 low, high = task.intervals[metric]
                 cells.append([metric, f"{value:.4f}", f"{low:.3f} to {high:.3f}", _number(task.constant, metric)])
                 cells[-1] += [_number(task.zero_shot, metric)] if zero_shot else []
-                cells[-1] += [_number(task.decided and task.decided.metrics, metric)] if decided else []
+                said = None if task.decided is None else task.decided.metrics
+                cells[-1] += [_number(said, metric)] if decided else []
         more = [*(["zero-shot"] if zero_shot else []), *(["as decided"] if decided else [])]
         columns = ["metric", "score", "95 % interval", "constant", *more]
         yield grid("task", columns, names, cells)

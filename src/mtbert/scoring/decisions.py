@@ -50,7 +50,7 @@ class Decision:
     @property
     def says_the_likeliest(self) -> bool:
         """Whether it always says the likeliest class, or those that the task says by itself."""
-        return self.threshold is self.offsets is self.thresholds is self.sure_from is None
+        return all(one is None for one in (self.threshold, self.offsets, self.thresholds, self.sure_from))
 
     def decide(self, task: Task, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""

@@ -262,21 +262,25 @@ def _mcc(it: Tallies) -> Floats:
     rows = it.there.sum()
     together = it.right.sum(-1) * rows - (it.said * it.there).sum(-1)
     spread = (rows**2 - (it.said**2).sum(-1)) * (rows**2 - (it.there**2).sum())
-    return np.divide(together, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(together), where=spread > 0)
+    found: Floats = np.divide(together, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(together), where=spread > 0)
+    return found
 
 
 def _kappa(it: Tallies) -> Floats:
     rows = it.there.sum()
     chance = (it.said * it.there).sum(-1) / rows**2
-    found = _accuracy(it)
-    return np.divide(found - chance, 1 - chance, out=(found == 1).astype(np.float64), where=chance < 1)
+    hit = _accuracy(it)
+    found: Floats = np.divide(hit - chance, 1 - chance, out=(hit == 1).astype(np.float64), where=chance < 1)
+    return found
 
 
 def _quadratic_kappa(it: Tallies) -> Floats:
     places, rows = np.arange(len(it.there)), it.there.sum()
     said, there = it.said / rows, it.there / rows
     chance = said @ places**2 + there @ places**2 - 2 * (said @ places) * (there @ places)
-    return 1 - np.divide(it.squares / rows, chance, out=(it.squares > 0).astype(np.float64), where=chance > EQUAL)
+    far = it.squares / rows
+    found: Floats = 1 - np.divide(far, chance, out=(far > 0).astype(np.float64), where=chance > EQUAL)
+    return found
 
 
 def _off_by_one(it: Tallies) -> Floats:
