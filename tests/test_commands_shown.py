@@ -73,7 +73,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     write_readme_files(folder)
     recipe = (folder / "recipe.yaml").read_text()
-    for before, more in (("label: mood\n", "    pooling: pooler\n"), ("epochs: 3\n", "    observe: [conflict]\n")):
+    for before, more in (
+        ("label: mood\n", "    pooling: pooler\n"),
+        ("epochs: 3\n", "    observe: [{name: conflict, every: 4}]\n"),
+    ):
         assert recipe.count(before) == 1  # what some commands ask of a run
         recipe = recipe.replace(before, before + more)
     (folder / "recipe.yaml").write_text(recipe)
