@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.runs.folder import BEST, Run
 
@@ -18,7 +19,7 @@ class Single(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def single_runs(run: Run, tasks: Collection[str]) -> dict[str, Single]:
+def single_runs(run: Run, tasks: Mapping[str, Task]) -> dict[str, Single]:
     """For each task the best run of it alone in the folder that holds `run`; none for a run of one task.
 
     Only runs count whose dev rows are those of `run`, row by row.
@@ -42,9 +43,11 @@ def single_runs(run: Run, tasks: Collection[str]) -> dict[str, Single]:
             metrics = other.scores["dev"]["tasks"][task]
         except Mistake:
             continue  # a damaged run, of which this page is not
-        main = next(iter(metrics))
-        if task not in best or metrics[main] > best[task].metrics.get(main, -1.0):
-            best[task] = Single(folder.name, metrics)
+        known = {name: value for name, value in metrics.items() if name in tasks[task].all_metrics}
+        if tasks[task].main not in known:
+            continue  # judged by another metric, which this run does not report
+        if task not in best or tasks[task].score(known) > tasks[task].score(best[task].metrics):
+            best[task] = Single(folder.name, known)
     return best
 
 

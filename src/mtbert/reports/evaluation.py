@@ -227,7 +227,9 @@ def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, 
 
 def _as_decided(task: Task, said: Labels, labels: Labels, sure: NDArray[np.bool_] | None) -> AsDecided:
     fine = np.ones(len(labels), dtype=bool) if sure is None else sure
-    return AsDecided(task.metrics(said[fine], labels[fine]) if fine.any() else {}, float(fine.mean()))
+    metrics = task.metrics(said[fine], labels[fine]) if fine.any() else {}
+    decided = {name: value for name, value in metrics.items() if not task.all_metrics[name].ranks}  # of what is said
+    return AsDecided(decided, float(fine.mean()))
 
 
 def _warnings(

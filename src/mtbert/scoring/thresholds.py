@@ -315,6 +315,14 @@ MEASURES_OF_LABELS: Mapping[str, Callable[[TalliesOfLabels], Floats]] = {
     "micro_f1": _micro_f1_of_labels,
     "weighted_f1": _weighted_f1_of_labels,
 }
+
+
+def _root_mean_square_error(it: Tallies) -> Floats:
+    """Below 0, so that more is better."""
+    found: Floats = -np.sqrt(it.squares / it.there.sum())
+    return found
+
+
 # a metric of kinds with one of several classes -> the same of tallies (K,), where more is better
 MEASURES: Mapping[str, Callable[[Tallies], Floats]] = {
     "accuracy": _accuracy,
@@ -327,5 +335,6 @@ MEASURES: Mapping[str, Callable[[Tallies], Floats]] = {
     "micro_f1": _accuracy,  # where a row has one class and is said to have one
     "off_by_one": _off_by_one,
     "qwk": _quadratic_kappa,
+    "rmse": _root_mean_square_error,
     "weighted_f1": _weighted_f1,
 }
