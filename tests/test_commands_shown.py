@@ -125,8 +125,14 @@ def prepared(text: str) -> list[str]:
     return words
 
 
+def paged(page: str) -> Any:
+    """Pages with grids of runs and with graphs take too long for every change."""
+    slow = page.startswith(("docs/results/", "benchmarks/", "docs/serving.md"))
+    return pytest.param(page, marks=pytest.mark.long if slow else ())
+
+
 @pytest.mark.filterwarnings("ignore")  # of libraries that loggers import
-@pytest.mark.parametrize("page", COMMANDS)
+@pytest.mark.parametrize("page", [paged(page) for page in COMMANDS])
 def test_the_commands_of_a_page_run(
     page: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
