@@ -278,8 +278,8 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
-    for task, read in rows["train"].items():
-        _begin(model, task, read)
+        for task, read in rows["train"].items():
+            _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(model, rows, tokenizer)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -314,7 +314,8 @@ def _begin(model: MultiTask, task: str, rows: Rows) -> None:
     head = model.heads[task]
     if rows.labels is None:
         return
-    model.tasks[task].learn_from(rows.labels)
+    with at("tasks", task, "class_weights"):
+        model.tasks[task].learn_from(rows.labels)
     if isinstance(head, BeginsAt):
         head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 

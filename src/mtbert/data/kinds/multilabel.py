@@ -15,6 +15,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
+from mtbert.data.kinds.imbalance import side_weights_of, weighed_binary_losses
 from mtbert.data.kinds.metrics import Metric
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import Spellings, class_names_in, counted, cut, listed
@@ -32,6 +33,12 @@ class Multilabel(NamedClasses):
     or in a column for each label (`label: [toxic, insult]`), which holds 0 and 1 or false and true. An empty cell of
     those is a gap: what is not known is neither learned nor scored. A label is predicted where its probability is above
     the threshold, one for all or one by name.
+
+    `class_weights: {insult: 10}` lets a label count so many times where it is there, and `balanced` lets the rows that
+    have a label count as much as those that do not, label by label. `focal` and `label_smoothing` are of the two sides
+    of each label (Lin et al., 2017).
+
+    Source: Lin et al., 2017, equation 4, https://arxiv.org/abs/1708.02002
     """
 
     several_columns = True
@@ -137,8 +144,15 @@ class Multilabel(NamedClasses):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         known = ~targets.isnan()
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), targets.where(known, 0.0), reduction="none")
+        there = targets.where(known, 0.0)
+        if self.counts_all_alike:
+            losses = F.binary_cross_entropy_with_logits(outputs.float(), there, reduction="none")
+        else:
+            losses = weighed_binary_losses(outputs.float(), there, self._weights, self.focal, self.label_smoothing)
         return losses.where(known, 0.0).sum(-1) / known.sum(-1).clamp(min=1)
+
+    def learn_from(self, labels: Labels) -> None:
+        self._weights = side_weights_of(self.class_weights, self.classes, plain(labels))
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """The mean over the labels of the symmetric Kullback-Leibler divergence of two coins,
