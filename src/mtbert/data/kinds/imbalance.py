@@ -83,7 +83,8 @@ def weighed_binary_losses(
     absent, there = torch.ones(2, 1) if weights is None else weights
     wanted = targets * (1 - smoothing) + smoothing / 2
     on, off = (_eased(F.logsigmoid(side), focal) for side in (outputs, -outputs))
-    return -(there.to(on.device) * wanted * on + absent.to(on.device) * (1 - wanted) * off)
+    losses: Tensor = there.to(on.device) * wanted * on + absent.to(on.device) * (1 - wanted) * off
+    return -losses
 
 
 def _eased(log_p: Tensor, focal: float) -> Tensor:

@@ -197,6 +197,24 @@ class Multilabel(NamedClasses):
     def all_metrics(self) -> Mapping[str, Metric]:
         return METRICS
 
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+        """How often each label is rightly predicted, predicted, and there; or whether a row has all right, and 1."""
+        said, there = plain(predictions), plain(labels)
+        if self.main == "all_right":
+            return np.stack([_rows_right(said, there), np.ones(len(there))], axis=1)
+        return np.concatenate(_marks(said, there), axis=1)
+
+    def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.main == "all_right":
+            return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+        right, said, there = np.split(sums, 3, axis=-1)
+        if self.main == "micro_f1":
+            return np.asarray(_f1(right.sum(-1), said.sum(-1), there.sum(-1)))
+        f1 = _f1(right, said, there)
+        if self.main == "weighted_f1":
+            return np.asarray((f1 * there).sum(-1) / np.maximum(there.sum(-1), 1))
+        return np.asarray(f1.mean(-1))
+
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         right, said, there = _counts(predictions, labels)
         return ClassScores(
@@ -240,9 +258,13 @@ PRESENT = Spellings(("0", "1"))  # what a column of a single label holds
 
 def _counts(predictions: Labels, labels: Labels) -> tuple[NDArray[np.float64], ...]:
     """How often each label is rightly predicted, predicted, and there, where it is known: each (C,)."""
-    said, there = plain(predictions), plain(labels)
+    return tuple(marks.sum(0) for marks in _marks(plain(predictions), plain(labels)))
+
+
+def _marks(said: NDArray[np.float64], there: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Which labels are rightly predicted, predicted, and there, where they are known: each (N, C)."""
     known = ~np.isnan(there)
-    return tuple((one * known).sum(0) for one in (said * np.nan_to_num(there), said, np.nan_to_num(there)))
+    return [one * known for one in (said * np.nan_to_num(there), said, np.nan_to_num(there))]
 
 
 def _macro_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
@@ -260,7 +282,11 @@ def _weighted_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) 
 
 def _all_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     """The share of rows that have every known label right."""
-    return float(((predictions == labels) | np.isnan(labels)).all(1).mean())
+    return float(_rows_right(predictions, labels).mean())
+
+
+def _rows_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(((predictions == labels) | np.isnan(labels)).all(1))
 
 
 def _f1(right: Any, said: Any, there: Any) -> Any:

@@ -207,11 +207,24 @@ class Tokens(NamedClasses):
 
     def _span_metrics(self, said: Ragged, there: Ragged) -> dict[str, float]:
         right, found, true = (len(spans) for spans in self._spans(said, there))
-        return {
-            "span_f1": 2 * right / max(found + true, 1),
-            "span_precision": right / max(found, 1),
-            "span_recall": right / max(true, 1),
-        }
+        return {name: float(value) for name, value in _of_spans(right, found, true).items()}
+
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64] | None:
+        """Spans that are rightly found, found, and there; or words that are right, and all of them."""
+        said, there = _ragged(predictions), _ragged(labels)
+        if self.main == "accuracy":
+            ends = np.concatenate([np.zeros(1), np.cumsum(said.flat == there.flat)])
+            return np.stack([np.diff(ends[there.starts]), there.lengths], axis=1).astype(np.float64)
+        if self.main not in self._span_metrics(said[:0], there[:0]):
+            return None
+        rows = [self._tags.rows_of(spans, there) for spans in self._spans(said, there)]
+        return np.stack([np.bincount(some, minlength=len(there)) for some in rows], axis=1).astype(np.float64)
+
+    def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.main == "accuracy":
+            return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+        right, found, true = np.moveaxis(sums, -1, 0)
+        return np.asarray(_of_spans(right, found, true)[self.main])
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         """Of each type of spans, or of each class of words."""
@@ -260,6 +273,15 @@ class Tokens(NamedClasses):
         """The spans that are rightly found, found, and there."""
         found, true = self._tags.spans(said), self._tags.spans(there)
         return shared(found, true), found, true
+
+
+def _of_spans(right: Any, found: Any, true: Any) -> dict[str, Any]:
+    """From how many spans are rightly found, found, and there."""
+    return {
+        "span_f1": 2 * right / np.maximum(found + true, 1),
+        "span_precision": right / np.maximum(found, 1),
+        "span_recall": right / np.maximum(true, 1),
+    }
 
 
 def _ragged(labels: Labels) -> Ragged:
