@@ -95,7 +95,7 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
             for method in plan.methods
         ],
         constant={OVERALL: fmean(overall(recipe.tasks, one) for one in constant)}
-        | {name: fmean(one[name][task.main] for one in constant) for name, task in recipe.tasks.items()},
+        | {name: fmean(task.score(one[name]) for one in constant) for name, task in recipe.tasks.items()},
         contrasts=contrasts(samples, others, first, plan.margin, plan.blocks, checks),
         against_apart=contrasts(samples, against_apart, APART, plan.margin, plan.blocks) if APART in outcomes else [],
         trials=trials,

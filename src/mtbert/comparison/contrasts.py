@@ -147,7 +147,11 @@ def contrasts(
 
 
 def _normalised(task: Task, scores: Floats) -> Floats:
-    found: Floats = np.vectorize(lambda score: task.normalised({task.main: score}))(scores)
+    """Scores by which a task is judged on the scale of `overall`, which errors are on already."""
+    metric = task.all_metrics[task.main]
+    if metric.scale == "error":
+        return scores
+    found: Floats = np.vectorize(lambda score: metric.counted(score, task.width))(scores)
     return found
 
 
@@ -159,7 +163,7 @@ def differences_of(samples: Samples, method: str, measure: str, against: str) ->
 def _score(tasks: Mapping[str, Task], outcome: Outcome, measure: str) -> float:
     if measure == OVERALL:
         return overall(tasks, outcome.reported)
-    return outcome.reported[measure][tasks[measure].main]
+    return tasks[measure].score(outcome.reported[measure])
 
 
 class Judged(NamedTuple):
@@ -195,9 +199,10 @@ def _over_rows(samples: Samples, method: str, against: str, task: str, on_sample
     """Whether the two differ on new rows: a test in each block, all blocks together."""
     if samples.tasks[task].main != "accuracy":
         return across_blocks([bootstrap_test(block) for block in on_samples.T])
+    said = samples.tasks[task].said
     right = [
         [
-            same(one.predictions[task], labels[task])
+            same(said(one.predictions[task]), labels[task])
             for one, labels in zip(samples.outcomes[name], samples.labels, strict=True)
         ]
         for name in (method, against)

@@ -17,7 +17,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.reports.check import check
+from mtbert.reports.check import costs
 from mtbert.runs.build import build
 from mtbert.runs.data import folded, read_whole
 
@@ -143,7 +143,7 @@ def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
     before: dict[str, Any] = read_plan(folder) or {}
     return before.get(PACE) or {
         method.name: [
-            stage.seconds_per_step for stage in check(build(read_recipe(to_be_timed(only(method), asked.folds)))).stages
+            stage.seconds_per_step for stage in costs(build(read_recipe(to_be_timed(only(method), asked.folds))))
         ]
         for method in asked.methods
     }

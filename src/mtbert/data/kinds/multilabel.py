@@ -16,7 +16,7 @@ from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
 from mtbert.data.kinds.imbalance import side_weights_of, weighed_binary_losses
-from mtbert.data.kinds.metrics import Metric
+from mtbert.data.kinds.metrics import Metric, area_of_labels, average_precision_of_labels
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import Spellings, class_names_in, counted, cut, listed
 from mtbert.data.label_cells import LabelCells, ListCells
@@ -197,12 +197,12 @@ class Multilabel(NamedClasses):
     def all_metrics(self) -> Mapping[str, Metric]:
         return METRICS
 
-    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64]:
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64] | None:
         """How often each label is rightly predicted, predicted, and there; or whether a row has all right, and 1."""
         said, there = plain(predictions), plain(labels)
         if self.main == "all_right":
             return np.stack([_rows_right(said, there), np.ones(len(there))], axis=1)
-        return np.concatenate(_marks(said, there), axis=1)
+        return None if self.all_metrics[self.main].ranks else np.concatenate(_marks(said, there), axis=1)
 
     def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.main == "all_right":
@@ -303,4 +303,6 @@ METRICS: Mapping[str, Metric] = {
     "micro_f1": Metric(_micro_f1),
     "all_right": Metric(_all_right),
     "weighted_f1": Metric(_weighted_f1),
+    "auc": Metric(area_of_labels, ranks=True),
+    "average_precision": Metric(average_precision_of_labels, ranks=True),
 }
