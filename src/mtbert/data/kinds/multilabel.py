@@ -41,6 +41,7 @@ class Multilabel(NamedClasses):
     Source: Lin et al., 2017, equation 4, https://arxiv.org/abs/1708.02002
     """
 
+    independent = True
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
     miss = "share of its labels wrong"
