@@ -87,7 +87,7 @@ def gradients(data: Path, world: Any = ALONE, **stage: Any) -> dict[str, Tensor]
     handed: dict[str, Tensor] = {}
     step = trainer.optimizer.step
 
-    def noted(factor: float) -> None:
+    def noted(factor: float = 1.0) -> None:
         handed.update({name: p.grad.clone() for name, p in trainer.learning.items() if p.grad is not None})
         step(factor)
 

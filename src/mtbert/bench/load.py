@@ -154,7 +154,9 @@ def agrees(task: str, answer: bytes, due: Said) -> bool:
         return False
     if "probabilities" not in due:
         ours, theirs = found["prediction"], due["prediction"]
-        return abs(ours - theirs) <= CLOSE * max(1, abs(theirs)) if isinstance(theirs, float) else ours == theirs
+        if isinstance(theirs, float):
+            return bool(abs(ours - theirs) <= CLOSE * max(1, abs(theirs)))
+        return bool(ours == theirs)
     ours, theirs = found["probabilities"], due["probabilities"]
     close = ours.keys() == theirs.keys() and all(abs(ours[name] - theirs[name]) <= CLOSE for name in ours)
     ranked = sorted(theirs.values())
