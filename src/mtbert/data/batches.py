@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -19,6 +20,9 @@ from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens, WordTokens
 
+LARGE = 1 << 12  # tokens of an evaluation's batch, padding included: more only takes memory
+IDLE = 64  # tokens of padding that cost no more than another pass of the encoder
+IDLE_SHARE = 8  # of the tokens, so small a part is padding in any batch
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
 
@@ -197,10 +201,13 @@ class Examples:
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once, longest first: the batches for evaluation."""
+        """Every example once, longest first: the batches for evaluation, smaller ones where they would be much padding.
+
+        Few texts of very different lengths, as wait at a server, would otherwise all be padded to the longest.
+        """
         order = np.argsort(-self.lengths, kind="stable")
-        for start in range(0, len(self), batch_size):
-            yield self.batch(order[start : start + batch_size])
+        for start, end in pairwise(_cuts(self.lengths[order], batch_size)):
+            yield self.batch(order[start:end])
 
     @property
     def orders(self) -> list[Examples]:
@@ -419,6 +426,20 @@ def tokens_of(rows: Rows, tokenizer: Tokenizer) -> list[Tokens]:
     if rows.words is not None:
         return [tokenizer.encode_words(rows.words)]
     return [tokenizer.encode_once(column) for column in rows.texts]
+
+
+def _cuts(lengths: NDArray[np.int64], batch_size: int) -> list[int]:
+    """Where batches begin, and the last one ends, of N examples whose lengths fall: (N,)."""
+    cuts, longest, tokens = [0], 0, 0
+    for place, length in enumerate(lengths.tolist()):
+        whole = (place - cuts[-1] + 1) * longest
+        padding = whole - tokens - length
+        if place - cuts[-1] == batch_size or whole > LARGE or padding > max(IDLE, (tokens + length) // IDLE_SHARE):
+            cuts.append(place)
+        if place == cuts[-1]:
+            longest, tokens = length, 0
+        tokens += length
+    return [*cuts, len(lengths)] if len(lengths) else cuts
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:
