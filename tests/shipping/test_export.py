@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
 from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.evaluate import to_be_scored
 from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.decisions import Decision, HeldOut
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.serving.predictor import Predictor
 from mtbert.shipping import export as exporting
@@ -212,6 +215,26 @@ def test_transformers_opens_a_task_with_the_same_logits(run: Run, model: Predict
         logits = theirs(**given).logits
     rows: list[Any] = texts if task == "mood" else list(zip(texts, *others, strict=True))
     torch.testing.assert_close(logits, model.outputs(task, rows), atol=1e-5, rtol=0)
+
+
+def test_transformers_gives_calibrated_probabilities_and_it_is_said_what_it_does_not_decide(
+    run: Run, model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(exporting.NOTES, "warning", notes.append)
+    copy = Run(Path(shutil.copytree(run.folder, tmp_path / "run")))
+    decision = Decision(temperature=2.5, sure_from=0.9)
+    write_decisions(copy, {"mood": Calibrated(decision, None, 0.9, 20, HeldOut(*[0.1] * 8))})
+    export(Wanted(copy.folder, "mood"), "transformers", tmp_path / "out")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    texts = [text for text in SENTENCES if text]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = theirs(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
+    torch.testing.assert_close(logits, model.outputs("mood", texts) / 2.5, atol=1e-5, rtol=0)
+    assert [note.split(":")[0] for note in notes] == [
+        "what is written of 'mood' has the temperature of mtbert calibrate, and says the likeliest class"
+    ]
 
 
 @pytest.mark.parametrize("task", ["short", "near", "with_lora"])

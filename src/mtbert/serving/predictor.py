@@ -302,6 +302,11 @@ class Predictor:
             row["probabilities"] = {name: float(column[place]) for name, column in columns.items()}
         return rows
 
+    def may_say(self, task: str) -> tuple[str, ...]:
+        """What it may say of a text, for a task whose texts are of one class each."""
+        unsure = self.decisions.get(task, PLAIN).sure_from is not None
+        return (*self.task(task).class_names, NOT_SURE) if unsure else self.task(task).class_names
+
     def _decided(self, task: str, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
         return self.decisions.get(task, PLAIN).decide(self.task(task), outputs)
@@ -311,6 +316,13 @@ class Predictor:
         chosen, decided = self.task(task), self._decided(task, outputs)
         if self.decisions.get(task, PLAIN).says_the_likeliest:
             return chosen.answers(decided.outputs)
+        if chosen.independent:
+            columns = chosen.probabilities(decided.outputs)
+            named = [
+                [f"{name} ({columns[name][row]:.0%})" for name in chosen.say(one)]
+                for row, one in enumerate(decided.predictions)
+            ]
+            return [", ".join(names) or "none" for names in named]
         sure = probability_of(chosen, decided)
         lines = [f"{chosen.say(one)} ({share:.0%})" for one, share in zip(decided.predictions, sure, strict=True)]
         fine = np.ones(len(lines), dtype=bool) if decided.sure is None else decided.sure
