@@ -18,7 +18,7 @@ from mtbert.comparison.leakage import leaks
 from mtbert.comparison.measured import constant_predictions, labels_of, metrics_of, readings
 from mtbert.comparison.methods import content_of
 from mtbert.comparison.outcomes import Outcome, choose, outcome, overall
-from mtbert.comparison.plan import Plan
+from mtbert.comparison.plan import Plan, read_plan
 from mtbert.comparison.result import Comparison, Row
 from mtbert.comparison.splits import reporting_rows, with_splits, write_folds, write_splits
 from mtbert.comparison.written import write
@@ -27,6 +27,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import read_splits
 from mtbert.runs.listener import Listener
+from mtbert.runs.lock import in_turn
 from mtbert.runs.writing import write_whole
 
 COMMANDS = "commands.json"
@@ -34,13 +35,14 @@ COMMANDS = "commands.json"
 
 def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: Told) -> str | None:
     """Run what the plan lacks in its folder; the reason where the listener asked to stop before all was done."""
-    plan.declare(folder)
-    _remember(folder, command)
     recipe = first_recipe(plan.methods)
-    if plan.folds:
-        write_folds(recipe, folder / "dev", len(plan.folds))
-    else:
-        write_splits(recipe, plan.splits)
+    with in_turn(folder):  # several processes may begin at once
+        plan.declare(folder)
+        _remember(folder, command)
+        if plan.folds:
+            write_folds(recipe, folder / "dev", len(plan.folds))
+        else:
+            write_splits(recipe, plan.splits)
     reason = run_missing(plan.trials(), folder, listener, told)
     if reason is None:
         runs = plan.runs(chosen(plan, recipe, folder))
@@ -116,6 +118,8 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
 
 def sampled(plan: Plan, folder: Path) -> Samples | None:
     """The scores of every method in the blocks that are whole; None before the first of them is."""
+    if read_plan(folder) is None:
+        return None
     reporting = _reporting(plan)
     return _samples(plan, reporting[0], [_rows(one) for one in reporting], folder)
 

@@ -11,6 +11,7 @@ from typing import Any
 from mtbert.comparison.methods import WHOLE, Content, Method
 from mtbert.comparison.splits import Splits, with_splits
 from mtbert.errors import Mistake
+from mtbert.runs.lock import LOCK
 from mtbert.runs.writing import write_whole
 
 PLAN = "plan.json"
@@ -123,7 +124,8 @@ class Plan:
         if path.exists():
             _check_same(json.loads(path.read_text(encoding="utf-8")), asked, folder)
             return
-        strangers = sorted(one.name for one in folder.iterdir() if one.name != "dev") if folder.is_dir() else []
+        there = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+        strangers = sorted(set(there) - {"dev", LOCK})
         if strangers:
             raise Mistake(
                 f"{folder} is not empty and holds no comparison (it holds {', '.join(strangers[:3])}); "
