@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def texts(rows: int) -> list[str]:
-    words = np.array("good bad film plot warm cold slow quick bright dull tea river garden stone paper light".split())
+    words = ["good", "bad", "film", "plot", "warm", "cold", "slow", "quick", "bright", "dull", "tea", "river", "stone"]
     generator = np.random.default_rng(1)
     return [" ".join(generator.choice(words, length)) for length in generator.integers(3, 20, rows)]
 
