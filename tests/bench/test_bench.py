@@ -84,7 +84,7 @@ def test_an_unknown_peer_is_named_with_the_known_ones(small_recipe: dict[str, An
     experiment = build(read_recipe(small_recipe))
     with pytest.raises(Mistake, match="transformers, trainer-grouped"):
         bench_train(experiment, "trainer", 8)
-    with pytest.raises(Mistake, match="sentence-transformers, sentence-transformers-onnx.*pipeline"):
+    with pytest.raises(Mistake, match=r"sentence-transformers, sentence-transformers-onnx.*pipeline"):
         bench_predict(experiment, ["a"], "st", 1)
     with pytest.raises(Mistake, match="torch, onnx, int8"):
         bench_predict(experiment, ["a"], "pipeline", 1, "tensorrt")

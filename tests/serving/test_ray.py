@@ -1,4 +1,4 @@
-"""Rows answered by an engine are the rows of `predict`: by one of this test, and by Ray's workers, where it is installed."""
+"""Rows answered by an engine are those of `predict`: one of this test's, and Ray's where it is installed."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.evaluate import to_be_scored
 from mtbert.runs.folder import BEST, Run
-from mtbert.scoring.decisions import NOT_SURE, Decision, HeldOut
+from mtbert.scoring.decisions import Decision, HeldOut
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.serving.predictor import Predictor
 from mtbert.shipping import export as exporting

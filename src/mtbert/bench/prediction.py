@@ -118,11 +118,9 @@ def _sentence_transformers(folder: str, backend: str = "torch", optimized: str =
     model = library.SentenceTransformer(folder, device="cpu", backend=backend)
     if optimized:
         model.save_pretrained(folder)
-        write = (
-            library.export_dynamic_quantized_onnx_model if "vnni" in optimized else library.export_optimized_onnx_model
-        )
-        write(model, optimized, folder)
-        (written,) = (one for one in Path(folder, "onnx").glob("model_*.onnx"))
+        how = "dynamic_quantized" if "vnni" in optimized else "optimized"
+        getattr(library, f"export_{how}_onnx_model")(model, optimized, folder)
+        (written,) = Path(folder, "onnx").glob("model_*.onnx")
         model = library.SentenceTransformer(
             folder, device="cpu", backend=backend, model_kwargs={"file_name": f"onnx/{written.name}"}
         )

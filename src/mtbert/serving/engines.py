@@ -15,8 +15,8 @@ class Question(NamedTuple):
     texts: list[list[Any]]  # one column or two of N
 
 
-# something of the caller's with the questions about it, and whom to tell how many texts were read -> the same thing with
-# the outputs of the tasks (N, outputs) for each question, in order
+# something of the caller's with the questions about it, and whom to tell how many texts were read -> the same thing
+# with the outputs of the tasks (N, outputs) for each question, in order
 Asked = Iterable[tuple[Any, list[Question]]]
 Answers = Iterator[tuple[Any, list[dict[str, Tensor]]]]
 Engine = Callable[[Asked, Callable[[int], None]], Answers]

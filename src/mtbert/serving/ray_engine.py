@@ -41,9 +41,9 @@ class Worker:
 def ray_engine(run: Path) -> Engine:
     """An engine whose workers, one for each core that Ray has, load the model of a run folder.
 
-    It joins the cluster that RAY_ADDRESS names, where the folder has to be in the same place, or else starts Ray on this
-    machine. Slices come back in their order. What a worker had not answered when it was killed is done again; raises
-    Mistake where that does not help, and without the extra `ray`.
+    It joins the cluster that RAY_ADDRESS names, where the folder has to be in the same place, or else starts Ray on
+    this machine. Slices come back in their order. What a worker had not answered when it was killed is done again;
+    raises Mistake where that does not help, and without the extra `ray`.
     """
     ray = needed("ray", "ray")
 

@@ -50,9 +50,7 @@ class Model:
             return [{"prediction": float(one)} for one in np.interp(outputs[:, 0], task["ends"], task["range"])]
         names, shares = task["classes"], SHARES[task["shares"]](outputs / task["temperature"])
         if task["says"] == "each":
-            said = [
-                [name for name, there in zip(names, row, strict=True) if there] for row in shares > task["threshold"]
-            ]
+            said = [[names[place] for place in row.nonzero()[0]] for row in shares > task["threshold"]]
         else:
             places = SAID[task["says"]](shares, task["threshold"])
             sure = shares[range(len(rows)), places] >= task["sure_from"]
