@@ -44,7 +44,7 @@ def bench_predict(
     as_json: AsJson = False,
 ) -> None:
     """Prediction by one of our back ends against 'sentence-transformers' encode, '-onnx', '-onnx-o3', '-onnx-int8' or
-    '-openvino' behind its name, or a transformers 'pipeline'."""
+    '-openvino' behind its name, a transformers 'pipeline', or another back end of ours."""
     from mtbert.bench.prediction import bench_predict as measure
     from mtbert.bench.prediction import mixed_texts
     from mtbert.recipe.reading import read_recipe

@@ -56,9 +56,12 @@ def mixed_texts(experiment: Experiment, count: int) -> list[str]:
 def bench_predict(
     experiment: Experiment, texts: Sequence[str], against: str, rounds: int, backend: str = "torch"
 ) -> PredictBench:
-    """Encode all texts `rounds` times on each side, in turns; raises Mistake where a side is unknown or missing."""
-    if against not in PEERS:
-        raise Mistake(unknown("peer", against, PEERS))
+    """Encode all texts `rounds` times on each side, in turns; another of our back ends may be the peer.
+
+    Raises Mistake where a side is unknown or missing.
+    """
+    if against not in PEERS and against not in BACKENDS:
+        raise Mistake(unknown("peer", against, [*PEERS, *BACKENDS]))
     if backend not in BACKENDS:
         raise Mistake(unknown("back end", backend, BACKENDS))
     model, tokenizer = MultiTask(experiment.model.encoder, [TASK]), experiment.tokenizer
@@ -66,7 +69,7 @@ def bench_predict(
         save_encoder(model.encoder, tokenizer, Path(folder))
         sides: dict[str, Encode] = {
             "ours": BACKENDS[backend](model, tokenizer),
-            "theirs": PEERS[against](folder),
+            "theirs": PEERS[against](folder) if against in PEERS else BACKENDS[against](model, tokenizer),
         }
         times: dict[str, list[float]] = {name: [] for name in sides}
         for encode in sides.values():
