@@ -34,7 +34,7 @@ from mtbert.shipping.certificate import certify
 from mtbert.shipping.export import Refused, Wanted, export
 from mtbert.shipping.graph import GraphModel
 from mtbert.shipping.standalone import Model
-from tests.support.small import recipe_over, with_more_kinds, write_small_data
+from tests.support.small import WORDS, recipe_over, with_more_kinds, write_small_data
 from tests.support.tiny_models import SENTENCES, shaken
 
 # heads, poolings and readings that are not those of the recipe of the small data
@@ -127,6 +127,21 @@ def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: R
             found, due = graph.outputs(examples.task, examples, batch_size), outputs_of(scored.model, examples)
             assert due.std() > 1e-2, name  # constant outputs would prove nothing
             torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
+
+
+@pytest.mark.long
+def test_a_graph_gives_the_outputs_for_two_thousand_texts(run: Run, graphs: Path) -> None:
+    model, tokenizer = load_model(run.part(BEST))
+    graph = GraphModel(graphs / "model.onnx", threads=1)
+    draw = np.random.default_rng(0).integers
+    texts = [" ".join(np.array(WORDS)[draw(0, len(WORDS), draw(1, 60))]) for _ in range(4000)]
+    for name, task in model.tasks.items():
+        columns = [texts[:2000], texts[2000:]][: len(task.text)]
+        examples = Examples.from_texts(task, columns, tokenizer, model.encoder.shape.positions)
+        found, due = graph.outputs(task, examples), outputs_of(model, examples)
+        assert due.std() > 1e-2, name
+        print(f"{name}: {float((found - due).abs().max()):.1e}")
+        torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
 
 
 def test_eight_bits_are_for_the_encoders_products_alone(graphs: Path) -> None:
