@@ -63,7 +63,8 @@ def test_a_killed_worker_of_ray_has_its_rows_done_again(run: Path, monkeypatch: 
     pytest.importorskip("ray")
     psutil = pytest.importorskip("psutil")
     monkeypatch.setattr(predictor, "SLICE", 8)
-    model, killed = Predictor.load(run), []
+    model = Predictor.load(run)
+    killed: list[int] = []
 
     def kill(task: str, done: int, rows: int) -> None:
         """Once, after the first slice."""

@@ -15,13 +15,13 @@ def sigmoid(z: Any) -> Any:
     return 1 / (1 + np.exp(-z))
 
 
-SHARES = {  # from outputs to the probability of each class: (B, outputs) -> (B, C)
+SHARES: dict[str, Any] = {  # from outputs to the probability of each class: (B, outputs) -> (B, C)
     "softmax": lambda z: np.exp(z - z.max(-1, keepdims=True)) / np.exp(z - z.max(-1, keepdims=True)).sum(-1)[:, None],
     "sigmoid": sigmoid,
     "cumulative": lambda z: -np.diff(sigmoid(z), prepend=1, append=0),
     "corn": lambda z: -np.diff(sigmoid(z).cumprod(-1), prepend=1, append=0),
 }
-SAID = {  # the place of the class that is said: (B, C) -> (B,)
+SAID: dict[str, Any] = {  # the place of the class that is said: (B, C) -> (B,)
     "likeliest": lambda p, at: p.argmax(-1),
     "second": lambda p, at: (p[:, 1] >= at).astype(int),
     "median": lambda p, at: (p.cumsum(-1)[:, :-1] < 0.5).sum(-1),
@@ -45,12 +45,12 @@ class Model:
         """What is said of every row, a list of one text or two, with the probability of each class."""
         task = self.tasks[name]
         orders = [rows, [row[::-1] for row in rows]] if task["symmetric"] else [rows]
-        outputs = np.mean([self.outputs(name, order) for order in orders], axis=0, dtype=np.float64)
+        outputs: Any = np.mean([self.outputs(name, order) for order in orders], axis=0, dtype=np.float64)
         if task["says"] == "score":
             return [{"prediction": float(one)} for one in np.interp(outputs[:, 0], task["ends"], task["range"])]
         names, shares = task["classes"], SHARES[task["shares"]](outputs / task["temperature"])
         if task["says"] == "each":
-            said = [[names[place] for place in row.nonzero()[0]] for row in shares > task["threshold"]]
+            said: list[Any] = [[names[place] for place in row.nonzero()[0]] for row in shares > task["threshold"]]
         else:
             places = SAID[task["says"]](shares, task["threshold"])
             sure = shares[range(len(rows)), places] >= task["sure_from"]
