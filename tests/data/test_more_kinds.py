@@ -312,35 +312,3 @@ def test_a_row_without_a_label_is_left_out_where_the_task_says_so(tmp_path: Path
     with pytest.raises(Mistake, match="`missing: skip`"):
         read(tmp_path, "classification", lines)
     assert plain(read(tmp_path, "classification", lines, missing="skip")).tolist() == [0, 1]
-
-
-# ---- metrics by name
-
-
-def test_a_metric_that_a_kind_does_not_have_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValidationError, match=r"unknown metric of kind multilabel: 'mcc' \(valid: macro_f1, micro_f1"):
-        several(metric="mcc")
-    with pytest.raises(ValidationError, match="'rmse' is an error, of which less is better"):
-        KINDS["regression"](name="t", text="text", label="label", range=(0, 1), metric="rmse")
-    with pytest.raises(ValidationError, match="unknown metric of kind classification: 'f1'"):
-        KINDS["classification"](name="t", text="text", label="label", classes=3, metric="f1")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_metrics_by_name_are_those_of_scikit_learn_and_scipy(seed: int) -> None:
-    x, y = np.random.default_rng(seed).integers(0, 2, (2, 50)).astype(float)
-
-    def taken(kind: str, metric: str, **settings: Any) -> float:
-        task = KINDS[kind](**{"name": "t", "text": "text", "label": "label", "metric": metric} | settings)
-        return task.metrics(x, y)[metric]
-
-    expected = {
-        "f1": sklearn.metrics.f1_score(y, x),
-        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(y, x),
-        "mcc": sklearn.metrics.matthews_corrcoef(y, x),
-        "kappa": sklearn.metrics.cohen_kappa_score(y, x),
-        "weighted_f1": sklearn.metrics.f1_score(y, x, average="weighted"),
-    }
-    for name, value in expected.items():
-        assert taken("classification", name, classes=2) == pytest.approx(value, abs=1e-9)
-    assert taken("regression", "r2", range=(0, 1)) == pytest.approx(sklearn.metrics.r2_score(y, x))

@@ -138,9 +138,11 @@ def test_it_loads_and_runs_nothing(seen: Seen) -> None:
 
 
 def test_it_shows_what_was_observed_and_asked(seen: Seen) -> None:
-    assert {"Conflict", "Affinity", "Penalties", "Most confident mistakes", "Problems of the data"} <= set(
+    assert {"Conflict", "Affinity", "Penalties", "Most confident mistakes", "What was seen in the data"} <= set(
         seen.headings
     )
+    assert "repeat the texts of another" in seen.text  # what check sees, with rows and remedy
+    assert "keep one, unless that is meant" in seen.text
     assert "which words mattered" in seen.text
     assert "mtbert verify" in seen.text
     assert "steps: 12" in seen.text

@@ -353,6 +353,16 @@ BAD: dict[str, tuple[str, str, list[str]]] = {
     "no length": ("epochs: 2", "batch_size: 4", ["stages.1", "`epochs`, `steps` or `minutes`", "none is given"]),
     "both steps and epochs": ("steps: 5", "steps: 5\n    epochs: 1", ["stages.0", "`epochs` and `steps` are given"]),
     "both steps and minutes": ("steps: 5", "steps: 5\n    minutes: 1", ["stages.0", "`steps` and `minutes` are given"]),
+    "a metric to keep that is not reported": (
+        "keep: overall",
+        "keep: mood.auc",
+        ["line 27: keep: 'mood.auc' is not reported: set `report: auc` on task 'mood'"],
+    ),
+    "a metric of another kind": (
+        "label: mood\n",
+        "label: mood\n    metric: pearson\n",
+        ["line 7: tasks.mood.metric: unknown metric of kind classification: 'pearson'", "accuracy, macro_f1"],
+    ),
     "a seed that is a text": ("keep: overall", "keep: overall\nseed: x", ["seed", "'x'", "integer"]),
     "a name that torch uses": ("  near:", "  train:", ["'train' cannot name a task"]),
     "a task given twice": ("  near:", "  mood:", ["'mood' is given twice (first on line 3)", "line 9"]),

@@ -16,7 +16,9 @@ import torch
 
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import CheckReport, SplitReport, check
+from mtbert.reports.sights.base import Sight
 from mtbert.runs.build import build
+from tests.support.screen import assert_fits, shown_lines
 
 
 def looked(recipe: dict[str, Any]) -> CheckReport:
@@ -26,6 +28,11 @@ def looked(recipe: dict[str, Any]) -> CheckReport:
 def split(report: CheckReport, task: str, name: str) -> SplitReport:
     (found,) = (one for one in report.splits if (one.task, one.split) == (task, name))
     return found
+
+
+def seen(report: CheckReport, task: str, name: str, what: str) -> Sight | None:
+    """The sight of that sort, where there is one."""
+    return next((one for one in split(report, task, name).sights if one.what == what), None)
 
 
 @pytest.fixture
@@ -56,7 +63,8 @@ def test_rows_labels_and_lengths_are_those_that_counting_gives(small_recipe: dic
     # the random encoder's pieces are single characters; [CLS] and [SEP] come on top
     lengths = [len(text.replace(" ", "")) + 2 for text in texts]
     assert (mood.mean_length, mood.longest) == (pytest.approx(sum(lengths) / 40), max(lengths))
-    assert mood.duplicates == len(texts) - len(set(texts))
+    repeated = seen(report, "mood", "train", "repeated texts")
+    assert (0 if repeated is None else repeated.rows) == len(texts) - len(set(texts))
     assert mood.examples == [((text,), label) for text, label in zip(texts, ("low", "mid", "high"), strict=False)]
 
 
@@ -76,28 +84,45 @@ def test_duplicates_contradictions_and_overlap_are_counted(clean: dict[str, Any]
     rewrite(clean, "train", ["a\tgood", "a\tgood", "a\tbad", "b\tgood", "c\tbad", "c\tbad"])
     rewrite(clean, "dev", ["a\tgood", "c\tbad", "d\tgood", "c\tgood"])
     report = looked(clean)
-    train, dev = split(report, "clean", "train"), split(report, "clean", "dev")
-    assert (train.duplicates, train.contradictions, train.overlap) == (3, 1, 0)
-    assert (dev.duplicates, dev.contradictions, dev.overlap) == (1, 1, 3)
     assert report.problems == [
-        "clean train: 3 rows repeat the texts of another, 1 with another label",
-        "clean dev: 1 row repeats the texts of another, 1 with another label",
+        "clean train: 3 rows repeat the texts of another",
+        "clean train: 1 text has several labels: 1 row another than the first row of the text",
+        "clean dev: 1 row repeats the texts of another",
+        "clean dev: 1 text has several labels: 1 row another than the first row of the text",
+        "clean dev: 1 row has another label than the same texts in train",
         "clean dev: the texts of 3 rows also stand in train",
     ]
+    assert [one.examples for one in report.sights] == [
+        ["row 2 [good] a", "row 3 [bad] a", "row 6 [bad] c"],
+        ["row 1 [good] a\n  and row 3 [bad]"],
+        ["row 4 [good] c"],
+        ["row 2 [bad] c\n  and row 4 [good]"],
+        ["row 4 [good] c\n  in train row 5 [bad]"],
+        ["row 1 [good] a", "row 2 [bad] c", "row 4 [good] c"],
+    ]
+    assert all(one.remedy for one in report.sights)
 
 
-def test_truncated_rows_are_counted_with_the_limit(clean: dict[str, Any]) -> None:
+def test_truncated_rows_are_counted_by_label_with_the_limit(clean: dict[str, Any]) -> None:
     clean["tasks"]["clean"]["max_length"] = 12
     rewrite(clean, "train", ["abcdefghij\tgood", "abcdefghijk\tbad", "a b c d e f g h i j k l\tbad"])
     report = looked(clean)
-    assert split(report, "clean", "train").truncated == 2  # ten characters and two special tokens just fit
-    assert report.problems[0] == "clean train: 2 of 3 rows are cut to 12 tokens (the longest has 14)"
+    cut = seen(report, "clean", "train", "truncation")
+    assert cut is not None
+    # ten characters and two special tokens just fit
+    assert (cut.said, cut.rows) == (
+        "2 of 3 rows are cut to 12 tokens (the longest has 14); by label: bad 2 of 2, good 0 of 1",
+        2,
+    )
+    assert cut.examples == ["row 3 [bad] a b c d e f g h i j k l", "row 2 [bad] abcdefghijk"]  # the longest first
+    assert "max_length" in cut.remedy
 
 
 def test_the_encoders_own_length_cuts_too(clean: dict[str, Any]) -> None:
     clean["encoder"]["positions"] = 16
     rewrite(clean, "train", [f"{'x' * 30}\tgood", "y\tbad"])
-    assert looked(clean).problems[0] == "clean train: 1 of 2 rows is cut to 16 tokens (the longest has 32)"
+    (problem, *_) = looked(clean).problems
+    assert problem.startswith("clean train: 1 of 2 rows is cut to 16 tokens (the longest has 32)")
 
 
 def test_skipped_rows_are_listed_with_line_and_reason(clean: dict[str, Any]) -> None:
@@ -105,9 +130,10 @@ def test_skipped_rows_are_listed_with_line_and_reason(clean: dict[str, Any]) -> 
     rewrite(clean, "train", ["a\tgood", "b\tawful", "\tbad", "c\tbad"])
     report = looked(clean)
     assert split(report, "clean", "train").rows == 2
-    (problem,) = report.problems
-    assert problem.startswith("clean train: 2 bad rows skipped: line 3: column 'label': label 'awful'")
-    assert "line 4: column 'text' is empty" in problem
+    (sight,) = report.sights
+    assert str(sight) == "clean train: 2 bad rows skipped"
+    assert sight.examples[0].startswith("line 3: column 'label': label 'awful'")
+    assert sight.examples[1] == "line 4: column 'text' is empty"
 
 
 def test_a_class_that_no_row_has_is_named(clean: dict[str, Any]) -> None:
@@ -218,6 +244,33 @@ def test_a_penalty_that_warms_up_shows_its_share(small_recipe: dict[str, Any]) -
     assert check(build(read_recipe(small_recipe))).stages[0].gradient_shares["mood"]["l2_to_pretrained"] > 0
 
 
+# ---- what a person sees
+
+
+def test_what_is_seen_of_one_sort_stands_together_with_one_remedy(clean: dict[str, Any]) -> None:
+    for name in ("train", "dev"):
+        rewrite(clean, name, [f"{name} a\tgood", f"{name} a\tgood", f"{name} b\tbad"])
+    lines = shown_lines(looked(clean), 80)
+    start = lines.index("problem: repeated texts")
+    assert lines[start + 1 : start + 6] == [
+        "  clean train: 1 row repeats the texts of another",
+        "    row 2 [good] train a",
+        "  clean dev: 1 row repeats the texts of another",
+        "    row 2 [good] dev a",
+        "  remedy: each is learned from, and scored, as often as it stands there: keep",
+    ]
+
+
+def test_many_tasks_are_a_table_with_an_example_each(clean: dict[str, Any]) -> None:
+    clean["tasks"] = {f"clean_{number:02}": clean["tasks"]["clean"] for number in range(20)}
+    clean["stages"][0] |= {"steps": 2, "sampler": "proportional"}
+    lines = shown_lines(looked(clean), 80)
+    assert_fits(lines, 80)
+    assert len(lines) < 200
+    assert sum("<-" in line for line in lines) == 20
+    assert next(line for line in lines if line.startswith("clean_07 dev")).split()[2] == "6"
+
+
 # ---- what the vocabulary does not know
 
 
@@ -225,20 +278,19 @@ def test_texts_that_the_vocabulary_cannot_tell_apart_are_counted(clean: dict[str
     signs = ["\U0001f600", "\U0001f601", "\U0001f602", "\U0001f603"]
     rewrite(clean, "train", [f"{sign}\t{['good', 'bad'][i % 2]}" for i, sign in enumerate(signs)])
     report = looked(clean)
-    train = split(report, "clean", "train")
-    assert (train.unknown, train.alike, train.blurred) == (1.0, 4, 4)
-    (problem,) = report.problems
-    assert problem == (
-        "clean train: the vocabulary does not know 100.00% of the tokens; "
-        "4 texts with such tokens have the same tokens as another text"
-    )
+    assert report.problems == [
+        "clean train: the vocabulary does not know 100.00% of the tokens, in 4 rows of 4",
+        "clean train: 4 different texts have the tokens of another, 4 of them with tokens that the vocabulary does not "
+        "know",
+    ]
+    assert [one.examples[0] for one in report.sights] == ["row 1 [good] \U0001f600"] * 2
 
 
 def test_texts_that_differ_in_case_alone_are_counted_and_no_problem(clean: dict[str, Any]) -> None:
     rewrite(clean, "train", ["Warm\tgood", "warm\tgood", "warm \tgood", "cold\tbad"])
     report = looked(clean)
-    train = split(report, "clean", "train")
-    assert (train.unknown, train.alike, train.blurred) == (0.0, 3, 0)
+    (note,) = report.sights
+    assert (note.what, note.rows, note.problem) == ("equal tokens", 3, False)
     assert report.problems == []
 
 
@@ -269,4 +321,4 @@ def test_classes_that_differ_by_case_only_are_said(clean: dict[str, Any]) -> Non
     del clean["tasks"]["clean"]["classes"]
     for split in ("train", "dev"):
         rewrite(clean, split, [f"{split} {word}\t{word}" for word in ("good", "Good", "bad")])
-    assert looked(clean).problems == ["clean: the classes Good and good differ by case only"]
+    assert looked(clean).problems == ["clean train: the classes Good and good differ by case only"]

@@ -90,7 +90,7 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
             for method in plan.methods
         ],
         constant={OVERALL: overall(recipe.tasks, constant)}
-        | {task: constant[task][recipe.tasks[task].main] for task in rows},
+        | {task: recipe.tasks[task].score(constant[task]) for task in rows},
         contrasts=contrasts(samples, others, first, plan.margin, plan.blocks, checks),
         against_apart=contrasts(samples, against_apart, APART, plan.margin, plan.blocks) if APART in outcomes else [],
         trials=trials,

@@ -138,7 +138,11 @@ def contrasts(
 
 
 def _normalised(task: Task, scores: Floats) -> Floats:
-    found: Floats = np.vectorize(lambda score: task.normalised({task.main: score}))(scores)
+    """Scores by which a task is judged on the scale of `overall`, which errors are on already."""
+    metric = task.all_metrics[task.main]
+    if metric.scale == "error":
+        return scores
+    found: Floats = np.vectorize(lambda score: metric.counted(score, task.width))(scores)
     return found
 
 
@@ -150,7 +154,7 @@ def differences_of(samples: Samples, method: str, measure: str, against: str) ->
 def _score(tasks: Mapping[str, Task], outcome: Outcome, measure: str) -> float:
     if measure == OVERALL:
         return overall(tasks, outcome.reported)
-    return outcome.reported[measure][tasks[measure].main]
+    return tasks[measure].score(outcome.reported[measure])
 
 
 class Judged(NamedTuple):
@@ -187,5 +191,8 @@ def _over_rows(samples: Samples, method: str, against: str, task: str, on_sample
     if samples.tasks[task].main != "accuracy":
         return across_blocks([bootstrap_test(block) for block in on_samples.T])
     labels = samples.labels[task]
-    right = [[same(one.predictions[task], labels) for one in samples.outcomes[name]] for name in (method, against)]
+    said = samples.tasks[task].said
+    right = [
+        [same(said(one.predictions[task]), labels) for one in samples.outcomes[name]] for name in (method, against)
+    ]
     return across_blocks([mcnemar_test(ours, theirs) for ours, theirs in zip(*right, strict=True)])

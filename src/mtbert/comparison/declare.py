@@ -17,7 +17,7 @@ from mtbert.data.tables import read_rows
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.reports.check import check
+from mtbert.reports.check import costs
 from mtbert.runs.build import build
 from mtbert.runs.data import shared_tables
 
@@ -117,6 +117,6 @@ def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
         return {}
     before: dict[str, Any] = read_plan(folder) or {}
     return before.get(PACE) or {
-        method.name: [stage.seconds_per_step for stage in check(build(read_recipe(only(method)))).stages]
+        method.name: [stage.seconds_per_step for stage in costs(build(read_recipe(only(method))))]
         for method in asked.methods
     }

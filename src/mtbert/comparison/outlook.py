@@ -23,7 +23,7 @@ from mtbert.comparison.statistics.verdict import FEWEST
 from mtbert.data.kinds.base import Task
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.base import Report, grid, plain
-from mtbert.reports.check import check
+from mtbert.reports.check import costs
 from mtbert.runs.build import build
 
 WORTH_SEEING = (0.01, 0.006, 0.004, 0.003)
@@ -108,9 +108,7 @@ def _minutes(planned: list[PlannedRun], done: list[Measured]) -> float:
     if done:
         return fmean(found.wall_seconds for found in done) / 60
     parts = {one.part: one.method.candidates[one.candidate][one.part] for one in planned}
-    return fmean(
-        sum(stage.minutes for stage in check(build(read_recipe(content))).stages) for content in parts.values()
-    )
+    return fmean(sum(stage.minutes for stage in costs(build(read_recipe(content)))) for content in parts.values())
 
 
 def _spread(plan: Plan, runs: list[PlannedRun], tasks: Mapping[str, Task], folder: Path) -> float | None:

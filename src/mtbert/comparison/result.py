@@ -246,7 +246,7 @@ class Comparison(Report):
 
 def _scores(tasks: Mapping[str, Task], one: Outcome) -> dict[str, float]:
     found = one.reported
-    return {OVERALL: overall(tasks, found)} | {name: found[name][task.main] for name, task in tasks.items()}
+    return {OVERALL: overall(tasks, found)} | {name: task.score(found[name]) for name, task in tasks.items()}
 
 
 def _brief(one: Contrast) -> str:

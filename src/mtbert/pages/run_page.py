@@ -19,16 +19,17 @@ from mtbert.pages.task_part import TaskPart, span_of, task_part
 from mtbert.pages.views import Shown
 from mtbert.reports.affinity import affinity_of
 from mtbert.reports.base import count, duration
-from mtbert.reports.check import problems_of_data
+from mtbert.reports.check import sights_of
 from mtbert.reports.conflict import read as read_conflict
 from mtbert.reports.examined import Examination
 from mtbert.reports.info import Info
 from mtbert.reports.info import read as read_info
+from mtbert.reports.sights.base import Sight
 from mtbert.runs.build import Experiment, examples_of
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, RECIPE, Run
 
-CHECKED = 60_000  # rows up to which the page looks for problems in the data, as mtbert check does
+CHECKED = 60_000  # rows up to which the page looks at the data, as mtbert check does
 DRAWN = 20  # tasks whose conflict and affinity are drawn
 
 
@@ -49,6 +50,14 @@ class DataLine:
     train: str
     dev: str
     skipped: int
+
+
+@dataclass(frozen=True)
+class SeenData:
+    """What was seen in the rows, or why they were not looked at."""
+
+    sights: list[Sight]
+    note: str = ""
 
 
 def run_page(run: Run, data: str | Path | None = None) -> str:
@@ -75,7 +84,7 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
         curves=_curves(history),
         between=_between(run, history),
         data=_data(examination),
-        problems=_problems(examination),
+        seen=_seen(examination),
         recipe=(run.folder / RECIPE).read_text(encoding="utf-8"),
         costs=_costs(history, info),
         machine=_machine(info),
@@ -185,20 +194,20 @@ def _data(examination: Examination) -> list[DataLine]:
     return lines
 
 
-def _problems(examination: Examination) -> list[str]:
-    """What mtbert check says of the data, where it can be read and is not too much to look at here."""
+def _seen(examination: Examination) -> SeenData:
+    """What mtbert check sees in the data, where they can be read and are not too much to look at here."""
     recipe = examination.recipe
     try:
         recorded = examination.run.environment.get("data", {})
         rows = sum(one["rows"] for one in recorded.values())
         if rows > CHECKED:
-            return [f"The data were not looked at again, as they have {rows:,} rows: mtbert check does."]
+            return SeenData([], f"The data were not looked at again, as they have {rows:,} rows: mtbert check does.")
         recipe, read = read_data(recipe, recipe.learned, ["train", "dev"])
         model, tokenizer = examination.model
         sets = examples_of(model, read, tokenizer)
-        return problems_of_data(Experiment(recipe, model, tokenizer, read, sets))
+        return SeenData(sights_of(Experiment(recipe, model, tokenizer, read, sets)))
     except Mistake as mistake:
-        return [f"The data could not be looked at again: {mistake}"]
+        return SeenData([], f"The data could not be looked at again: {mistake}")
 
 
 def _costs(history: History, info: Info | None) -> list[Fact]:

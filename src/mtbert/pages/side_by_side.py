@@ -48,6 +48,7 @@ class OneRun:
     history: History
     settings: Mapping[str, Any]
     mains: Mapping[str, str]  # task -> its main metric
+    errors: set[str]  # tasks whose main metric is an error, of which less is better
 
 
 def side_by_side(runs: Sequence[Run], data: str | Path | None = None) -> str:
@@ -108,7 +109,8 @@ def _one(run: Run, name: str, data: str | Path | None) -> OneRun:
         notes=notes,
         history=history,
         settings=_flat(recipe.model_dump(mode="json")),
-        mains={task: recipe.tasks[task].main for task in recipe.tasks},
+        mains={name: task.main for name, task in recipe.tasks.items()},
+        errors={name for name, task in recipe.tasks.items() if task.all_metrics[task.main].scale == "error"},
     )
 
 
@@ -123,7 +125,9 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _best(found: Sequence[OneRun], task: str) -> float | None:
-    return max((one.scores[task].value for one in found if task in one.scores), default=None)
+    values = [one.scores[task].value for one in found if task in one.scores]
+    least = any(task in one.errors for one in found)
+    return (min if least else max)(values, default=None)
 
 
 def _forest(task: str, main: str, found: Sequence[OneRun]) -> Shown | None:

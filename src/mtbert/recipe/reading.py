@@ -229,12 +229,13 @@ class _Reader:
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
         every = [f"{name}.{metric}" for name in recipe.learned for metric in recipe.tasks[name].reported]
         measures = ["overall", "mean", *recipe.learned, *every]
-        self._known_measure(recipe.keep, measures, ("keep",))
+        self._known_measure(recipe.keep, measures, recipe.tasks, ("keep",))
         for index, stage in enumerate(recipe.stages):
             if index == 0 and getattr(stage.keep.maker, "needs_earlier_stage", False):
                 said = f"'{stage.keep.name}' compares with an earlier stage, and there is none"
                 self.problem(("stages", 0, "keep"), said)
-            self._known_measure(stage.keep.options.get("by") or "overall", measures, ("stages", index, "keep", "by"))
+            by = stage.keep.options.get("by") or "overall"
+            self._known_measure(by, measures, recipe.tasks, ("stages", index, "keep", "by"))
         if recipe.base is not None:
             self._base(recipe, recipe.base)
 
@@ -251,8 +252,13 @@ class _Reader:
                     )
                     self.problem(("stages", index, "tasks"), message)
 
-    def _known_measure(self, name: str, measures: Sequence[str], place: Place) -> None:
-        if name not in measures:
+    def _known_measure(self, name: str, measures: Sequence[str], tasks: Mapping[str, Task], place: Place) -> None:
+        if name in measures:
+            return
+        task, _, metric = name.partition(".")
+        if task in tasks and metric in tasks[task].all_metrics:
+            self.problem(place, f"'{name}' is not reported: set `report: {metric}` on task '{task}'")
+        else:
             self.problem(place, unknown("measure", name, measures))
 
     def _known_tasks(self, names: Sequence[str], recipe: Recipe, place: Place) -> None:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import RenderableType
 
 from mtbert.cost import peak_memory_gib, seconds
 from mtbert.data.batches import Batch, Examples
-from mtbert.data.kinds.base import Task
-from mtbert.data.labels import Labels, same
-from mtbert.data.tables import Rows
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
-from mtbert.reports.base import Report, count, grid, listed, plain
-from mtbert.reports.vocabulary import coverage
+from mtbert.reports.base import Report, count, grid, plain
+from mtbert.reports.sights.base import Look, Looks, Sight
+from mtbert.reports.sights.table import seen
 from mtbert.runs.allowance import Allowance
 from mtbert.runs.build import Experiment
 from mtbert.scoring.evaluation import evaluate, outputs_of
@@ -32,8 +28,7 @@ from mtbert.training.pace import Pace
 from mtbert.training.trainer import Trainer
 
 SHOWN = 3  # parsed examples of each task
-LISTED = 20  # names in a line
-UNKNOWN = 0.01  # the share of unknown tokens that is a problem by itself
+FEW = 6  # tasks of which a person is shown every split and example; of more, a table and an example each
 TIMED = 6  # optimiser steps a stage; the first warms up and does not count
 
 
@@ -49,14 +44,7 @@ class SplitReport:
     labels: str
     mean_length: float  # tokens a sequence, [CLS] and [SEP] included
     longest: int
-    truncated: int
-    duplicates: int  # rows whose texts stood in an earlier row of this split
-    contradictions: int  # of these, with another label
-    overlap: int  # rows of dev whose texts also stand in train
-    learned_elsewhere: dict[str, int]  # another task -> rows of dev with a text that stands in its train
-    unknown: float  # share of the tokens that the vocabulary does not know
-    alike: int  # different texts with the tokens of another
-    blurred: int  # of these, with unknown tokens
+    sights: list[Sight]
 
 
 @dataclass(frozen=True)
@@ -104,34 +92,53 @@ class CheckReport(Report):
     splits: list[SplitReport]
     stages: list[StageReport]
     peak_memory_gib: float | None  # None where the system does not keep count
-    problems: list[str]
     beside: BesideReport | None = None  # where heads read features beside the vector
 
+    @property
+    def sights(self) -> list[Sight]:
+        """What was seen in the rows, worth knowing or wrong."""
+        return [sight for split in self.splits for sight in split.sights]
+
+    @property
+    def problems(self) -> list[str]:
+        """What looks wrong, a line each."""
+        return [str(sight) for sight in self.sights if sight.problem]
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "problems": self.problems}
 
     def shown(self) -> Iterable[RenderableType]:
+        few = len({split.task for split in self.splits}) <= FEW
+        if not few:
+            yield _splits_shown(self.splits)
         for split in self.splits:
-            yield from _split_shown(split)
+            yield from _split_shown(split) if few else _labels_shown(split)
         for stage in self.stages:
             yield from _stage_shown(stage)
         if self.beside is not None:
             yield plain(self.beside.said)
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
-        yield from (plain(f"problem: {problem}") for problem in self.problems)
+        yield from _sights_shown(self.sights, SHOWN if few else 1)
         if not self.problems:
             yield plain("no problems found")
 
 
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
-    splits = _splits(experiment)
-    beside = _beside(experiment)
+    splits, beside = _splits(experiment), _beside(experiment)
+    return CheckReport(splits, _stages(experiment), peak_memory_gib(), beside)
+
+
+def costs(experiment: Experiment) -> list[StageReport]:
+    """What every stage takes alone, the rows not looked at."""
+    _beside(experiment)
+    return _stages(experiment)
+
+
+def _stages(experiment: Experiment) -> list[StageReport]:
     evaluation = _evaluation_seconds(experiment)
-    stages = [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
-    problems = [problem for split in splits for problem in _problems(split, experiment)]
-    return CheckReport(splits, stages, peak_memory_gib(), problems, beside)
+    return [_stage(index, experiment, evaluation) for index in range(len(experiment.recipe.unrolled()))]
 
 
 def _beside(experiment: Experiment) -> BesideReport | None:
@@ -144,86 +151,44 @@ def _beside(experiment: Experiment) -> BesideReport | None:
     return BesideReport(sorted({examples.task.name for examples in sets}), original.parameters, texts, spent)
 
 
-def problems_of_data(experiment: Experiment) -> list[str]:
-    """What looks wrong with the rows of an experiment, nothing trained."""
-    return [problem for split in _splits(experiment) for problem in _problems(split, experiment)]
+def sights_of(experiment: Experiment) -> list[Sight]:
+    """What is seen in the rows of an experiment, nothing trained."""
+    return seen(_looks(experiment))
 
 
-def _splits(experiment: Experiment) -> list[SplitReport]:
+def _looks(experiment: Experiment) -> Looks:
+    rows, unknown = experiment.rows, experiment.tokenizer.unknown
     tasks = [experiment.recipe.tasks[name] for name in experiment.recipe.learned]
-    return [_split(task, split, experiment) for split in experiment.sets for task in tasks]
-
-
-def _split(task: Task, split: str, experiment: Experiment) -> SplitReport:
-    rows, examples = experiment.rows[split][task.name], experiment.sets[split][task.name]
-    repeated = _repeated(rows, _labels(examples))
-    covered = coverage(rows.texts, examples.tokens, experiment.tokenizer.unknown)
-    first = zip(*(column.slice(0, SHOWN).to_pylist() for column in rows.texts), strict=True)
-    return SplitReport(
-        task=task.name,
-        split=split,
-        rows=len(rows),
-        skipped=rows.skipped,
-        examples=[(texts, str(task.say(label))) for texts, label in zip(first, _labels(examples)[:SHOWN], strict=True)],
-        labels=task.describe_labels(_labels(examples)),
-        mean_length=float(examples.lengths.mean()),
-        longest=int(examples.full_lengths.max()),
-        truncated=int((examples.full_lengths > examples.lengths).sum()),
-        duplicates=repeated.duplicates,
-        contradictions=repeated.contradictions,
-        overlap=_overlap(rows, experiment.rows["train"][task.name]) if split != "train" else 0,
-        learned_elsewhere=_learned_elsewhere(task.name, rows, experiment.rows["train"]) if split != "train" else {},
-        unknown=covered.unknown,
-        alike=covered.alike,
-        blurred=covered.blurred,
+    return Looks(
+        {
+            split: {task.name: Look(task, split, rows[split][task.name], sets[task.name], unknown) for task in tasks}
+            for split, sets in experiment.sets.items()
+        }
     )
 
 
-def _labels(examples: Examples) -> Labels:
-    assert examples.labels is not None  # check reads labelled splits only
-    return examples.labels
+def _splits(experiment: Experiment) -> list[SplitReport]:
+    looks = _looks(experiment)
+    sights = seen(looks)
+    return [
+        _split(look, [one for one in sights if (one.split, one.task) == (look.split, look.task.name)]) for look in looks
+    ]
 
 
-class Repeated(NamedTuple):
-    """Rows whose texts stood in an earlier row, and how many of them have another label than its first."""
-
-    duplicates: int
-    contradictions: int
-
-
-def _repeated(rows: Rows, labels: Labels) -> Repeated:
-    codes = _joined(rows).dictionary_encode().combine_chunks().indices.to_numpy()
-    distinct, first = np.unique(codes, return_index=True)
-    alike = same(labels, labels[first[np.searchsorted(distinct, codes)]])
-    return Repeated(len(codes) - len(distinct), int((~alike).sum()))
-
-
-def _overlap(rows: Rows, learned: Rows) -> int:
-    """The rows whose texts also stand among those that are learned from."""
-    found = pc.is_in(_joined(rows), value_set=_joined(learned).unique())
-    return int(pc.sum(found).as_py() or 0)
-
-
-def _learned_elsewhere(task: str, rows: Rows, learned: Mapping[str, Rows]) -> dict[str, int]:
-    """Other tasks that learn from texts of these rows, with how many rows have such a text."""
-    counts = {}
-    for name, others in learned.items():
-        if name != task:
-            known = pa.chunked_array(
-                [chunk for column in others.texts for chunk in column.chunks], pa.string()
-            ).unique()
-            found = np.any([pc.is_in(column, value_set=known).to_numpy() for column in rows.texts], axis=0)
-            counts[name] = int(found.sum())
-    return {name: count for name, count in counts.items() if count}
-
-
-def _joined(rows: Rows) -> pa.ChunkedArray:
-    """The texts of each row as one, in Arrow's memory; a pair keeps a mark between its two."""
-    columns = [pc.cast(column, pa.large_string()) for column in rows.texts]
-    if len(columns) == 1:
-        return columns[0]
-    mark = pa.scalar("\x1f", pa.large_string())  # the unit separator, which no text holds
-    return pc.binary_join_element_wise(*columns, mark)
+def _split(look: Look, sights: list[Sight]) -> SplitReport:
+    first = zip(*(column.slice(0, SHOWN).to_pylist() for column in look.rows.texts), strict=True)
+    labels = look.labels[:SHOWN]
+    return SplitReport(
+        task=look.task.name,
+        split=look.split,
+        rows=len(look),
+        skipped=look.rows.skipped,
+        examples=[(texts, str(look.task.say(label))) for texts, label in zip(first, labels, strict=True)],
+        labels=look.task.describe_labels(look.labels),
+        mean_length=float(look.examples.lengths.mean()),
+        longest=int(look.examples.full_lengths.max()),
+        sights=sights,
+    )
 
 
 def _evaluation_seconds(experiment: Experiment) -> float:
@@ -308,48 +273,21 @@ def _loss(trainer: Trainer, batch: Batch) -> float:
         return trainer.objective(batch.to(trainer.device), 0.0).terms["loss"]
 
 
-def _problems(split: SplitReport, experiment: Experiment) -> list[str]:
-    where = f"{split.task} {split.split}"
-    found = []
-    if split.skipped:
-        rows = count(len(split.skipped), "bad row")
-        found.append(f"{where}: {rows} skipped: {'; '.join(split.skipped[:SHOWN])}")
-    if split.truncated:
-        limit = experiment.sets[split.split][split.task].max_length
-        found.append(
-            f"{where}: {split.truncated:,} of {count(split.rows, 'row')} {_is(split.truncated)} cut to {limit} tokens "
-            f"(the longest has {split.longest:,})"
-        )
-    if split.duplicates:
-        found.append(
-            f"{where}: {count(split.duplicates, 'row')} {'repeats' if split.duplicates == 1 else 'repeat'} the texts "
-            f"of another, {split.contradictions:,} with another label"
-        )
-    if split.overlap:
-        found.append(f"{where}: the texts of {count(split.overlap, 'row')} also stand in train")
-    found += [
-        f"{where}: {count(rows, 'row')} of {split.rows:,} with a text that task '{other}' is trained on"
-        for other, rows in split.learned_elsewhere.items()
-    ]
+def _splits_shown(splits: Sequence[SplitReport]) -> RenderableType:
+    cells = [[f"{one.rows:,}", f"{one.mean_length:.0f}", f"{one.longest:,}"] for one in splits]
+    return grid("task", ["rows", "mean tokens", "longest"], [f"{one.task} {one.split}" for one in splits], cells)
+
+
+def _labels_shown(split: SplitReport) -> Iterable[RenderableType]:
     if split.split == "train":
-        found += [f"{split.task}: {oddity}" for oddity in experiment.recipe.tasks[split.task].oddities()]
-    if split.blurred or split.unknown >= UNKNOWN:
-        found.append(
-            f"{where}: the vocabulary does not know {split.unknown:.2%} of the tokens; "
-            f"{count(split.blurred, 'text')} with such tokens {'has' if split.blurred == 1 else 'have'} the same "
-            "tokens as another text"
-        )
-    absent = experiment.recipe.tasks[split.task].absent(_labels(experiment.sets[split.split][split.task]))
-    if absent:
-        found.append(f"{where}: no row has the label {listed(absent, LISTED)}")
-    return found
+        texts, label = split.examples[0]
+        yield plain(f"{split.task}: {split.labels}\n  {label} <- " + " | ".join(_short(text) for text in texts))
 
 
 def _split_shown(split: SplitReport) -> Iterable[RenderableType]:
     yield plain(
         f"{split.task} {split.split}: {count(split.rows, 'row')}; {split.mean_length:.0f} tokens a sequence, "
-        f"{split.longest:,} in the longest\n  labels: {split.labels}\n"
-        f"  tokens unknown to the vocabulary: {split.unknown:.2%}; different texts with equal tokens: {split.alike:,}"
+        f"{split.longest:,} in the longest\n  labels: {split.labels}"
     )
     for texts, label in split.examples:
         yield plain(f"  {label} <- " + " | ".join(_short(text) for text in texts))
@@ -369,8 +307,19 @@ def _stage_shown(stage: StageReport) -> Iterable[RenderableType]:
     yield plain(f"  about {stage.seconds_per_step * 1000:.0f} ms a step, {stage.minutes:.1f} minutes with evaluations")
 
 
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
+def _sights_shown(sights: Sequence[Sight], examples: int) -> Iterable[RenderableType]:
+    """What was seen of one sort together, its remedy said once: problems first, then what is worth knowing."""
+    for problem, word in ((True, "problem"), (False, "note")):
+        of_word = [sight for sight in sights if sight.problem == problem]
+        for what in dict.fromkeys(sight.what for sight in of_word):
+            alike = [sight for sight in of_word if sight.what == what]
+            yield plain(f"{word}: {what}")
+            for sight in alike:
+                yield plain(f"  {sight}")
+                for example in sight.examples[:examples]:
+                    yield plain("\n".join(f"    {line}" for line in example.split("\n")))
+            for remedy in dict.fromkeys(sight.remedy for sight in alike):
+                yield plain(f"  remedy: {remedy}")
 
 
 def _parts(sizes: Mapping[str, int]) -> str:

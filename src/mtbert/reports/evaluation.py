@@ -175,7 +175,7 @@ def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, 
         except Mistake as mistake:
             notes.append(f"no zero-shot row: {mistake}")
     metrics = task.metrics(predictions, labels)
-    classes = task.class_scores(predictions, labels)
+    classes = task.class_scores(task.said(predictions), labels)
     notes += _warnings(task, metrics, constant, zero_shot, classes)
     return TaskScores(
         len(labels), metrics, spans(intervals(task, predictions, labels)), constant, zero_shot, classes, notes
@@ -190,19 +190,20 @@ def _warnings(
     classes: ClassScores | None,
 ) -> list[str]:
     said = []
+    judged, main = task.score(metrics), task.main
     if classes is not None and classes.unfound:
         which = listed(classes.unfound, NAMED)
         are = "class" if len(classes.unfound) == 1 else "classes"
         said.append(f"not a single row of the {are} {which} is found (recall 0)")
     if classes is not None and classes.unasked:
         said.append(f"no row has the label {listed(classes.unasked, NAMED)}: nothing is known of it here")
-    if zero_shot is not None and metrics[task.main] < zero_shot[task.main]:
+    if zero_shot is not None and main in zero_shot and judged < zero_shot[main]:
         said.append(
-            f"the untrained encoder does better ({task.main} {zero_shot[task.main]:.4f} against "
-            f"{metrics[task.main]:.4f}): training has not helped this task; train it longer, or more gently"
+            f"the untrained encoder does better ({main} {zero_shot[main]:.4f} against {metrics[main]:.4f}): training "
+            "has not helped this task; train it longer, or more gently"
         )
-    if constant is not None and metrics[task.main] <= constant[task.main]:
-        said.append(f"no better than a constant ({task.main} {constant[task.main]:.4f}): the texts are not made use of")
+    if constant is not None and judged <= task.score(constant):
+        said.append(f"no better than a constant ({main} {constant[main]:.4f}): the texts are not made use of")
     return said
 
 

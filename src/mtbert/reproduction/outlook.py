@@ -15,7 +15,7 @@ from mtbert.comparison.measured import read_measured
 from mtbert.comparison.methods import Method
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.base import Report, grid, plain
-from mtbert.reports.check import check
+from mtbert.reports.check import costs
 from mtbert.reproduction.reproduce import Asked, PlannedRow
 from mtbert.reproduction.rows import Row
 from mtbert.runs.build import build
@@ -83,7 +83,7 @@ class Prospect:
         if found:
             minutes = sum(one.wall_seconds for one in found) / len(found) * len(recipes) / 60
         else:
-            minutes = sum(stage.minutes for recipe in recipes for stage in check(build(recipe)).stages)
+            minutes = sum(stage.minutes for recipe in recipes for stage in costs(build(recipe)))
         return cls(
             planned.row.name,
             len(planned.runs),

@@ -193,7 +193,7 @@ def _cells(planned: PlannedRow, found: Sequence[Measured]) -> list[Cell]:
     for seed in dict.fromkeys(run.seed for run in planned.runs):
         metrics: Metrics = {task: of for one in found if one.seed == seed for task, of in one.selected.items()}
         if metrics.keys() == tasks.keys():
-            main = {task: metrics[task][tasks[task].main] for task in tasks}
+            main = {task: tasks[task].score(metrics[task]) for task in tasks}
             scores.append(main | {OVERALL: overall(tasks, metrics)})
     cells = []
     for measure in [*tasks, OVERALL]:

@@ -34,6 +34,8 @@ class Scores:
     # task -> its main metric on a scale where 1 is perfect, for the tasks that `overall` and `mean` are over
     normalised: dict[str, float]
     weights: Mapping[str, float] = field(default_factory=dict)  # in `overall`; 1 for a task that is not there
+    # task -> metric -> what models are judged by, of which more is better; the metrics for a task that is not there
+    judged: Mapping[str, dict[str, float]] = field(default_factory=dict)
     # task -> what was scored (N, outputs), in the order of its set; nothing where no model was
     outputs: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -45,22 +47,26 @@ class Scores:
         counted = counting({name: tasks[name] for name in metrics})
         weights = {name: float(tasks[name].counts or 1) for name in counted}
         normalised = {name: tasks[name].normalised(metrics[name]) for name in counted}
-        return cls(metrics, normalised, weights, outputs or {})
+        judged = {name: tasks[name].judged(own) for name, own in metrics.items()}
+        return cls(metrics, normalised, weights, judged, outputs or {})
 
     @property
     def overall(self) -> float:
-        """The weighted mean of the tasks' normalised main metrics; a correlation counts as (r + 1) / 2."""
+        """The weighted mean of the tasks' normalised main metrics: a correlation counts as (r + 1) / 2, an error as 1 -
+        error / the width of the scale.
+        """
         weights = [self.weights.get(name, 1.0) for name in self.normalised]
         return sum(w * value for w, value in zip(weights, self.normalised.values(), strict=True)) / sum(weights)
 
     @property
     def measures(self) -> dict[str, float]:
         """What keep rules judge by: each task's main metric by the task's name, 'overall', the 'mean' of these, and
-        every metric as `task.metric`.
+        every metric as `task.metric`; errors as they count in `overall`, so that more is better.
         """
-        main = {task: next(iter(metrics.values())) for task, metrics in self.tasks.items()}
+        judged = {task: self.judged.get(task, metrics) for task, metrics in self.tasks.items()}
+        main = {task: next(iter(metrics.values())) for task, metrics in judged.items()}
         counted = [main[task] for task in self.normalised]
-        every = {f"{task}.{name}": value for task, metrics in self.tasks.items() for name, value in metrics.items()}
+        every = {f"{task}.{name}": value for task, metrics in judged.items() for name, value in metrics.items()}
         return main | {"overall": self.overall, "mean": sum(counted) / len(counted)} | every
 
     def as_dict(self) -> dict[str, object]:

@@ -38,7 +38,7 @@ def intervals(task: Task, predictions: Labels, labels: Labels) -> dict[str, Inte
     whole = task.metrics(predictions, labels)
     quick: dict[str, NDArray[np.float64]] = {}
     if task.scored or task.exclusive:
-        quick = (_of_scores if task.scored else _of_classes)(plain(predictions), plain(labels))
+        quick = (_of_scores if task.scored else _of_classes)(plain(task.said(predictions)), plain(labels))
     drawn = ROWS if task.scored else len(labels)
     found = {
         metric: _interval(whole[metric], values, drawn / len(labels))

@@ -38,7 +38,8 @@ def zero_shot_metrics(
 ) -> dict[str, float]:
     """The metrics of the cosine on labelled pairs, for a task that it `applies_to`.
 
-    For scores Pearson's and Spearman's correlation; for two classes the metrics of the best threshold on `train`.
+    For scores the correlations; for two classes the metrics of the best threshold on `train`, and of the cosine itself
+    where they see probabilities.
     """
     task = examples.task
     assert examples.labels is not None  # whoever scores a set has looked
@@ -46,11 +47,13 @@ def zero_shot_metrics(
     values = cosines(encoder, examples.tokens, tokenizer).numpy()
     if task.scored:
         found = task.metrics(values, labels)
-        return {metric: found[metric] for metric in ("pearson", "spearman")}
+        return {metric: found[metric] for metric in found if task.all_metrics[metric].scale == "correlation"}
     assert train is not None  # two classes need examples to learn the threshold from
     assert train.labels is not None
     learned = best_threshold(cosines(encoder, train.tokens, tokenizer).numpy(), plain(train.labels))
-    return task.metrics(np.where(values >= learned.cosine, learned.above, 1 - learned.above), labels)
+    said = np.where(values >= learned.cosine, learned.above, 1 - learned.above)
+    second = values if learned.above else -values
+    return task.metrics(task.beside(said, np.stack([-second, second], axis=1)), labels)
 
 
 def best_threshold(values: NDArray[np.float64], labels: NDArray[np.float64]) -> Threshold:

@@ -18,7 +18,10 @@ CELLS = 4_000_000  # of a table of draws that are held at a time
 def resampled(
     task: Task, predictions: Sequence[Labels], labels: Labels, draws: int, generator: np.random.Generator
 ) -> Floats:
-    """The main metric of R models' predictions on `draws` samples of the N rows, the same for all: (draws, R)."""
+    """What R models are judged by on `draws` samples of the N rows, the same for all: (draws, R).
+
+    It is the task's main metric, or, of an error, as that counts in `overall`.
+    """
     rows = len(labels)
     measure = _measure(task, predictions, labels)
     chunk = max(1, CELLS // rows)
@@ -68,11 +71,12 @@ MEASURES: dict[str, Callable[[Floats, Floats, NDArray[np.int64]], Floats]] = {
 def _measure(task: Task, predictions: Sequence[Labels], labels: Labels) -> Callable[[NDArray[np.int64]], Floats]:
     """The main metric of all models where each row counts as often as it was drawn: (B, N) -> (B, R)."""
     if task.main in MEASURES and (task.scored or task.exclusive):
-        return partial(MEASURES[task.main], np.stack([plain(one) for one in predictions]), plain(labels))
+        said = np.stack([plain(task.said(one)) for one in predictions])
+        return partial(MEASURES[task.main], said, plain(labels))
     return partial(_one_by_one, task, predictions, labels)
 
 
 def _one_by_one(task: Task, predictions: Sequence[Labels], labels: Labels, counts: NDArray[np.int64]) -> Floats:
     """Any other metric, by asking the task anew for every sample and model."""
     rows = [np.repeat(np.arange(len(labels)), some) for some in counts]
-    return np.array([[task.metrics(one[chosen], labels[chosen])[task.main] for one in predictions] for chosen in rows])
+    return np.array([[task.score(task.metrics(one[chosen], labels[chosen])) for one in predictions] for chosen in rows])

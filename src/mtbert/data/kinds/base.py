@@ -22,10 +22,10 @@ from mtbert.data.formats.base import Quotes, Table
 from mtbert.data.kinds.class_scores import ClassScores
 from mtbert.data.kinds.metrics import Metric
 from mtbert.data.label_cells import LabelCells
-from mtbert.data.labels import Labels, plain, same
+from mtbert.data.labels import Labels, Ragged, plain, same
 from mtbert.data.views import View
 from mtbert.errors import Mistake, unknown
-from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, Positive, Share
+from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, OptionMistake, Positive, Share
 
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 
@@ -36,6 +36,7 @@ _ONE_OR_TWO = WithJsonSchema(
 _ONE_OR_MORE = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 )
+_ANY_NUMBER = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
 
@@ -102,13 +103,14 @@ class Task(BaseModel):
     dropout: Share = 0.1
     weight: Positive = 1.0
     metric: str | None = None  # by which the task is judged, in the place of its kind's own
+    report: Annotated[tuple[str, ...], _ANY_NUMBER] = ()  # metrics that are reported beside the usual ones
     # in `overall` and `mean`; a number weighs it in `overall`
     counts: bool | NonNegative = True
 
-    @field_validator("text", mode="before")
+    @field_validator("text", "report", mode="before")
     @classmethod
-    def _one_or_two_columns(cls, text: Any) -> Any:
-        return (text,) if isinstance(text, str) else text
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
     @field_validator("label")
     @classmethod
@@ -132,14 +134,15 @@ class Task(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _metric_of_its_kind(self) -> Self:
-        if self.metric is None:
-            return self
-        judging = [name for name, metric in self.all_metrics.items() if metric.scale != "error"]
-        if self.metric in self.all_metrics and self.metric not in judging:
-            raise Mistake(f"'{self.metric}' is an error, of which less is better: judge by one of {', '.join(judging)}")
-        if self.metric not in judging:
-            raise Mistake(unknown(f"metric of kind {self.kind}:", self.metric, judging))
+    def _metrics_of_its_kind(self) -> Self:
+        for key, names in {"metric": (self.metric,) if self.metric else (), "report": self.report}.items():
+            for name in names:
+                if name not in self.all_metrics:
+                    raise OptionMistake(unknown(f"metric of kind {self.kind}:", name, self.all_metrics), key)
+        if self.metric is not None and self.all_metrics[self.metric].scale == "error" and self.width is None:
+            judging = [name for name, metric in self.all_metrics.items() if metric.scale != "error"]
+            said = f"'{self.metric}' is an error without a greatest one: judge by one of {', '.join(judging)}"
+            raise OptionMistake(said, "metric")
         return self
 
     @field_validator("where", mode="before")
@@ -177,7 +180,12 @@ class Task(BaseModel):
     @property
     def reported(self) -> tuple[str, ...]:
         """The metrics that are reported, the main one first."""
-        return tuple(dict.fromkeys((self.main, *self.usual)))
+        return tuple(dict.fromkeys((self.main, *self.usual, *self.report)))
+
+    @property
+    def width(self) -> float | None:
+        """How far a prediction can be off, in the units of the labels; None where there is no end to it."""
+        return None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -342,8 +350,31 @@ class Task(BaseModel):
         """Predictions as handed out, in the units of the labels (class index or score): (N, outputs) -> N rows."""
 
     def measured(self, outputs: Tensor) -> Labels:
-        """Predictions as metrics see them: (N, outputs) -> N rows. A score may lie outside of its range."""
-        return self.decode(outputs)
+        """Predictions as metrics see them: (N, outputs) -> N rows. A score may lie outside of its range.
+
+        Where a metric that is reported sees probabilities, they stand beside what is said (`beside`).
+        """
+        said = self.decode(outputs)
+        if not any(self.all_metrics[name].ranks for name in self.reported):
+            return said
+        return self.beside(plain(said), np.stack(list(self.probabilities(outputs).values()), axis=1))
+
+    def beside(self, said: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is said, (N,) or (N, C), with the probabilities of the classes (N, C), or what ranks as they do."""
+        return np.column_stack([said, shares])
+
+    def said(self, predictions: Labels) -> Labels:
+        """What is said alone, of predictions as metrics see them: N rows."""
+        if isinstance(predictions, Ragged) or self._shares(predictions) is None:
+            return predictions
+        said = predictions[:, : -len(self.class_names)]
+        return said[:, 0] if self.exclusive else said
+
+    def _shares(self, predictions: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The probabilities that stand beside what is said: (N, C)."""
+        classes = len(self.class_names)
+        wide = predictions.ndim == 2 and predictions.shape[1] > (1 if self.exclusive else classes) and classes > 0
+        return predictions[:, -classes:] if wide else None
 
     def log_probabilities(self, outputs: Tensor) -> Tensor | None:
         """Logarithms of the classes' probabilities, in float32: (B, outputs).
@@ -391,8 +422,19 @@ class Task(BaseModel):
 
     def metrics(self, predictions: Labels, labels: Labels) -> dict[str, float]:
         """The metrics that are reported, over a whole split in float64, the main one first."""
-        x, y = plain(predictions), plain(labels)
-        return {name: self.all_metrics[name].take(x, y) for name in self.reported}
+        said, y, metrics = plain(self.said(predictions)), plain(labels), self.all_metrics
+        return {
+            name: metrics[name].take(self._sure(predictions) if metrics[name].ranks else said, y)
+            for name in self.reported
+        }
+
+    def _sure(self, predictions: Labels) -> NDArray[np.float64]:
+        """How sure each class is: (N, C); whoever only says classes is as sure of them as can be."""
+        found = plain(predictions)
+        shares = self._shares(found)
+        if shares is not None:
+            return shares
+        return np.eye(len(self.class_names))[found.astype(np.int64)] if self.exclusive else found
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores | None:
         """How each class is found; None where there are no classes."""
@@ -412,7 +454,25 @@ class Task(BaseModel):
 
     def normalised(self, metrics: dict[str, float]) -> float:
         """The main metric on a scale where 1 is perfect, so that tasks of different kinds can be averaged."""
-        return self.all_metrics[self.main].counted(metrics[self.main])
+        return self.all_metrics[self.main].counted(metrics[self.main], self.width)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The main metric as models are judged by it."""
+        return self.judged(metrics)[self.main]
+
+    def judged(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics as models are judged by them, more being better: errors as they count in `overall`.
+
+        An error without a greatest one has its sign changed.
+        """
+        found = {}
+        for name, value in metrics.items():
+            metric = self.all_metrics[name]
+            if metric.scale != "error":
+                found[name] = value
+            else:
+                found[name] = -value if self.width is None else metric.counted(value, self.width)
+        return found
 
     @abstractmethod
     def describe_labels(self, labels: Labels) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mtbert.data.kinds.base import curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
 from mtbert.data.kinds.imbalance import ClassWeights, check_weights, weighed_cross_entropy, weights_of
-from mtbert.data.kinds.metrics import BINARY, CLASSES, Metric
+from mtbert.data.kinds.metrics import BINARY, CLASSES, RANKED, Metric
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import classes_of, listed
 from mtbert.data.labels import Labels, plain
@@ -114,7 +114,7 @@ class Classification(NamedClasses):
 
     @property
     def all_metrics(self) -> Mapping[str, Metric]:
-        return {**CLASSES, **BINARY} if len(self.classes) in (0, 2) else CLASSES
+        return {**CLASSES, **(BINARY if len(self.classes) in (0, 2) else {}), **RANKED}
 
     def constant(self, labels: Labels) -> float:
         return float(np.bincount(plain(labels).astype(np.int64)).argmax())

@@ -1,4 +1,4 @@
-"""Metrics by name, of predictions and labels (N,) that are classes or scores.
+"""Metrics by name, of predictions and labels (N,) that are classes or scores, or of the probabilities of classes.
 
 sklearn and scipy are imported late: together they take most of a second, before any training.
 """
@@ -19,12 +19,17 @@ Floats = NDArray[np.float64]
 class Metric(NamedTuple):
     """A metric, and what its values mean."""
 
-    take: Callable[[Floats, Floats], float]  # predictions (N,), labels (N,)
-    # a share of 1; a correlation from -1 to 1, which counts as (r + 1) / 2; an error, of which less is better
+    take: Callable[[Floats, Floats], float]  # predictions (N,), or probabilities (N, C) where it `ranks`; labels (N,)
+    # a share of 1; a correlation from -1 to 1, which counts as (r + 1) / 2; an error, which counts as
+    # 1 - error / the width of the scale
     scale: Literal["share", "correlation", "error"] = "share"
+    ranks: bool = False  # whether it sees the probabilities of the classes, not what is said
 
-    def counted(self, value: float) -> float:
-        """On the scale of `overall`, where 1 is perfect."""
+    def counted(self, value: float, width: float | None) -> float:
+        """On the scale of `overall`, where 1 is perfect; `width` is that of the labels' scale."""
+        if self.scale == "error":
+            assert width is not None  # an error judges tasks that have a scale
+            return 1 - value / width
         return (value + 1) / 2 if self.scale == "correlation" else value
 
 
@@ -115,6 +120,41 @@ def r2(predictions: Floats, labels: Floats) -> float:
     return 1 - float(((labels - predictions) ** 2).sum()) / spread if spread > 0 else 0.0
 
 
+def area(shares: Floats, labels: Floats) -> float:
+    """The area under the ROC curve of the second class, of two; of more classes the mean over each against the rest.
+
+    0.5 is by chance. Classes that every row has, or none, are left out; 0.5 where none is left.
+
+    Source: Hanley and McNeil, 1982, https://doi.org/10.1148/radiology.143.1.7063747
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return _mean_over_classes(roc_auc_score, shares, labels, 0.5)
+
+
+def average_precision(shares: Floats, labels: Floats) -> float:
+    """The precision over all thresholds, weighed by the recall that each adds: of the second class, of two; of more
+    classes the mean over each against the rest. Classes that every row has, or none, are left out.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return _mean_over_classes(average_precision_score, shares, labels, 0.0)
+
+
+def area_of_labels(shares: Floats, labels: Floats) -> float:
+    """The mean over several labels (N, C) of the area under each one's ROC curve, where it is known."""
+    from sklearn.metrics import roc_auc_score
+
+    return _mean_over_labels(roc_auc_score, shares, labels, 0.5)
+
+
+def average_precision_of_labels(shares: Floats, labels: Floats) -> float:
+    """The mean over several labels (N, C) of each one's average precision, where it is known."""
+    from sklearn.metrics import average_precision_score
+
+    return _mean_over_labels(average_precision_score, shares, labels, 0.0)
+
+
 CLASSES: Mapping[str, Metric] = {
     "accuracy": Metric(accuracy),
     "macro_f1": Metric(partial(f1, "macro")),
@@ -125,6 +165,10 @@ CLASSES: Mapping[str, Metric] = {
     "kappa": Metric(kappa, "correlation"),
 }
 BINARY: Mapping[str, Metric] = {"f1": Metric(binary_f1)}
+RANKED: Mapping[str, Metric] = {
+    "auc": Metric(area, ranks=True),
+    "average_precision": Metric(average_precision, ranks=True),
+}
 ORDERED: Mapping[str, Metric] = {
     "qwk": Metric(quadratic_kappa, "correlation"),
     "accuracy": Metric(accuracy),
@@ -133,6 +177,8 @@ ORDERED: Mapping[str, Metric] = {
     **{name: metric for name, metric in CLASSES.items() if name != "accuracy"},
     "spearman": Metric(partial(correlation, "spearmanr"), "correlation"),
     "kendall": Metric(partial(correlation, "kendalltau"), "correlation"),
+    "rmse": Metric(root_mean_square_error, "error"),
+    **RANKED,
 }
 SCORES: Mapping[str, Metric] = {
     "pearson": Metric(partial(correlation, "pearsonr"), "correlation"),
@@ -142,6 +188,21 @@ SCORES: Mapping[str, Metric] = {
     "r2": Metric(r2),
     "mean_absolute_error": Metric(mean_absolute_error, "error"),
 }
+
+
+def _mean_over_classes(of_one: Callable[[Any, Any], float], shares: Floats, labels: Floats, none: float) -> float:
+    places = [1] if shares.shape[1] == 2 else range(shares.shape[1])
+    there = np.stack([labels == place for place in places], axis=1).astype(np.float64)
+    return _mean_over_labels(of_one, shares[:, list(places)], there, none)
+
+
+def _mean_over_labels(of_one: Callable[[Any, Any], float], shares: Floats, labels: Floats, none: float) -> float:
+    found = []
+    for share, there in zip(shares.T, labels.T, strict=True):
+        known = ~np.isnan(there)
+        if 0 < there[known].sum() < known.sum():
+            found.append(of_one(there[known], share[known]))
+    return float(np.mean(found)) if found else none
 
 
 def _varies(values: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
-from mtbert.data.kinds.metrics import Metric
+from mtbert.data.kinds.metrics import Metric, area_of_labels, average_precision_of_labels
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import Spellings, class_names_in, counted, cut, listed
 from mtbert.data.label_cells import LabelCells, ListCells
@@ -263,4 +263,6 @@ METRICS: Mapping[str, Metric] = {
     "micro_f1": Metric(_micro_f1),
     "all_right": Metric(_all_right),
     "weighted_f1": Metric(_weighted_f1),
+    "auc": Metric(area_of_labels, ranks=True),
+    "average_precision": Metric(average_precision_of_labels, ranks=True),
 }

@@ -101,6 +101,10 @@ class Ordinal(NamedClasses):
         return taken, Reliability(shares[np.arange(len(said)), said.astype(np.int64)], said == true)
 
     @property
+    def width(self) -> float:
+        return float(len(self.classes) - 1)
+
+    @property
     def outputs(self) -> int:
         return len(self.classes) - (not self._by_softmax)
 

@@ -84,6 +84,10 @@ class Regression(Task):
         return (0.0, 1.0) if self.scaled else self.range
 
     @property
+    def width(self) -> float:
+        return self.range[1] - self.range[0]
+
+    @property
     def outputs(self) -> int:
         return 1
 

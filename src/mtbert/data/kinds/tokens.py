@@ -55,7 +55,7 @@ class Tokens(NamedClasses):
 
     @property
     def reported(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.main, *self._usual)))
+        return tuple(dict.fromkeys((self.main, *self._usual, *self.report)))
 
     @property
     def _usual(self) -> tuple[str, ...]:
