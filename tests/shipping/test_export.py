@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "soft": {"of": "stars", "method": "soft", "pooling": "cls"},
     "topics": {"thresholds": {"art": 0.3}},
     "chosen": {"of": "mood"},
+    "moved": {"of": "mood"},
     "weighed": {"of": "same"},
 }
 # what was decided of some: the script obeys it
@@ -57,6 +59,9 @@ DECIDED = {
     "chosen": Decision(temperature=3.0, sure_from=0.4),
     "weighed": Decision(temperature=0.5, threshold=0.6),
     "soft": Decision(sure_from=0.9),
+    "moved": Decision(temperature=2.0, offsets={"low": 0.0, "mid": 3.0, "high": -1.0}),
+    "topics": Decision(temperature=2.0, thresholds={"art": 0.6, "food": 0.4, "home": 0.5}),
+    "stars": Decision(temperature=4.0),
 }
 LONG = "film tea river " * 180
 
@@ -271,6 +276,26 @@ def test_transformers_opens_a_task_with_the_same_logits(run: Run, model: Predict
         logits = theirs(**given).logits
     rows: list[Any] = texts if task == "mood" else list(zip(texts, *others, strict=True))
     torch.testing.assert_close(logits, model.outputs(task, rows), atol=1e-5, rtol=0)
+
+
+def test_transformers_gives_calibrated_probabilities_and_it_is_said_what_it_does_not_decide(
+    run: Run, model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(exporting.NOTES, "warning", notes.append)
+    copy = Run(Path(shutil.copytree(run.folder, tmp_path / "run")))
+    decision = Decision(temperature=2.5, sure_from=0.9)
+    write_decisions(copy, {"mood": Calibrated(decision, None, 0.9, 20, HeldOut(*[0.1] * 8))})
+    export(Wanted(copy.folder, "mood"), "transformers", tmp_path / "out")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    texts = [text for text in SENTENCES if text]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = theirs(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
+    torch.testing.assert_close(logits, model.outputs("mood", texts) / 2.5, atol=1e-5, rtol=0)
+    assert [note.split(":")[0] for note in notes] == [
+        "what is written of 'mood' has the temperature of mtbert calibrate, and says the likeliest class"
+    ]
 
 
 @pytest.mark.parametrize("task", ["short", "near", "with_lora"])

@@ -322,6 +322,13 @@ class Predictor:
         chosen, decided = self.task(task), self._decided(task, outputs)
         if self.decisions.get(task, PLAIN).says_the_likeliest:
             return chosen.answers(decided.outputs)
+        if chosen.independent:
+            columns = chosen.probabilities(decided.outputs)
+            named = [
+                [f"{name} ({columns[name][row]:.0%})" for name in chosen.say(one)]
+                for row, one in enumerate(decided.predictions)
+            ]
+            return [", ".join(names) or "none" for names in named]
         sure = probability_of(chosen, decided)
         lines = [f"{chosen.say(one)} ({share:.0%})" for one, share in zip(decided.predictions, sure, strict=True)]
         fine = np.ones(len(lines), dtype=bool) if decided.sure is None else decided.sure

@@ -32,17 +32,25 @@ SAYS = {
 def described(task: Task, positions: int, decision: Decision) -> dict[str, object]:
     """A task as the script reads it, for a model with so many positions; what was decided on a run is obeyed."""
     shares, says = SAYS[getattr(task, "method", task.kind)]
-    thresholds = getattr(task, "thresholds", None)
-    if isinstance(thresholds, dict):
-        thresholds = [thresholds.get(name, 0.5) for name in task.class_names]
+    threshold = getattr(task, "thresholds", None)
+    if isinstance(threshold, dict):
+        threshold = [threshold.get(name, 0.5) for name in task.class_names]
+    if decision.threshold is not None:
+        says, threshold = "second", decision.threshold
+    elif decision.offsets is not None:
+        says, threshold = "offset", [decision.offsets[name] for name in task.class_names]
+    elif decision.thresholds is not None:
+        threshold = [decision.thresholds[name] for name in task.class_names]
+    fitted = (decision.threshold, decision.offsets, decision.thresholds)
     return {
         **task.model_dump(mode="json", include=READ),
         "symmetric": task.predicted_in_both_orders,
         "max_length": min(task.max_length, positions),
         "shares": shares,
-        "says": says if decision.threshold is None else "second",
+        "says": says,
+        "threshold": threshold,
+        "decided": any(one is not None for one in fitted),  # on probabilities at the temperature
         "temperature": decision.temperature,
-        "threshold": thresholds if decision.threshold is None else decision.threshold,
         "sure_from": decision.sure_from or 0.0,
         **({"ends": task.ends} if task.scored else {}),
     }

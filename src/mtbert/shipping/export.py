@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from mtbert.runs.extras import needed
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.output import refuse_run
 from mtbert.runs.writing import write_folder
-from mtbert.scoring.decisions import PLAIN
+from mtbert.scoring.decisions import NOT_SURE, PLAIN
 from mtbert.scoring.evaluation import outputs_of
 from mtbert.shipping.beside_graph import described
 from mtbert.shipping.certificate import Certificate, certify
@@ -34,6 +35,8 @@ GRAPH, INT8 = "model.onnx", "model.int8.onnx"
 TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
 STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
 BOUND = 0.005
+
+NOTES = logging.getLogger("mtbert")
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,31 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     return certificate
 
 
-def _write_one(save: Callable[..., None], wanted: Wanted, folder: Path) -> None:
-    """One task in a format of another library."""
+def _write_vectors(save: Callable[[MultiTask, Tokenizer, str, Path], None], wanted: Wanted, folder: Path) -> None:
+    """What a task makes of a text before its head, in a format of another library."""
+    save(*_of_one_task(wanted), folder)
+
+
+def _write_classifier(wanted: Wanted, folder: Path) -> None:
+    """One task for transformers, at the temperature that was fitted."""
+    model, tokenizer, task = _of_one_task(wanted)
+    decided = read_decisions(Run.open(wanted.run).part(BEST), model.tasks).get(task)
+    decision = PLAIN if decided is None else decided.decision
+    save_classifier(model, tokenizer, task, folder, decision.temperature)
+    if not decision.says_the_likeliest:
+        NOTES.warning(
+            f"what is written of '{task}' has the temperature of mtbert calibrate, and says the likeliest class: "
+            f"transformers knows no thresholds and no '{NOT_SURE}'"
+        )
+
+
+def _of_one_task(wanted: Wanted) -> tuple[MultiTask, Tokenizer, str]:
     model, tokenizer = load_model(Run.open(wanted.run).part(BEST))
     if wanted.task is None:
         raise Mistake(f"this format holds one task: name it with --task (tasks: {', '.join(model.tasks)})")
     if wanted.int8:
         raise Mistake("--int8 is for --format onnx")
-    save(model, tokenizer, wanted.task, folder)
+    return model, tokenizer, wanted.task
 
 
 def _save_merged(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path) -> None:
@@ -123,8 +143,8 @@ def _version() -> str:
 
 
 FORMATS: dict[str, Callable[[Wanted, Path], Certificate | None]] = {
-    "encoder": partial(_write_one, _save_merged),
+    "encoder": partial(_write_vectors, _save_merged),
     "onnx": _write_graphs,
-    "transformers": partial(_write_one, save_classifier),
-    "sentence-transformers": partial(_write_one, save_sentences),
+    "transformers": _write_classifier,
+    "sentence-transformers": partial(_write_vectors, save_sentences),
 }

@@ -24,6 +24,7 @@ SHARES: dict[str, Any] = {  # from outputs to the probability of each class: (B,
 SAID: dict[str, Any] = {  # the place of the class that is said: (B, C) -> (B,)
     "likeliest": lambda p, at: p.argmax(-1),
     "second": lambda p, at: (p[:, 1] >= at).astype(int),
+    "offset": lambda p, at: (np.log(np.maximum(p, 1e-300)) + at).argmax(-1),
     "median": lambda p, at: (p.cumsum(-1)[:, :-1] < 0.5).sum(-1),
 }
 
@@ -49,10 +50,11 @@ class Model:
         if task["says"] == "score":
             return [{"prediction": float(one)} for one in np.interp(outputs[:, 0], task["ends"], task["range"])]
         names, shares = task["classes"], SHARES[task["shares"]](outputs / task["temperature"])
+        judged = shares if task["decided"] else SHARES[task["shares"]](outputs)
         if task["says"] == "each":
-            said: list[Any] = [[names[place] for place in row.nonzero()[0]] for row in shares > task["threshold"]]
+            said: list[Any] = [[names[place] for place in row.nonzero()[0]] for row in judged > task["threshold"]]
         else:
-            places = SAID[task["says"]](shares, task["threshold"])
+            places = SAID[task["says"]](judged, task["threshold"])
             sure = shares[range(len(rows)), places] >= task["sure_from"]
             said = [names[place] if fine else "not sure" for place, fine in zip(places, sure, strict=True)]
         probabilities = [dict(zip(names, row, strict=True)) for row in shares.tolist()]

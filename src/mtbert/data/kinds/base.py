@@ -66,6 +66,7 @@ class Task(BaseModel):
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    independent: ClassVar[bool] = False  # whether a row has any number of its classes, each by a probability of its own
     several_columns: ClassVar[bool] = False  # whether its labels may stand in several columns
     reads_words: ClassVar[bool] = False  # whether its text is a list of words, each with a label of its own
     miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words

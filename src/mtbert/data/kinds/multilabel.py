@@ -34,6 +34,7 @@ class Multilabel(NamedClasses):
     the threshold, one for all or one by name.
     """
 
+    independent = True
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
     miss = "share of its labels wrong"
