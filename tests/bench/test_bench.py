@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 import transformers
 
+import mtbert
 from mtbert.bench.accuracy import bench_plain
 from mtbert.bench.feature_cache import bench_frozen
+from mtbert.bench.load import agrees, bench_serve
 from mtbert.bench.memory import bench_memory, write_pairs
 from mtbert.bench.method_costs import bench_methods
 from mtbert.bench.one_pass import bench_together
@@ -118,6 +121,33 @@ def test_mixed_texts_come_from_every_task_and_are_as_many_as_asked_for(small_rec
     assert len(texts) == 500
     for rows in experiment.rows["train"].values():
         assert set(rows.texts[0].to_pylist()) <= set(texts)
+
+
+def test_a_server_under_load_loses_and_mixes_up_nothing(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    run = mtbert.train(small_recipe, out=tmp_path / "run", overrides=["stages.0.steps=1", "stages.0.evaluate_every=1"])
+    found = bench_serve(run.folder, requests=120, clients=30)
+    assert (found.lost, found.mixed_up, found.statuses) == (0, 0, "120 x 200")
+    assert found.distinct > 60
+    assert " x 5" not in found.misbehaved
+    assert "1 x 422" in found.misbehaved
+    assert found.ratio == pytest.approx(found.rate / found.predict_rate)
+    assert len(found.memory_gib) == 5
+
+
+def test_an_answer_agrees_where_it_says_what_was_due() -> None:
+    due = {"prediction": "a", "probabilities": {"a": 0.7, "b": 0.3}}
+
+    def answer(said: object, status: int = 200) -> bytes:
+        return f"HTTP/1.1 {status} \r\n\r\n".encode() + json.dumps({"answers": [{"mood": said}]}).encode()
+
+    assert agrees("mood", answer(due), due)
+    assert not agrees("mood", answer(due, 503), due)
+    assert not agrees("tone", answer(due), due)
+    assert not agrees("mood", answer(due | {"prediction": "b"}), due)
+    assert not agrees("mood", answer(due | {"probabilities": {"a": 0.699, "b": 0.301}}), due)
+    assert agrees("mood", answer({"prediction": 3.00001}), {"prediction": 3.0})
+    assert not agrees("mood", answer({"prediction": 3.01}), {"prediction": 3.0})
+    assert not agrees("mood", answer({"prediction": ["x"]}), {"prediction": []})
 
 
 def test_every_method_has_a_cost(small_recipe: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtbert.app.options import AsJson, DataFolder, Overrides
+from mtbert.app.options import AsJson, DataFolder, Overrides, RunFolder
 from mtbert.app.output import print_json
 
 BenchRecipe = Annotated[
@@ -70,6 +70,19 @@ def bench_together(
 
     experiment = build(read_recipe(_bench_recipe(recipe), [], data))
     _print_facts(measure(experiment, mixed_texts(experiment, texts), tasks, rounds), as_json)
+
+
+def bench_serve(
+    run: RunFolder,
+    data: DataFolder = None,
+    requests: Annotated[int, typer.Option("--requests", min=4, help="Requests, of one text each.")] = 20_000,
+    clients: Annotated[int, typer.Option("--clients", min=1, help="Clients that ask at once.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """A server under load, each answer compared with `predict`, while other clients hang up and send garbage."""
+    from mtbert.bench.load import bench_serve as measure
+
+    _print_facts(measure(run, requests, clients, data), as_json)
 
 
 def bench_methods(

@@ -157,8 +157,10 @@ def serve(
     ] = None,
 ) -> None:
     """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
+    from mtbert.process import take_turns_often
     from mtbert.server.extra import server_parts
 
+    take_turns_often()
     parts = server_parts()
     parts.serve(
         runs, host, port, token, parts.Limits(), lambda address: typer.echo(f"answering at {address}", err=True)

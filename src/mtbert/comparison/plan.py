@@ -34,6 +34,7 @@ class PlannedRun:
     part: str
     block: int
     splits: Mapping[str, Splits]
+    drawn: int  # which seed it has: the number of its block, where there are no folds
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class PlannedRun:
 
     @property
     def seed(self) -> int:
-        return seed_of(self.block, self.method.other_seeds)
+        return seed_of(self.drawn, self.method.other_seeds)
 
     @property
     def content(self) -> Content:
@@ -66,18 +67,31 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison, declared: the first method is the one that all others are compared with."""
+    """A comparison, declared: the first method is the one that all others are compared with.
+
+    With folds a block is a fold with a seed: first all folds with the first seed, then with the next.
+    """
 
     methods: Sequence[Method]
     blocks: int
     splits: Mapping[str, Splits]
     margin: float  # a difference of `overall` that would not matter
     asked: Mapping[str, Any]  # what the caller declared, as the plan's file holds it
+    folds: Sequence[Mapping[str, Splits]] = ()
+
+    @property
+    def by_fold(self) -> Sequence[Mapping[str, Splits]]:
+        """Task -> its splits, in each fold; where there are no folds, those of all blocks."""
+        return self.folds or [self.splits]
+
+    def fold(self, block: int) -> int:
+        """The number of a block's fold in `by_fold`."""
+        return (block - 1) % len(self.by_fold)
 
     def trials(self) -> list[PlannedRun]:
         """The runs that choose between candidates; an A/A check takes what the first method chose."""
         return [
-            PlannedRun(method, candidate, part, TRIAL, self.splits)
+            PlannedRun(method, candidate, part, TRIAL, self.splits, TRIAL)
             for method in self.methods
             if len(method.candidates) > 1 and not method.other_seeds
             for candidate, parts in method.candidates.items()
@@ -87,7 +101,14 @@ class Plan:
     def runs(self, chosen: Mapping[str, str]) -> list[PlannedRun]:
         """The runs of the table, block after block, so that a part of them has whole blocks; method -> candidate."""
         return [
-            PlannedRun(method, chosen[method.name], part, block, self.splits)
+            PlannedRun(
+                method,
+                chosen[method.name],
+                part,
+                block,
+                self.by_fold[self.fold(block)],
+                (block - 1) // len(self.by_fold) + 1,
+            )
             for block in range(1, self.blocks + 1)
             for method in self.methods
             for part in method.candidates[chosen[method.name]]

@@ -79,7 +79,7 @@ class Asked:
         sized = {part: self._sized(path) for part, path in row.files(self.recipes).items()}
         method = Method(row.name, {row.name: {part: content for part, (content, _) in sized.items()}})
         seeds = range(1, self.seeds + 1)
-        runs = [RowRun(method, row.name, part, seed, {}) for seed in seeds for part in sized]
+        runs = [RowRun(method, row.name, part, seed, {}, seed) for seed in seeds for part in sized]
         return PlannedRow(row, runs, min(share for _, share in sized.values()))
 
     def declare(self, folder: Path) -> None:

@@ -313,6 +313,11 @@ class Predictor:
             row["probabilities"] = {name: float(column[place]) for name, column in columns.items()}
         return rows
 
+    def may_say(self, task: str) -> tuple[str, ...]:
+        """What it may say of a text, for a task whose texts are of one class each."""
+        unsure = self.decisions.get(task, PLAIN).sure_from is not None
+        return (*self.task(task).class_names, NOT_SURE) if unsure else self.task(task).class_names
+
     def _decided(self, task: str, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
         return self.decisions.get(task, PLAIN).decide(self.task(task), outputs)
