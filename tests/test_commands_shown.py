@@ -29,6 +29,7 @@ ELSEWHERE = {  # what is not run here, and where it is
     "mtbert demo": "tests/app/test_demo.py",
     "mtbert init my_data": "tests/test_documents.py",  # beside README's, which is the same
     "mtbert orderings --data": "tests/reproduction/test_orderings.py",
+    "mtbert predict RUN --input rows": "tests/serving/test_ray.py",
     "mtbert push": "tests/shipping/test_card.py",  # without a hub
     "mtbert reproduce R2": "tests/reproduction/test_reproduce.py",
     "mtbert serve": "tests/server",

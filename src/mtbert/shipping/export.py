@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model, merged, save_encoder
@@ -27,6 +26,7 @@ from mtbert.runs.output import refuse_run
 from mtbert.runs.writing import write_folder
 from mtbert.scoring.decisions import NOT_SURE, PLAIN
 from mtbert.scoring.evaluation import outputs_of
+from mtbert.shipping.beside_graph import described
 from mtbert.shipping.certificate import Certificate, certify
 from mtbert.shipping.graph import GraphModel, write_graph, write_int8
 from mtbert.shipping.hugging_face import save_classifier, save_sentences
@@ -34,8 +34,6 @@ from mtbert.shipping.hugging_face import save_classifier, save_sentences
 GRAPH, INT8 = "model.onnx", "model.int8.onnx"
 TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
 STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
-# what the script beside a graph needs to know of a task
-OF_A_TASK = {"kind", "text", "pairs", "segments", "classes", "range", "scaled"}
 BOUND = 0.005
 
 NOTES = logging.getLogger("mtbert")
@@ -99,8 +97,10 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     if certificate.fallen:
         raise Refused(certificate)
     write_json(certificate.as_dict(), folder / CERTIFICATE)
-    positions = model.encoder.shape.positions
-    write_json({name: _described(task, positions) for name, task in model.tasks.items()}, folder / TASKS)
+    positions, decided = model.encoder.shape.positions, read_decisions(Run.open(wanted.run).part(BEST), model.tasks)
+    decisions = {name: decided[name].decision if name in decided else PLAIN for name in model.tasks}
+    tasks = {name: described(task, positions, decisions[name]) for name, task in model.tasks.items()}
+    write_json(tasks, folder / TASKS)
     (folder / "tokenizer.json").write_text(scored.tokenizer.definition, encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name(STANDALONE), folder / SCRIPT)
     seal(folder)
@@ -136,12 +136,6 @@ def _of_one_task(wanted: Wanted) -> tuple[MultiTask, Tokenizer, str]:
 
 def _save_merged(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path) -> None:
     save_encoder(merged(model, task), tokenizer, folder)
-
-
-def _described(task: Task, positions: int) -> dict[str, object]:
-    described = task.model_dump(mode="json", include=OF_A_TASK)
-    described["symmetric"] = task.predicted_in_both_orders
-    return {**described, "max_length": min(task.max_length, positions)}
 
 
 def _version() -> str:
