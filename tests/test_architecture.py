@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pages": FOUNDATIONS
     | {"data", "model", "training", "scoring", "recipe", "runs", "reports", "comparison"},
     "shipping": FOUNDATIONS | {"data", "model", "scoring", "recipe", "runs", "reports", "serving"},
-    "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "demo"},
+    "bench": FOUNDATIONS | {"data", "model", "training", "scoring", "recipe", "runs", "serving", "shipping", "demo"},
     "start": FOUNDATIONS | {"data", "recipe"},
     "demo": set(),
     "__init__": {"runs", "serving"},

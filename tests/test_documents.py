@@ -100,7 +100,7 @@ def completed(part: dict[str, Any]) -> list[dict[str, Any]]:
         return [part | {"like": str(ROOT / "recipes" / part["like"])}]
     whole = recipe_over(Path("data"))
     tasks = whole["tasks"]
-    defaults = {"task_defaults", "stage_defaults"}
+    defaults = {"task_defaults", "stage_defaults", "table"}
     whole["tasks"] = {"sentiment": tasks["mood"], "paraphrase": tasks["same"], "similarity": tasks["near"]}
     if part.keys() <= set(Recipe.model_fields) | defaults:
         return [whole | part]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
@@ -29,3 +31,21 @@ def reuse_freed_memory(limit: int = 1 << 30) -> None:
         return
     mallopt(M_MMAP_THRESHOLD, limit)
     mallopt(M_TRIM_THRESHOLD, limit)
+
+
+def take_turns_often(seconds: float = 0.0005) -> None:
+    """Let threads of Python wait for each other no longer than this.
+
+    A model gives the interpreter up for every product and then wants it back: at Python's own 5 ms a thread that reads
+    requests leaves a model of a hundred products a pass with nothing to do for half a second.
+    """
+    sys.setswitchinterval(seconds)
+
+
+def keep_for_good() -> None:
+    """Spare what is there now, such as libraries and models, from the search for garbage, which is then soon done.
+
+    Otherwise what an error holds on to, such as a large request, is found only when very much of it has gathered.
+    """
+    gc.collect()
+    gc.freeze()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ import pytest
 import torch
 import transformers
 
+import mtbert
 from mtbert.bench.accuracy import bench_plain
 from mtbert.bench.feature_cache import bench_frozen
+from mtbert.bench.load import agrees, bench_serve
 from mtbert.bench.memory import bench_memory, write_pairs
 from mtbert.bench.method_costs import bench_methods
-from mtbert.bench.prediction import bench_predict, mixed_texts
+from mtbert.bench.one_pass import bench_together
+from mtbert.bench.prediction import BACKENDS, TASK, bench_predict, mixed_texts
 from mtbert.bench.rate import Rate
 from mtbert.bench.training import PEERS, Side, TheirModel, bench_train
 from mtbert.bench.twins import PlainAdamW, attend_plainly, plain_twins
@@ -22,6 +27,7 @@ from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
 from mtbert.model import encoder
 from mtbert.model.attention import attend
+from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.table import TASK_MODULES
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
@@ -81,8 +87,32 @@ def test_an_unknown_peer_is_named_with_the_known_ones(small_recipe: dict[str, An
     experiment = build(read_recipe(small_recipe))
     with pytest.raises(Mistake, match="transformers, trainer-grouped"):
         bench_train(experiment, "trainer", 8)
-    with pytest.raises(Mistake, match="sentence-transformers, pipeline"):
+    with pytest.raises(Mistake, match=r"sentence-transformers, sentence-transformers-onnx.*pipeline"):
         bench_predict(experiment, ["a"], "st", 1)
+    with pytest.raises(Mistake, match="torch, onnx, int8"):
+        bench_predict(experiment, ["a"], "pipeline", 1, "tensorrt")
+
+
+def test_a_missing_peer_says_what_to_install(small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    with pytest.raises(Mistake, match=r"pip install 'sentence-transformers\[onnx\]'"):
+        bench_predict(build(read_recipe(small_recipe)), ["a"], "sentence-transformers-onnx", 1)
+
+
+def test_every_back_end_of_ours_encodes_alike(small_recipe: dict[str, Any]) -> None:
+    experiment = build(read_recipe(small_recipe))
+    model = MultiTask(experiment.model.encoder, [TASK])
+    texts = mixed_texts(experiment, 50)
+    said = {name: torch.as_tensor(make(model, experiment.tokenizer)(texts)) for name, make in BACKENDS.items()}
+    torch.testing.assert_close(said["onnx"], said["torch"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(said["int8"], said["torch"], atol=0.1, rtol=0)
+
+
+def test_tasks_together_and_apart_are_as_many_as_asked_for(small_recipe: dict[str, Any]) -> None:
+    experiment = build(read_recipe(small_recipe))
+    result = bench_together(experiment, mixed_texts(experiment, 64), 3, 3)
+    assert (result.tasks, result.texts) == (3, 64)
+    assert 0 < result.ratios[0] <= result.ratio <= result.ratios[1]
 
 
 def test_mixed_texts_come_from_every_task_and_are_as_many_as_asked_for(small_recipe: dict[str, Any]) -> None:
@@ -91,6 +121,33 @@ def test_mixed_texts_come_from_every_task_and_are_as_many_as_asked_for(small_rec
     assert len(texts) == 500
     for rows in experiment.rows["train"].values():
         assert set(rows.texts[0].to_pylist()) <= set(texts)
+
+
+def test_a_server_under_load_loses_and_mixes_up_nothing(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    run = mtbert.train(small_recipe, out=tmp_path / "run", overrides=["stages.0.steps=1", "stages.0.evaluate_every=1"])
+    found = bench_serve(run.folder, requests=120, clients=30)
+    assert (found.lost, found.mixed_up, found.statuses) == (0, 0, "120 x 200")
+    assert found.distinct > 60
+    assert " x 5" not in found.misbehaved
+    assert "1 x 422" in found.misbehaved
+    assert found.ratio == pytest.approx(found.rate / found.predict_rate)
+    assert len(found.memory_gib) == 5
+
+
+def test_an_answer_agrees_where_it_says_what_was_due() -> None:
+    due = {"prediction": "a", "probabilities": {"a": 0.7, "b": 0.3}}
+
+    def answer(said: object, status: int = 200) -> bytes:
+        return f"HTTP/1.1 {status} \r\n\r\n".encode() + json.dumps({"answers": [{"mood": said}]}).encode()
+
+    assert agrees("mood", answer(due), due)
+    assert not agrees("mood", answer(due, 503), due)
+    assert not agrees("tone", answer(due), due)
+    assert not agrees("mood", answer(due | {"prediction": "b"}), due)
+    assert not agrees("mood", answer(due | {"probabilities": {"a": 0.699, "b": 0.301}}), due)
+    assert agrees("mood", answer({"prediction": 3.00001}), {"prediction": 3.0})
+    assert not agrees("mood", answer({"prediction": 3.01}), {"prediction": 3.0})
+    assert not agrees("mood", answer({"prediction": ["x"]}), {"prediction": []})
 
 
 def test_every_method_has_a_cost(small_recipe: dict[str, Any]) -> None:

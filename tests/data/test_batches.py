@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertTokenizerFast
 
-from mtbert.data.batches import Batch, Examples, Stream
+from mtbert.data.batches import IDLE, IDLE_SHARE, LARGE, Batch, Examples, Stream
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.tables import read_rows
@@ -260,7 +260,32 @@ def test_evaluation_sees_every_example_once_longest_first(batch_size: int, token
     rows = np.concatenate([batch.rows for batch in batches])
     assert sorted(rows) == list(range(30))
     assert (np.diff(examples.lengths[rows]) <= 0).all()
-    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert max(map(len, batches)) <= batch_size
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_long_text_does_not_make_padding_of_all_others(seed: int, tokenizer: Tokenizer) -> None:
+    chance = np.random.default_rng(seed)
+    lengths = chance.integers(1, 60, size=100)
+    lengths[chance.integers(0, 100, size=3)] = chance.integers(200, 510, size=3)
+    examples = made(single(), [["a " * int(length) for length in lengths]], tokenizer)
+    batches = list(examples.in_order_of_length(64))
+    for batch in batches:
+        padding = int((~batch.mask).sum())
+        assert padding <= max(IDLE, batch.mask.numel() / IDLE_SHARE)
+    for batch, following in itertools.pairwise(batches):  # and none is smaller than it has to be
+        longest = batch.tokens.shape[1]
+        tokens = int(batch.mask.sum()) + following.tokens.shape[1]
+        whole = longest * (len(batch) + 1)
+        assert len(batch) == 64 or whole > LARGE or whole - tokens > max(IDLE, tokens // IDLE_SHARE)
+
+
+def test_a_batch_of_long_texts_is_no_larger_than_memory_likes(tokenizer: Tokenizer) -> None:
+    examples = made(single(), [["a " * 500] * 70], tokenizer)
+    batches = list(examples.in_order_of_length(64))
+    assert sum(map(len, batches)) == 70
+    assert max(batch.tokens.numel() for batch in batches) <= LARGE
+    assert len(list(made(single(), [[]], tokenizer).in_order_of_length(64))) == 0
 
 
 # ---- streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 import mtbert
 from mtbert.app import cli
+from mtbert.model.files import seal
+from mtbert.pages.run_page import run_page
 from mtbert.pages.side_by_side import side_by_side
 from mtbert.runs.folder import Run
 from tests.support.html import Seen
@@ -59,3 +62,29 @@ def test_the_command_writes_one_file(runs: list[Run], tmp_path: Path, monkeypatc
         cli.main()
     assert not end.value.code
     assert "2 runs side by side" in out.read_text(encoding="utf-8")
+
+
+def test_runs_of_one_task_beside_a_run_of_several_stand_on_its_page(runs: list[Run], tmp_path: Path) -> None:
+    """The better of two on the same dev rows; not one on other rows, nor one of another task."""
+    several, alone = runs[0], runs[2]
+    shutil.copytree(several.folder, tmp_path / "several")
+    for name, score in (("worse", 0.1), ("better", 0.9), ("other_rows", 0.95), ("damaged", 0.99)):
+        copy = Path(shutil.copytree(alone.folder, tmp_path / name))
+        for file in (copy / "scores.json", copy / "best" / "scores.json"):
+            content = json.loads(file.read_text())
+            content["dev"]["tasks"]["mood"]["accuracy"] = score
+            file.write_text(json.dumps(content))
+        seal(copy / "best")
+    record = tmp_path / "other_rows" / "environment.json"
+    content = json.loads(record.read_text())
+    content["data"]["mood.dev"]["sha256"] = "0" * 64
+    record.write_text(json.dumps(content))
+    (tmp_path / "damaged" / "environment.json").write_text("{")
+    seen = Seen(run_page(Run.open(tmp_path / "several")))
+    rows = {
+        row[0]: row for row in seen.table("task", "metric", "score", "95 % interval", "constant", "zero-shot", "alone")
+    }
+    assert rows["mood"][6] == "0.9000"
+    assert rows["same"][6] == rows["near"][6] == ""
+    assert "learned the task alone and was scored on the same rows: mood in better" in seen.text
+    assert "learned the task alone" not in Seen(run_page(alone)).text

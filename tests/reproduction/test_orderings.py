@@ -146,6 +146,16 @@ def test_claims_of_one_report_share_their_runs_and_a_folder(course: Path, tmp_pa
     assert "30 steps a run" in files["orderings.md"].read_text(encoding="utf-8")
 
 
+def test_who_stops_before_the_second_report_is_told_what_the_first_says(course: Path, tmp_path: Path) -> None:
+    claims = orderings(["pals_top", "adapter_before"])
+    declared = plans(claims, RECIPES, course, "random", BUDGET, 1, tmp_path)
+    run({"R4": declared["R4"]}, tmp_path, "", Listener(), lambda measured: None)
+    found = Orderings.of(claims, declared, tmp_path, "")
+    assert [one.ordering for one in found.findings] == ["pals_top"]
+    assert not (tmp_path / "R0").exists()
+    assert "adaptbefore beats adaptafter (R0, table 1): cannot be told" in found.words()
+
+
 def test_where_the_budget_is_less_than_an_epoch_all_methods_have_the_same_fewer_rows(
     course: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
-from mtbert.reproduction.outlook import Listing, Outlook
+from mtbert.reproduction.outlook import Listing, Outlook, Prospect
 from mtbert.reproduction.reproduce import Asked, reproduce
 from mtbert.reproduction.rows import Row, chosen, rows, shipped
 from mtbert.reproduction.table import Reproduction
@@ -233,7 +233,9 @@ def test_the_list_and_the_plan_say_what_is_done(course: Path, folder: Path) -> N
     listed = {one.row: one for one in Listing.of(chosen(["R4", "R1"]), RECIPES, folder).rows}
     assert {name: one.done for name, one in listed.items() if one.done} == {"R4/single_task": 4, "R1/baseline_10ep": 2}
     assert listed["R4/single_task"].recipes == ["R4/single_task_sst.yaml", "R4/single_task_cfimdb.yaml"]
-    outlook = Outlook.of(asked(course), [*two_rows(), *chosen(["R0/plain"])], folder)
+    told: list[Prospect] = []
+    outlook = Outlook.of(asked(course), [*two_rows(), *chosen(["R0/plain"])], folder, told.append)
+    assert told == outlook.prospects
     assert [(one.row, one.done, one.runs, one.steps, one.measured) for one in outlook.prospects] == [
         ("R1/baseline_10ep", 2, 2, 30, "its runs"),
         ("R4/single_task", 4, 4, 60, "its runs"),

@@ -15,6 +15,8 @@ import mtbert
 from mtbert.comparison.measured import metrics_of
 from mtbert.data.labels import as_arrays, from_arrays, same
 from mtbert.data.tables import read_rows
+from mtbert.model.checkpoints import load_model
+from mtbert.model.modes import evaluating
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import check
 from mtbert.reports.evaluation import evaluation
@@ -22,6 +24,7 @@ from mtbert.runs.build import build
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
 from mtbert.serving.results import WRITERS
+from mtbert.shipping.export import Wanted, export
 from tests.support.cut_off import assert_goes_on_to_the_bit
 from tests.support.small import recipe_over, sentence, with_more_kinds, write_small_data
 
@@ -118,7 +121,7 @@ def test_labels_of_all_kinds_go_to_disk_and_back(trained: Run) -> None:
     arrays = {part: array for name, some in labels.items() for part, array in as_arrays(name, some).items()}
     again = from_arrays(arrays)
     assert all(same(again[name], some).all() for name, some in labels.items())
-    found = metrics_of(recipe, rows, again)
+    found = metrics_of(rows, again)
     assert all(recipe.tasks[name].normalised(metrics) == pytest.approx(1) for name, metrics in found.items())
 
 
@@ -137,6 +140,22 @@ def test_long_texts_give_every_word_an_answer(trained: Run, tmp_path: Path) -> N
     model = mtbert.load(trained.folder)
     (said,) = model.predict("names", [["tea"] * 700])
     assert [tag for _, tag in said[-100:]] == ["O"] * 100
+
+
+def test_the_encoder_of_all_kinds_is_exported_with_the_states_that_it_has_here(tmp_path: Path) -> None:
+    recipe = with_more_kinds(recipe_over(write_small_data(tmp_path / "data")))
+    recipe["tasks"]["near_joint"] = recipe["tasks"]["near"] | {"pairs": "joint"}
+    recipe["stages"][0] |= {"sampler": "joint", "steps": 2, "evaluate_every": 2}
+    run = mtbert.train(recipe, out=tmp_path / "run")
+    assert set(run.scores["dev"]["tasks"]) == {"mood", "same", "near", "near_joint", "stars", "topics", "names"}
+    assert export(Wanted(run.folder, task="names"), "encoder", tmp_path / "encoder") is None
+    there = BertModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False)
+    model, _ = load_model(run.part("best"))
+    batch = build(run.recipe()).sets["dev"]["names"].batch([0, 1, 2])
+    with evaluating(model), torch.no_grad():
+        *_, ours = model.states(model.embed(batch), batch)
+        theirs = there(batch.tokens, batch.mask.long(), batch.segments).last_hidden_state
+    torch.testing.assert_close(theirs[batch.mask], ours[batch.mask], rtol=1e-4, atol=1e-5)
 
 
 def test_heads_alone_are_trained_on_words_too(trained: Run, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from mtbert.app.cli import main
 from mtbert.errors import Mistake
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
-from mtbert.runs.lock import LOCK, holder, locked
+from mtbert.runs.lock import LOCK, holder, in_turn, locked
 from tests.support.cut_off import Kill, assert_same_run
 from tests.support.small import recipe_over, write_small_data
 
@@ -232,3 +234,22 @@ def test_who_prepares_while_another_begins_and_ends_finds_a_run_there(
                 mtbert.train(small_recipe, out=folder)
         monkeypatch.setattr(mtbert.runs.train, "prepare", prepare)
         assert Run(folder).scores["step"] > 0
+
+
+def test_who_waits_for_a_turn_gets_it_when_the_holder_lets_go_and_is_told_who_has_it_where_not(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        with in_turn(tmp_path):
+            order.append("second")
+
+    with locked(tmp_path):
+        with pytest.raises(Mistake, match=f"process {os.getpid()} on"), in_turn(tmp_path, patience=0):
+            pass
+        waiting = Thread(target=wait)
+        waiting.start()
+        time.sleep(0.3)  # longer than `locked` tries
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+    assert not any(tmp_path.iterdir())

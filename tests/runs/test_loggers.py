@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -53,10 +54,16 @@ def test_tensorboard_reads_what_was_logged_also_of_a_resumed_run(small_recipe: d
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A module that answers as MLflow does, and what it was asked."""
     asked: list[Any] = []
+    begun = SimpleNamespace(info=SimpleNamespace(run_id="one"))
     module: Any = ModuleType("mlflow")
     module.environment_variables = SimpleNamespace(MLFLOW_TRACKING_URI=SimpleNamespace(is_set=lambda: False))
+
+    def asks(name: str, *given: Any, **named: Any) -> SimpleNamespace:
+        asked.append((name, given, named))
+        return begun
+
     for name in ("set_tracking_uri", "set_experiment", "start_run", "log_metrics", "end_run"):
-        setattr(module, name, lambda *given, _name=name, **named: asked.append((_name, given, named)))
+        setattr(module, name, partial(asks, name))
     monkeypatch.setitem(sys.modules, "mlflow", module)
     return asked
 
@@ -67,10 +74,35 @@ def test_mlflow_is_handed_every_step(small_recipe: dict[str, Any], tmp_path: Pat
     assert [name for name, *_ in mlflow[:3]] == ["set_tracking_uri", "set_experiment", "start_run"]
     assert mlflow[1][1] == ("tests",)
     assert mlflow[-1][0] == "end_run"
+    assert mlflow[2][2] == {"run_name": "run"}
     handed = [(named["step"], given[0]) for name, given, named in mlflow if name == "log_metrics"]
     assert [(step, values["train/lr"]) for step, values in handed if "train/lr" in values] == [
         (step.step, step.lr) for step in run.log.only(Step)
     ]
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(
+    small_recipe: dict[str, Any], tmp_path: Path, mlflow: list[Any]
+) -> None:
+    recipe = small_recipe | {"log": ["mlflow"]}
+    mtbert.train(recipe, out=tmp_path / "run", listener=StopAt(7))
+    mtbert.train(recipe, out=tmp_path / "run", resume=True)
+    assert [named for name, _, named in mlflow if name == "start_run"] == [{"run_name": "run"}, {"run_id": "one"}]
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries that MLflow imports
+def test_mlflow_itself_holds_what_the_log_holds(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    module = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    recipe = small_recipe | {"log": ["mlflow"]}
+    mtbert.train(recipe, out=tmp_path / "run", listener=StopAt(7))
+    run = mtbert.train(recipe, out=tmp_path / "run", resume=True)
+    client = module.MlflowClient(f"sqlite:///{run.folder / 'logs' / 'mlflow' / 'mlflow.db'}")
+    (one,) = client.search_runs([client.get_experiment_by_name("mtbert").experiment_id])
+    assert (one.info.run_name, one.info.status) == ("run", "FINISHED")
+    rates = client.get_metric_history(one.info.run_id, "train/lr")
+    assert {at.step: at.value for at in rates} == {step.step: step.lr for step in run.log.only(Step)}
+    overall = client.get_metric_history(one.info.run_id, "dev/overall")
+    assert {at.step: at.value for at in overall} == {line.step: line.overall for line in run.log.only(Evaluation)}
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

@@ -17,15 +17,16 @@ from torch import Tensor
 import mtbert
 from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake
-from mtbert.model.world import ALONE, Together
+from mtbert.model.world import ALONE, SMALL, Together
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from mtbert.runs.folder import LAST, Run
+from mtbert.runs.log import Step
 from mtbert.scoring.evaluation import Scores, evaluate
 from mtbert.training.combiners.table import COMBINERS
 from mtbert.training.trainer import Trainer
 from mtbert.training.weightings.table import WEIGHTINGS
-from tests.support.cut_off import Kill, assert_same_run
+from tests.support.cut_off import Kill, Killed, assert_same_run
 from tests.support.small import recipe_over, write_small_data
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that begin in the middle")
@@ -80,6 +81,21 @@ def trained(
     return {**model, **{f"state:{name}": one for name, one in trainer.state().items()}, "losses": torch.tensor(losses)}
 
 
+def gradients(data: Path, world: Any = ALONE, **stage: Any) -> dict[str, Tensor]:
+    """What the optimizer is handed in the first step."""
+    trainer = build(read_recipe(recipe_for(data, **stage))).stage(0, world).trainer
+    handed: dict[str, Tensor] = {}
+    step = trainer.optimizer.step
+
+    def noted(factor: float = 1.0) -> None:
+        handed.update({name: p.grad.clone() for name, p in trainer.learning.items() if p.grad is not None})
+        step(factor)
+
+    trainer.optimizer.step = noted  # type: ignore[method-assign]
+    trainer.take_step()
+    return handed
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_data(tmp_path_factory.mktemp("processes") / "data")
@@ -97,6 +113,7 @@ def found(data: Path) -> dict[str, list[dict[str, Tensor]]]:
         results["sum"] = trained(data, world, tasks="mood")
         results["turns"] = trained(data, world, sampler="round_robin")
         results |= {f"uneven {name}": trained(data, world, combiner=name, batch_size=7, steps=6) for name in COMBINERS}
+        results |= {f"first {name}": gradients(data, world, combiner=name, batch_size=7) for name in COMBINERS}
         results["tiny"] = trained(data, world, batch_size=13, steps=4)
         results["divided"] = trained(data, world, batch_size=7, steps=6, reduction="fixed_batch")
         results["heads"] = trained(data, world, sampler="round_robin", train="heads")
@@ -108,12 +125,30 @@ def found(data: Path) -> dict[str, list[dict[str, Tensor]]]:
         }
         results |= {f"plain {name}": trained(data, world, weighting=name, steps=4) for name in WEIGHTINGS}
         experiment = build(read_recipe(recipe_for(data)))
+        results["tables"] = summed(rank, world)
         results["scores"] = flat(evaluate(experiment.model, experiment.sets["dev"], world))
         torch.save(results, place / f"{rank}.pt")
 
     assert in_two(place, work) == [0, 0]
     both = [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(2)]
     return {name: [both[0][name], both[1][name]] for name in both[0]}
+
+
+def tables(rank: int) -> dict[str, Tensor]:
+    """Tensors so large that they are added up by themselves: tables with few rows, none, all; one that is not tall."""
+    generator = torch.Generator().manual_seed(rank)
+    tall = torch.zeros(SMALL // 64 + 1, 64)
+    few, not_a_number, all_rows = tall.clone(), tall.clone(), torch.randn(tall.shape, generator=generator)
+    few[torch.randint(len(few), (50,), generator=generator)] = torch.randn(50, 64, generator=generator)
+    not_a_number[3 + rank, 5] = torch.nan
+    square = torch.randn(2000, SMALL // 2000 + 1, generator=generator)
+    return {"few": few, "not a number": not_a_number, "all": all_rows, "none": tall, "square": square}
+
+
+def summed(rank: int, world: Any) -> dict[str, Tensor]:
+    given = tables(rank)
+    world.sum_all(given.values())
+    return given
 
 
 def flat(scores: Scores) -> dict[str, Tensor]:
@@ -195,6 +230,15 @@ def test_two_processes_are_one_with_the_whole_batch_uneven_ones_too(
     torch.testing.assert_close(first["losses"], alone["losses"], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", list(COMBINERS))
+def test_the_gradient_of_two_uneven_parts_is_that_of_the_whole_batch(
+    found: dict[str, list[dict[str, Tensor]]], data: Path, name: str
+) -> None:
+    alone = gradients(data, combiner=name, batch_size=7)
+    for ours in found[f"first {name}"]:
+        torch.testing.assert_close(ours, alone, atol=1e-6, rtol=1e-5)
+
+
 def test_batches_of_one_example_and_sums_over_a_batch_are_those_of_one_process(
     found: dict[str, list[dict[str, Tensor]]], data: Path
 ) -> None:
@@ -245,6 +289,13 @@ def test_scores_of_gathered_predictions_are_those_of_one_process(
         )
 
 
+def test_large_tables_are_added_up_whichever_rows_of_them_are_sent(found: dict[str, list[dict[str, Tensor]]]) -> None:
+    for name, one in tables(0).items():
+        expected = one + tables(1)[name]
+        for ours in found["tables"]:
+            assert torch.equal(ours[name].nan_to_num(7), expected.nan_to_num(7))
+
+
 # ---- run folders
 
 
@@ -255,6 +306,19 @@ class KillSecond(Kill):
         self.steps -= 1
         if self.steps == 0 and dist.get_rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_one_process_began_two_go_on_with(data: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(data, steps=8, combiner="pcgrad", optimizer={"lr": 1e-3})
+    alone = mtbert.train(recipe, out=tmp_path / "alone")
+    with pytest.raises(Killed):
+        mtbert.train(recipe, out=tmp_path / "run", listener=Kill(steps=5))
+    assert in_two(tmp_path / "two", lambda rank: mtbert.train(recipe, out=tmp_path / "run", resume=True)) == [0, 0]
+    steps, expected = ([line for line in run.log if isinstance(line, Step)] for run in (Run(tmp_path / "run"), alone))
+    assert [line.step for line in steps] == [line.step for line in expected] == list(range(1, 9))
+    for ours, theirs in zip(steps, expected, strict=True):
+        for task, terms in theirs.terms.items():
+            assert ours.terms[task]["loss"] == pytest.approx(terms["loss"], rel=1e-3)
 
 
 def test_a_run_is_written_once_and_goes_on_after_one_process_was_killed(data: Path, tmp_path: Path) -> None:

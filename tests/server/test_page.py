@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from mtbert.server.app import Limits, make_app
-from mtbert.server.run import taken
 from mtbert.serving.predictor import Predictor
 from tests.support.browser import Browser, browser, needs_chromium
-from tests.support.served import HEAT, MOOD, TONE, due, predictor
+from tests.support.served import HEAT, MOOD, TONE, due, listening, predictor
 from tests.support.tiny_models import NEAR, SAME, plan
 
 pytestmark = needs_chromium
@@ -31,16 +27,8 @@ def own() -> Predictor:
 @pytest.fixture(scope="module")
 def address(own: Predictor) -> Iterator[str]:
     """Where a server of a tiny model answers."""
-    app = make_app({"run": own}, Limits())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
-    with taken("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
+    with listening(make_app({"run": own}, Limits())) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ import pytest
 
 import mtbert
 from mtbert.errors import Mistake
+from mtbert.scoring.decisions import NOT_SURE, Decision
 from mtbert.server import extra
 from mtbert.server.app import Limits, make_app
 from mtbert.server.queue import Answer, Worker
@@ -256,6 +257,20 @@ def test_classes_and_ranges_stand_in_the_schema() -> None:
         }
 
     asking(talk)
+
+
+def test_a_task_that_may_not_be_sure_says_so_and_its_schema_too() -> None:
+    predictor = model()
+    predictor.decisions["mood"] = Decision(sure_from=1.0)
+
+    async def talk(client: httpx.AsyncClient, app: Any) -> None:
+        answer = await client.post("/predict", json={"text": "good film", "task": "mood"})
+        assert answer.json()["answers"][0]["mood"]["prediction"] == NOT_SURE
+        parts = (await client.get("/openapi.json")).json()["components"]["schemas"]
+        assert parts["Said_by_mood"]["properties"]["prediction"]["enum"] == ["low", "mid", "high", NOT_SURE]
+        assert parts["Said_by_tone"]["properties"]["prediction"]["enum"] == ["0", "1"]
+
+    asking(talk, run=predictor)
 
 
 def test_the_page_asks_nobody_else() -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import sklearn.metrics
 
 import mtbert
 from mtbert.app import cli
@@ -17,10 +19,11 @@ from mtbert.errors import Mistake
 from mtbert.model.files import seal, verify
 from mtbert.pages.run_page import run_page
 from mtbert.reports.decisions import calibrate
+from mtbert.reports.evaluation import evaluation
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.decisions import NOT_SURE
 from tests.support.html import Seen
-from tests.support.small import recipe_over, sentence, write_small_data
+from tests.support.small import recipe_over, sentence, with_more_kinds, write_small_data
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +81,9 @@ def test_the_page_shows_what_was_decided(run: Run) -> None:
     ("words", "said"),
     [
         (["--task", "mod"], "did you mean 'mood'"),
-        (["--metric", "f3"], "valid: accuracy, balanced_accuracy, f1"),
+        (["--metric", "f3"], "valid: accuracy, all_right, balanced_accuracy, f1"),
         (["--precision", "1.5"], "at most 1"),
+        (["--task", "mood", "--metric", "f1"], "task 'mood': 'f1' is no metric of it; valid: accuracy, macro_f1"),
     ],
 )
 def test_bad_wishes_are_one_message(
@@ -107,12 +111,18 @@ def test_one_task_after_the_other_are_both_decided(run: Run) -> None:
     assert mtbert.load(run.folder).decisions == {"mood": first, "same": second}
 
 
+def offset(decided: Any) -> Any:
+    """The same with offsets of other classes in the place of its threshold."""
+    return decided | {"decision": {"offsets": {"low": 0.5, "high": 0.0}}}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda it: {"modd": it["same"]}, "did you mean 'mood'"),
-        (lambda it: {"near": it["same"]}, "near: a task of kind regression does not say one of several classes"),
+        (lambda it: {"near": it["same"]}, "near: a task of kind regression does not say classes"),
         (lambda it: {"mood": it["same"]}, r"mood\.decision\.threshold is for two classes, not 3"),
+        (lambda it: {"mood": offset(it["same"])}, r"mood\.decision\.offsets are not of its classes low, mid, high"),
     ],
 )
 def test_decisions_of_another_model_are_refused(run: Run, change: Callable[[Any], Any], said: str) -> None:
@@ -127,3 +137,53 @@ def test_decisions_of_another_model_are_refused(run: Run, change: Callable[[Any]
 def test_a_metric_that_there_is_not_is_refused_where_no_task_has_two_classes(run: Run) -> None:
     with pytest.raises(Mistake, match="unknown metric of a threshold 'f3'"):
         calibrate(run, tasks=["mood"], metric="f3")
+
+
+def test_several_classes_are_decided_by_offsets_and_evaluate_scores_what_predict_says(run: Run) -> None:
+    found = calibrate(run, metric="macro_f1", precision=0.4)
+    assert found.tasks["mood"].decision.offsets is not None
+    assert found.tasks["same"].decision.threshold is not None
+    report = evaluation(run.folder)
+    assert report.tasks["near"].decided is None
+    table = Path(run.recipe().data) / "mood-dev.tsv"
+    said = np.array(mtbert.load(run.folder).predict_table("mood", table).columns["prediction"])
+    labels = np.array([line.split("\t")[2] for line in table.read_text().splitlines()[1:]])
+    sure, decided = said != NOT_SURE, report.tasks["mood"].decided
+    assert decided is not None
+    assert decided.sure == pytest.approx(sure.mean())
+    assert decided.metrics["accuracy"] == pytest.approx((said == labels)[sure].mean())
+    due = sklearn.metrics.f1_score(labels[sure], said[sure], average="macro", zero_division=0)
+    assert decided.metrics["macro_f1"] == pytest.approx(due)
+    assert report.tasks["mood"].metrics == run.scores["dev"]["tasks"]["mood"]  # of the likeliest class, as before
+
+
+def test_a_metric_that_some_tasks_lack_is_fitted_to_the_others(run: Run) -> None:
+    found = calibrate(run, metric="f1")
+    assert found.tasks["same"].metric == "f1"
+    assert found.tasks["mood"].metric is None
+    assert found.left["mood"].startswith("f1 is no metric of it, so that it says the likeliest class (valid: accuracy")
+
+
+def test_thresholds_of_labels_are_stored_said_and_scored(tmp_path: Path) -> None:
+    data = write_small_data(tmp_path / "data")
+    recipe = with_more_kinds(recipe_over(data))
+    recipe["tasks"] = {"topics": recipe["tasks"]["topics"] | {"dev": "many-train.parquet"}}
+    run = mtbert.train(recipe, out=tmp_path / "run")
+    found = calibrate(run, metric="micro_f1", precision=0.9)
+    least = found.tasks["topics"].decision.thresholds
+    assert least is not None
+    assert found.left["topics"] == "it says something of every class, and is never not sure of a row"
+    model, texts = mtbert.load(run.folder), [sentence(number) for number in range(9)]
+    probabilities = model.probabilities("topics", texts)
+    due = [[name for name, share in row.items() if share > least[name]] for row in probabilities]
+    assert model.predict("topics", texts) == due
+    lines = [line.split(" -> ")[1] for line in model.answers("topics", texts)]
+    said = [
+        ", ".join(f"{name} ({row[name]:.0%})" for name in names) or "none"
+        for row, names in zip(probabilities, due, strict=True)
+    ]
+    assert lines == said
+    decided = evaluation(run.folder).tasks["topics"].decided
+    assert decided is not None
+    assert decided.metrics["micro_f1"] >= run.scores["dev"]["tasks"]["topics"]["micro_f1"]
+    assert "said where it is likelier than" in run_page(run).lower()

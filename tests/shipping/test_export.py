@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,10 +21,13 @@ import mtbert
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.files import seal
 from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.table import TASK_MODULES
+from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.evaluate import to_be_scored
 from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.decisions import Decision, HeldOut
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.serving.predictor import Predictor
 from mtbert.shipping import export as exporting
@@ -31,7 +35,7 @@ from mtbert.shipping.certificate import certify
 from mtbert.shipping.export import Refused, Wanted, export
 from mtbert.shipping.graph import GraphModel
 from mtbert.shipping.standalone import Model
-from tests.support.small import recipe_over, write_small_data
+from tests.support.small import WORDS, recipe_over, with_more_kinds, write_small_data
 from tests.support.tiny_models import SENTENCES, shaken
 
 # heads, poolings and readings that are not those of the recipe of the small data
@@ -43,6 +47,21 @@ VARIED: dict[str, dict[str, Any]] = {
     "angle": {"of": "near", "head": "cosine"},
     "bent": {"of": "near", "head": "sigmoid", "pooling": "cls"},
     "raw": {"of": "near", "scaled": False, "pairs": "joint"},
+    "cumulative": {"of": "stars", "method": "cumulative"},
+    "soft": {"of": "stars", "method": "soft", "pooling": "cls"},
+    "topics": {"thresholds": {"art": 0.3}},
+    "chosen": {"of": "mood"},
+    "moved": {"of": "mood"},
+    "weighed": {"of": "same"},
+}
+# what was decided of some: the script obeys it
+DECIDED = {
+    "chosen": Decision(temperature=3.0, sure_from=0.4),
+    "weighed": Decision(temperature=0.5, threshold=0.6),
+    "soft": Decision(sure_from=0.9),
+    "moved": Decision(temperature=2.0, offsets={"low": 0.0, "mid": 3.0, "high": -1.0}),
+    "topics": Decision(temperature=2.0, thresholds={"art": 0.6, "food": 0.4, "home": 0.5}),
+    "stars": Decision(temperature=4.0),
 }
 LONG = "film tea river " * 180
 
@@ -52,14 +71,18 @@ def tasks_of(recipe: dict[str, Any]) -> dict[str, Any]:
     tasks, small = {}, recipe["tasks"]
     for name, varied in VARIED.items():
         tasks[name] = small[varied.get("of", name)] | {key: value for key, value in varied.items() if key != "of"}
-    return tasks | {"near": small["near"]} | {f"with_{name}": small["near"] for name in TASK_MODULES}
+    return (
+        tasks
+        | {"near": small["near"], "stars": small["stars"]}
+        | {f"with_{name}": small["near"] for name in TASK_MODULES}
+    )
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with every kind of task, and with every module, whose weights are so large that each matters."""
     folder = tmp_path_factory.mktemp("exported")
-    recipe = recipe_over(write_small_data(folder / "data"))
+    recipe = with_more_kinds(recipe_over(write_small_data(folder / "data")))
     recipe["encoder"]["layers"] = 1  # a graph has one encoder for each module
     recipe["tasks"] = tasks_of(recipe)
     recipe["modules"] = [{"name": name, "tasks": [f"with_{name}"]} for name in TASK_MODULES]
@@ -68,6 +91,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(folder / "run")
     model, tokenizer = load_model(run.part(BEST))
     run.replace(BEST, lambda new: save_model(shaken(model), tokenizer, new))
+    nothing = HeldOut(0, 0, 0, 0, None, None, None, None)
+    write_decisions(run, {name: Calibrated(one, None, None, 12, nothing) for name, one in DECIDED.items()})
     return run
 
 
@@ -91,6 +116,7 @@ def alone(graphs: Path) -> Path:
     folder.mkdir()
     for name in ("model.onnx", "tasks.json", "tokenizer.json", "predict.py"):
         (folder / name).write_bytes((graphs / name).read_bytes())
+    seal(folder)
     return folder
 
 
@@ -106,6 +132,21 @@ def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: R
             found, due = graph.outputs(examples.task, examples, batch_size), outputs_of(scored.model, examples)
             assert due.std() > 1e-2, name  # constant outputs would prove nothing
             torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
+
+
+@pytest.mark.long
+def test_a_graph_gives_the_outputs_for_two_thousand_texts(run: Run, graphs: Path) -> None:
+    model, tokenizer = load_model(run.part(BEST))
+    graph = GraphModel(graphs / "model.onnx", threads=1)
+    draw = np.random.default_rng(0).integers
+    texts = [" ".join(np.array(WORDS)[draw(0, len(WORDS), draw(1, 60))]) for _ in range(4000)]
+    for name, task in model.tasks.items():
+        columns = [texts[:2000], texts[2000:]][: len(task.text)]
+        examples = Examples.from_texts(task, columns, tokenizer, model.encoder.shape.positions)
+        found, due = graph.outputs(task, examples), outputs_of(model, examples)
+        assert due.std() > 1e-2, name
+        print(f"{name}: {float((found - due).abs().max()):.1e}")
+        torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
 
 
 def test_eight_bits_are_for_the_encoders_products_alone(graphs: Path) -> None:
@@ -178,21 +219,44 @@ def test_the_script_runs_without_mtbert_and_torch(alone: Path, model: Predictor)
         [*run, alone / "predict.py", "both", "good film", "warm"], capture_output=True, text=True, check=True
     )
     (due,) = model.probabilities("both", [("good film", "warm")])
-    assert json.loads(said.stdout) == pytest.approx(due, abs=1e-4)
+    assert json.loads(said.stdout)["probabilities"] == pytest.approx(due, abs=1e-4)
 
 
-@pytest.mark.parametrize("task", [*VARIED, "near"])
+@pytest.mark.parametrize("task", [*VARIED, "near", "stars"])
 def test_the_script_says_what_the_model_says(model: Predictor, alone: Path, task: str) -> None:
     texts = [*SENTENCES, LONG, "tea"]
     pairs = [*zip(texts, reversed(texts), strict=True), (LONG, LONG + "tea"), ("good film", LONG)]
     rows: list[Any] = pairs if len(model.model.tasks[task].text) == 2 else texts
     found = Model(alone).answers(task, [[row] if isinstance(row, str) else list(row) for row in rows])
     if model.model.tasks[task].scored:
-        assert found == pytest.approx(model.predict(task, rows), abs=1e-4)
-    else:
-        due = model.probabilities(task, rows)
-        assert [list(one) for one in found] == [list(one) for one in due]
-        assert [list(one.values()) for one in found] == [pytest.approx(list(one.values()), abs=1e-4) for one in due]
+        assert [one["prediction"] for one in found] == pytest.approx(model.predict(task, rows), abs=1e-4)
+        return
+    for one, due in zip(found, model.said(task, model.outputs(task, rows)), strict=True):
+        assert one["prediction"] == due["prediction"]
+        assert one["probabilities"] == pytest.approx(due["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("task", DECIDED)
+def test_what_was_decided_changes_what_the_script_says(model: Predictor, alone: Path, task: str) -> None:
+    rows: list[Any] = SENTENCES if len(model.task(task).text) == 1 else [(text, "warm") for text in SENTENCES]
+    undecided = Predictor(model.model, model.tokenizer)
+    found = Model(alone).answers(task, [[row] if isinstance(row, str) else list(row) for row in rows])
+    plain = undecided.said(task, undecided.outputs(task, rows))
+    shares = [[one["probabilities"][name] for one in plain] for name in plain[0]["probabilities"]]
+    decided = [[one["probabilities"][name] for one in found] for name in plain[0]["probabilities"]]
+    said = [one["prediction"] for one in found] != [one["prediction"] for one in plain]
+    assert said or np.abs(np.subtract(shares, decided)).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json"])
+def test_a_damaged_export_says_nothing(alone: Path, tmp_path: Path, name: str) -> None:
+    for one in alone.iterdir():
+        (tmp_path / one.name).write_bytes(one.read_bytes())
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=f"{name} is damaged; export the model again"):
+        Model(tmp_path)
 
 
 # ---- folders of other libraries
@@ -212,6 +276,26 @@ def test_transformers_opens_a_task_with_the_same_logits(run: Run, model: Predict
         logits = theirs(**given).logits
     rows: list[Any] = texts if task == "mood" else list(zip(texts, *others, strict=True))
     torch.testing.assert_close(logits, model.outputs(task, rows), atol=1e-5, rtol=0)
+
+
+def test_transformers_gives_calibrated_probabilities_and_it_is_said_what_it_does_not_decide(
+    run: Run, model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(exporting.NOTES, "warning", notes.append)
+    copy = Run(Path(shutil.copytree(run.folder, tmp_path / "run")))
+    decision = Decision(temperature=2.5, sure_from=0.9)
+    write_decisions(copy, {"mood": Calibrated(decision, None, 0.9, 20, HeldOut(*[0.1] * 8))})
+    export(Wanted(copy.folder, "mood"), "transformers", tmp_path / "out")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    texts = [text for text in SENTENCES if text]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = theirs(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
+    torch.testing.assert_close(logits, model.outputs("mood", texts) / 2.5, atol=1e-5, rtol=0)
+    assert [note.split(":")[0] for note in notes] == [
+        "what is written of 'mood' has the temperature of mtbert calibrate, and says the likeliest class"
+    ]
 
 
 @pytest.mark.parametrize("task", ["short", "near", "with_lora"])

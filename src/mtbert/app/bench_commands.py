@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtbert.app.options import AsJson, DataFolder, Overrides
+from mtbert.app.options import AsJson, DataFolder, Overrides, RunFolder
 from mtbert.app.output import print_json
 
 BenchRecipe = Annotated[
@@ -36,20 +36,53 @@ def bench_train(
 
 def bench_predict(
     against: Against = "sentence-transformers",
+    backend: Annotated[str, typer.Option("--backend", help="Ours: torch, onnx or int8.")] = "torch",
     recipe: BenchRecipe = None,
     data: DataFolder = None,
     texts: Annotated[int, typer.Option("--texts", min=256, help="How many texts.")] = 10_000,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each side.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Prediction against 'sentence-transformers' encode, or a transformers 'pipeline'."""
+    """Prediction by one of our back ends against 'sentence-transformers' encode, '-onnx', '-onnx-o3', '-onnx-int8' or
+    '-openvino' behind its name, a transformers 'pipeline', or another back end of ours."""
     from mtbert.bench.prediction import bench_predict as measure
     from mtbert.bench.prediction import mixed_texts
     from mtbert.recipe.reading import read_recipe
     from mtbert.runs.build import build
 
     experiment = build(read_recipe(_bench_recipe(recipe), [], data))
-    _print_facts(measure(experiment, mixed_texts(experiment, texts), against, rounds), as_json)
+    _print_facts(measure(experiment, mixed_texts(experiment, texts), against, rounds, backend), as_json)
+
+
+def bench_together(
+    recipe: BenchRecipe = None,
+    data: DataFolder = None,
+    tasks: Annotated[int, typer.Option("--tasks", min=2, help="How many tasks.")] = 5,
+    texts: Annotated[int, typer.Option("--texts", min=256, help="How many texts.")] = 2_000,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each side.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Several tasks that read the same texts, in one pass of the encoder and in a pass for each."""
+    from mtbert.bench.one_pass import bench_together as measure
+    from mtbert.bench.prediction import mixed_texts
+    from mtbert.recipe.reading import read_recipe
+    from mtbert.runs.build import build
+
+    experiment = build(read_recipe(_bench_recipe(recipe), [], data))
+    _print_facts(measure(experiment, mixed_texts(experiment, texts), tasks, rounds), as_json)
+
+
+def bench_serve(
+    run: RunFolder,
+    data: DataFolder = None,
+    requests: Annotated[int, typer.Option("--requests", min=4, help="Requests, of one text each.")] = 20_000,
+    clients: Annotated[int, typer.Option("--clients", min=1, help="Clients that ask at once.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """A server under load, each answer compared with `predict`, while other clients hang up and send garbage."""
+    from mtbert.bench.load import bench_serve as measure
+
+    _print_facts(measure(run, requests, clients, data), as_json)
 
 
 def bench_methods(

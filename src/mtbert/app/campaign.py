@@ -51,6 +51,7 @@ def carry_out(
     from mtbert.app.signals import Signals
     from mtbert.process import reuse_freed_memory
     from mtbert.runs.listener import Listeners
+    from mtbert.runs.lock import in_turn
 
     reuse_freed_memory()
     progress = [] if quiet else [TrainingProgress()]
@@ -60,7 +61,8 @@ def carry_out(
     finally:
         for shown in progress:
             shown.close()
-    results = found()
+    with in_turn(out):  # several processes may end at once
+        results = found()
     if results is not None:
         report, files = results
         show(report, as_json)

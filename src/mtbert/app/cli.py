@@ -60,6 +60,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "train": bench_commands.bench_train,
     "predict": bench_commands.bench_predict,
+    "together": bench_commands.bench_together,
+    "serve": bench_commands.bench_serve,
     "methods": bench_commands.bench_methods,
     "frozen": bench_commands.bench_frozen,
     "plain": bench_commands.bench_plain,

@@ -44,6 +44,12 @@ def compare(
     rates: Annotated[
         str, typer.Option("--rates", metavar="LR,...", help="Try every recipe with each of these learning rates first.")
     ] = "",
+    folds: Annotated[
+        int,
+        typer.Option(
+            "--folds", metavar="K", help="Cut the training files into K folds, each of which reports once a seed."
+        ),
+    ] = 0,
     margin: Annotated[float, typer.Option("--margin", help="A difference that would not matter.")] = 0.01,
     data: DataFolder = None,
     out: Annotated[Path, typer.Option("--out", help="The folder of the comparison.")] = Path("runs/compare"),
@@ -62,7 +68,7 @@ def compare(
     from mtbert.comparison.methods import read_methods
     from mtbert.comparison.outlook import outlook, power_in_words
 
-    asked = Asked(read_methods(recipes, data), seeds, Budget.parse(budget), baselines, _rates(rates), margin)
+    asked = Asked(read_methods(recipes, data), seeds, Budget.parse(budget), baselines, _rates(rates), margin, folds)
     declared = declare(asked, out)
     tasks = first_recipe(declared.methods).tasks
     if plan:
@@ -70,7 +76,7 @@ def compare(
         return
     if not quiet:
         compared = sum(not method.other_seeds for method in declared.methods[1:])
-        for line in power_in_words(seeds, compared, len(tasks)):
+        for line in power_in_words(declared.blocks, compared, len(tasks), folds=folds):
             typer.echo(line, err=True)
     carry_out(
         lambda listener, told: run(declared, out, command_line(), listener, told),

@@ -72,7 +72,7 @@ def calibrate(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="Of two classes: fit the threshold that is best by it, such as f1."),
+        typer.Option("--metric", help="Fit the threshold, or offsets of several classes, best by it: f1, macro_f1."),
     ] = None,
     precision: Annotated[
         float | None, typer.Option("--precision", help="Say 'not sure' wherever less than this share would be right.")
@@ -80,7 +80,7 @@ def calibrate(
     data: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit how a run's tasks decide, on dev by cross-validation: temperature, threshold, and when to say 'not sure'.
+    """Fit how a run's tasks decide, on dev by cross-validation: temperature, thresholds, and when to say 'not sure'.
 
     What is fitted is stored with the model, and `mtbert predict` decides so.
     """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtbert.app.campaign import carry_out, command_line, show
 from mtbert.app.options import AsJson, DataFolder, Quiet
+
+if TYPE_CHECKING:
+    from mtbert.reproduction.outlook import Prospect
 
 Encoder = Annotated[
     str | None, typer.Option("--encoder", help="In place of the recipes': google-bert/bert-base-uncased.")
@@ -50,7 +54,8 @@ def reproduce(
     rows = chosen(names or [])
     asked = Asked(recipes or shipped(), data, encoder, Budget.parse(budget), seeds)
     if list_rows or plan:
-        show(Listing.of(rows, asked.recipes, out) if list_rows else Outlook.of(asked, rows, out), as_json)
+        foreseen = Listing.of(rows, asked.recipes, out) if list_rows else Outlook.of(asked, rows, out, _foretell(quiet))
+        show(foreseen, as_json)
         return
     planned = [asked.plan(row) for row in rows]
 
@@ -107,3 +112,8 @@ def orderings(
         quiet=quiet,
         as_json=as_json,
     )
+
+
+def _foretell(quiet: bool) -> Callable[[Prospect], None]:
+    """Say of each row what it will take: a few steps of sixty rows take minutes."""
+    return lambda one: None if quiet else typer.echo(f"{one.row}: {one.minutes:.1f} minutes a seed", err=True)

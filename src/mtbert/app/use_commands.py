@@ -116,6 +116,9 @@ def predict(
     ] = None,
     data: DataFolder = None,
     quotes: Quotes = None,
+    engine: Annotated[
+        Literal["ray"] | None, typer.Option("--engine", help="Let the workers of Ray answer, one for each core.")
+    ] = None,
 ) -> None:
     """Predict every row of a file (id, prediction, one probability a class), or answer texts on the spot."""
     from mtbert.app.progress import RowsProgress
@@ -125,8 +128,11 @@ def predict(
     from mtbert.serving.course import course_sources, write_course_files
     from mtbert.serving.given import file_of
     from mtbert.serving.predictor import Predictor
+    from mtbert.serving.ray_engine import ray_engine
     from mtbert.serving.results import writer_for
 
+    if engine is not None and source is None:
+        raise Mistake("--engine is for rows of a file or a folder: name it with --input")
     if course is not None:
         for path in write_course_files(Predictor.load(run), course_sources(run, data), course, course_tasks or []):
             typer.echo(path)
@@ -145,7 +151,7 @@ def predict(
         asked: Callable[..., Iterator[Part]] = model.predict_all_slices
         if task is not None:
             asked = partial(model.predict_slices, task)
-        parts = asked(file, quotes, names, share, progress.reached)
+        parts = asked(file, quotes, names, share, progress.reached, None if engine is None else ray_engine(run))
         first = next(parts)  # what is wrong with the input is said before anything is written
         with place.opened() as written:
             number = write(written, chain([first], parts))
@@ -164,8 +170,10 @@ def serve(
     ] = None,
 ) -> None:
     """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
+    from mtbert.process import take_turns_often
     from mtbert.server.extra import server_parts
 
+    take_turns_often()
     parts = server_parts()
     parts.serve(
         runs, host, port, token, parts.Limits(), lambda address: typer.echo(f"answering at {address}", err=True)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from mtbert.cost import seconds
+from mtbert.model.devices import wait_for
 from mtbert.model.shape import Shape
 
 
 class Floor:
-    """Times the products of one step's forward and backward pass; buffers are made once and reused."""
+    """Times the products of one step's forward and backward pass on a device; buffers are made once and reused."""
 
-    def __init__(self, shape: Shape, longest: int, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, shape: Shape, longest: int, precision: torch.dtype, device: torch.device) -> None:
         self.shape = shape
-        self.precision = precision
+        randn = self.randn = partial(torch.randn, dtype=precision, device=device)
+        self.device = device
         d, inner = shape.width, shape.inner
         self.sizes = [(d, 3 * d), (d, d), (d, inner), (inner, d)]  # to_qkv, mix_heads, expand, contract
-        self.weights = [torch.randn(rows, columns, dtype=precision) * 0.02 for rows, columns in self.sizes]
-        self.inputs = {rows: torch.randn(longest, rows, dtype=precision) for rows, _ in self.sizes}
-        self.outputs = {columns: torch.randn(longest, columns, dtype=precision) for _, columns in self.sizes}
+        self.weights = [randn(rows, columns) * 0.02 for rows, columns in self.sizes]
+        self.inputs = {rows: randn(longest, rows) for rows, _ in self.sizes}
+        self.outputs = {columns: randn(longest, columns) for _, columns in self.sizes}
 
     def seconds(self, sequences: int, length: int) -> float:
         """Seconds for one step over S sequences of length L."""
         tokens = sequences * length
         heads, size = self.shape.heads, self.shape.width // self.shape.heads
-        q = torch.randn(sequences * heads, length, size, dtype=self.precision)
-        scores = torch.randn(sequences * heads, length, length, dtype=self.precision)
+        q = self.randn(sequences * heads, length, size)
+        scores = self.randn(sequences * heads, length, length)
 
         def linear() -> None:
             for (rows, columns), weight in zip(self.sizes, self.weights, strict=True):
@@ -41,5 +45,12 @@ class Floor:
             torch.bmm(scores.transpose(1, 2), q)
             torch.bmm(q, q.transpose(1, 2))
 
+        def whole() -> None:
+            for _ in range(self.shape.layers):
+                linear()
+                attention()
+            wait_for(self.device)
+
         with torch.no_grad():
-            return self.shape.layers * (seconds(linear) + seconds(attention))
+            wait_for(self.device)
+            return seconds(whole)

@@ -8,9 +8,9 @@ from types import ModuleType
 from mtbert.errors import Mistake
 
 
-def peer(name: str) -> ModuleType:
-    """A peer's module; raises Mistake where it is not installed."""
+def peer(name: str, package: str = "mtbert[bench]") -> ModuleType:
+    """A peer's module; raises Mistake saying what to install where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise Mistake(f"the comparison needs {name}: pip install 'mtbert[bench]'") from None
+        raise Mistake(f"the comparison needs {name}: pip install '{package}'") from None

@@ -20,7 +20,7 @@ from mtbert.bench.rate import Rate
 from mtbert.data.batches import Batch, Stream
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import save_encoder
-from mtbert.model.devices import PRECISIONS
+from mtbert.model.devices import PRECISIONS, wait_for
 from mtbert.runs.build import Experiment
 
 
@@ -114,13 +114,14 @@ def bench_train(experiment: Experiment, against: str, steps: int) -> TrainBench:
     ours, theirs, floors = Side(), Side(), []
     trainer = experiment.stage(0).trainer
     trainer.streams = {task: Watched(stream, ours) for task, stream in trainer.streams.items()}  # type: ignore[misc]
-    floor = Floor(shape, max(batch_size * 2 * 128, 8192), PRECISIONS[experiment.precision])
+    floor = Floor(shape, max(batch_size * 2 * 128, 8192), PRECISIONS[experiment.precision], trainer.device)
 
     def our_turn() -> None:
         first = len(ours.shapes)
         started = time.perf_counter()
         for _ in range(BLOCK):
             trainer.take_step()
+        wait_for(trainer.device)
         ours.close(time.perf_counter() - started)
         floors.append(sum(floor.seconds(*met) for met in ours.shapes[first:]))
 
@@ -179,6 +180,7 @@ def _run_trainer(experiment: Experiment, how: Peer, steps: int, side: Side, othe
     transformers = peer("transformers")
     peer("accelerate")  # the Trainer imports it late
     rows = _their_rows(experiment)
+    device = next(experiment.model.parameters()).device
 
     class Alternate(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
         """Takes the time of each block of steps, batches included."""
@@ -188,6 +190,7 @@ def _run_trainer(experiment: Experiment, how: Peer, steps: int, side: Side, othe
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step % BLOCK == 0:
+                wait_for(device)
                 side.close(time.perf_counter() - self.started)
                 other_turn()
                 self.started = time.perf_counter()
@@ -211,7 +214,7 @@ def _run_trainer(experiment: Experiment, how: Peer, steps: int, side: Side, othe
             bf16=how.bfloat16,
             **_grouping(transformers, how.grouped),
             remove_unused_columns=False,
-            use_cpu=True,
+            use_cpu=device.type == "cpu",
             report_to="none",
             save_strategy="no",
             logging_strategy="no",

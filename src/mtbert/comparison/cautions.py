@@ -31,6 +31,16 @@ def cautions(methods: Sequence[Method], tuned: bool) -> list[str]:
     return found
 
 
+def about_folds(tried: bool) -> list[str]:
+    """What is to be minded where blocks are folds; `tried` where candidates were chosen by trials."""
+    said = [
+        "folds share their training rows, so that their differences hang together: intervals and p are smaller than "
+        "those of as many independent blocks (Bengio and Grandvalet, 2004)"
+    ]
+    chosen = "candidates were chosen on the rows of one fold, which report in another block"
+    return [*said, chosen] if tried else said
+
+
 def differing_machines(folder: Path, runs: Iterable[str]) -> list[str]:
     """Facts of the environment that are not the same for all runs, which makes their seconds incomparable."""
     seen: dict[str, set[str]] = {}

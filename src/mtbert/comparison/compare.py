@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mtbert.comparison.baselines import APART
-from mtbert.comparison.cautions import cautions, differing_machines, environments
+from mtbert.comparison.cautions import about_folds, cautions, differing_machines, environments
 from mtbert.comparison.contrasts import OVERALL, Samples, contrasts
 from mtbert.comparison.declare import first_recipe
 from mtbert.comparison.execution import Told, run_missing, tidy
@@ -17,15 +18,16 @@ from mtbert.comparison.leakage import leaks
 from mtbert.comparison.measured import constant_predictions, labels_of, metrics_of, readings
 from mtbert.comparison.methods import content_of
 from mtbert.comparison.outcomes import Outcome, choose, outcome, overall
-from mtbert.comparison.plan import Plan
+from mtbert.comparison.plan import Plan, read_plan
 from mtbert.comparison.result import Comparison, Row
-from mtbert.comparison.splits import reporting_rows, with_splits, write_splits
+from mtbert.comparison.splits import reporting_rows, with_splits, write_folds, write_splits
 from mtbert.comparison.written import write
 from mtbert.data.tables import Rows
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import read_splits
 from mtbert.runs.listener import Listener
+from mtbert.runs.lock import in_turn
 from mtbert.runs.writing import write_whole
 
 COMMANDS = "commands.json"
@@ -33,10 +35,14 @@ COMMANDS = "commands.json"
 
 def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: Told) -> str | None:
     """Run what the plan lacks in its folder; the reason where the listener asked to stop before all was done."""
-    plan.declare(folder)
-    _remember(folder, command)
     recipe = first_recipe(plan.methods)
-    write_splits(recipe, plan.splits)
+    with in_turn(folder):  # several processes may begin at once
+        plan.declare(folder)
+        _remember(folder, command)
+        if plan.folds:
+            write_folds(recipe, folder / "dev", len(plan.folds))
+        else:
+            write_splits(recipe, plan.splits)
     reason = run_missing(plan.trials(), folder, listener, told)
     if reason is None:
         runs = plan.runs(chosen(plan, recipe, folder))
@@ -56,9 +62,9 @@ def chosen(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, str]:
 
 def findings(plan: Plan, folder: Path) -> Comparison | None:
     """What the blocks that are whole say; None before the first of them is."""
-    recipe = _reporting(plan)
-    rows = {task: reporting_rows(recipe, task) for task in recipe.tasks}
-    samples = _samples(plan, recipe, rows, folder)
+    reporting = _reporting(plan)
+    recipe, by_fold = reporting[0], [_rows(one) for one in reporting]
+    samples = _samples(plan, recipe, by_fold, folder)
     if samples is None:
         return None
     outcomes, blocks = samples.outcomes, samples.blocks
@@ -67,7 +73,7 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
     against_apart = [name for name in (first, *others) if name != APART and name not in checks]
     trials = choose(plan.trials(), recipe.tasks, folder)
     picked = chosen(plan, recipe, folder)
-    constant = metrics_of(recipe, rows, constant_predictions(recipe, rows))
+    constant = [metrics_of(rows, constant_predictions(one, rows)) for one, rows in zip(reporting, by_fold, strict=True)]
     runs = [run.run for some in outcomes.values() for one in some for run in one.runs]
     return Comparison(
         commands=_commands(folder),
@@ -76,8 +82,9 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
             "budget": plan.asked["budget"],
             "blocks": blocks,
             "margin": plan.margin,
-            "rows": _said_of_rows(plan, rows),
+            "rows": _said_of_rows(plan, by_fold),
             "readings": readings(folder),
+            "folds": len(plan.folds),
         },
         rows=[
             Row.of(
@@ -89,13 +96,21 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
             )
             for method in plan.methods
         ],
-        constant={OVERALL: overall(recipe.tasks, constant)}
-        | {task: recipe.tasks[task].score(constant[task]) for task in rows},
+        constant={OVERALL: fmean(overall(recipe.tasks, one) for one in constant)}
+        | {name: fmean(task.score(one[name]) for one in constant) for name, task in recipe.tasks.items()},
         contrasts=contrasts(samples, others, first, plan.margin, plan.blocks, checks),
         against_apart=contrasts(samples, against_apart, APART, plan.margin, plan.blocks) if APART in outcomes else [],
         trials=trials,
-        leaks=leaks(rows, read_splits(recipe, list(rows), ["train"])["train"]),
-        cautions=[*cautions(plan.methods, bool(plan.asked["rates"])), *differing_machines(folder, runs)],
+        leaks=[
+            leak
+            for one, rows in zip(reporting, by_fold, strict=True)
+            for leak in leaks(rows, read_splits(one, list(rows), ["train"])["train"])
+        ],
+        cautions=[
+            *cautions(plan.methods, bool(plan.asked["rates"])),
+            *(about_folds(bool(plan.trials())) if plan.folds else []),
+            *differing_machines(folder, runs),
+        ],
         unfinished=None if blocks == plan.blocks else f"{blocks} of {plan.blocks} blocks are whole",
         environments=environments(folder, runs),
     )
@@ -103,8 +118,10 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
 
 def sampled(plan: Plan, folder: Path) -> Samples | None:
     """The scores of every method in the blocks that are whole; None before the first of them is."""
-    recipe = _reporting(plan)
-    return _samples(plan, recipe, {task: reporting_rows(recipe, task) for task in recipe.tasks}, folder)
+    if read_plan(folder) is None:
+        return None
+    reporting = _reporting(plan)
+    return _samples(plan, reporting[0], [_rows(one) for one in reporting], folder)
 
 
 def report(plan: Plan, folder: Path) -> tuple[Comparison, list[Path]] | None:
@@ -113,18 +130,25 @@ def report(plan: Plan, folder: Path) -> tuple[Comparison, list[Path]] | None:
     return None if found is None else (found, [*write(found, folder), *found.draw(folder)])
 
 
-def _reporting(plan: Plan) -> Recipe:
-    """The recipe of the first method, its tasks with the rows that report."""
-    return read_recipe(with_splits(content_of(first_recipe(plan.methods)), plan.splits))
+def _reporting(plan: Plan) -> list[Recipe]:
+    """The recipe of the first method, its tasks with the rows that report; one for each fold."""
+    content = content_of(first_recipe(plan.methods))
+    return [read_recipe(with_splits(content, splits)) for splits in plan.by_fold]
 
 
-def _samples(plan: Plan, recipe: Recipe, rows: Mapping[str, Rows], folder: Path) -> Samples | None:
+def _rows(recipe: Recipe) -> dict[str, Rows]:
+    return {task: reporting_rows(recipe, task) for task in recipe.tasks}
+
+
+def _samples(plan: Plan, recipe: Recipe, by_fold: Sequence[Mapping[str, Rows]], folder: Path) -> Samples | None:
     outcomes = _outcomes(plan, recipe, folder)
     blocks = min(len(some) for some in outcomes.values())
     if blocks == 0:
         return None
-    labels = {task: labels_of(some) for task, some in rows.items()}
-    return Samples(recipe.tasks, labels, {name: some[:blocks] for name, some in outcomes.items()})
+    labels = [{task: labels_of(some) for task, some in rows.items()} for rows in by_fold]
+    folds = [plan.fold(block) for block in range(1, blocks + 1)]
+    tasks = {name: rows.task for name, rows in by_fold[0].items()}  # with classes that the recipe leaves to the data
+    return Samples(tasks, labels, {name: some[:blocks] for name, some in outcomes.items()}, folds)
 
 
 def _outcomes(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, list[Outcome]]:
@@ -141,7 +165,11 @@ def _outcomes(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, list[Outcom
     return found
 
 
-def _said_of_rows(plan: Plan, rows: Mapping[str, Rows]) -> dict[str, str]:
+def _said_of_rows(plan: Plan, by_fold: Sequence[Mapping[str, Rows]]) -> dict[str, str]:
+    if plan.folds:
+        said = f"in {len(plan.folds)} folds of the training file: each reports once a seed, the next one selects"
+        return {task: f"{sum(len(rows[task]) for rows in by_fold):,} {said}" for task in by_fold[0]}
+    [rows] = by_fold
     cut = "half of dev, by a hash of the text; the other half selects checkpoints (test has no labels)"
     return {
         task: f"{len(some):,}, {cut if plan.splits[task].cut else 'test; dev selects'}" for task, some in rows.items()

@@ -68,28 +68,37 @@ class Contrast:
 
 
 class Samples:
-    """Every method's scores on the same samples of the reporting rows."""
+    """Every method's scores on the same samples of the reporting rows.
+
+    Where blocks report different rows, `labels` are those of each fold, and `folds` says which fold each block has.
+    """
 
     def __init__(
-        self, tasks: Mapping[str, Task], labels: Mapping[str, Labels], outcomes: Mapping[str, Sequence[Outcome]]
+        self,
+        tasks: Mapping[str, Task],
+        labels: Sequence[Mapping[str, Labels]],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        folds: Sequence[int],
     ) -> None:
-        self.tasks, self.labels, self.outcomes = tasks, labels, outcomes
+        self.tasks, self.outcomes = tasks, outcomes
+        self.labels = [labels[fold] for fold in folds]  # block by block
         runs = [one for some in outcomes.values() for one in some]
         ends = np.cumsum([len(some) for some in outcomes.values()])
         self._columns = {
             method: list(range(end - len(some), end))
             for (method, some), end in zip(outcomes.items(), ends, strict=True)
         }
-        self._scores = {
-            name: resampled(
-                task,
-                [run.predictions[name] for run in runs],
-                labels[name],
-                DRAWS,
-                np.random.default_rng(index),
-            )
-            for index, (name, task) in enumerate(tasks.items())
-        }
+        fold_of_run = np.array([fold for some in outcomes.values() for fold in folds[: len(some)]])
+        self._scores = {}
+        for index, (name, task) in enumerate(tasks.items()):
+            scores = np.empty((DRAWS, len(runs)))
+            for fold in sorted(set(folds)):
+                mine = np.flatnonzero(fold_of_run == fold)
+                said = [runs[run].predictions[name] for run in mine]
+                # numpy takes a seed [a] for [a, 0]: a single fold draws as it always has
+                generator = np.random.default_rng([index, fold])
+                scores[:, mine] = resampled(task, said, labels[fold][name], DRAWS, generator)
+            self._scores[name] = scores
         counted = {name: _normalised(tasks[name], self._scores[name]) for name in counting(tasks)}
         weights = [float(tasks[name].counts or 1) for name in counted]
         self._scores[OVERALL] = np.average(list(counted.values()), axis=0, weights=weights)
@@ -190,9 +199,12 @@ def _over_rows(samples: Samples, method: str, against: str, task: str, on_sample
     """Whether the two differ on new rows: a test in each block, all blocks together."""
     if samples.tasks[task].main != "accuracy":
         return across_blocks([bootstrap_test(block) for block in on_samples.T])
-    labels = samples.labels[task]
     said = samples.tasks[task].said
     right = [
-        [same(said(one.predictions[task]), labels) for one in samples.outcomes[name]] for name in (method, against)
+        [
+            same(said(one.predictions[task]), labels[task])
+            for one, labels in zip(samples.outcomes[name], samples.labels, strict=True)
+        ]
+        for name in (method, against)
     ]
     return across_blocks([mcnemar_test(ours, theirs) for ours, theirs in zip(*right, strict=True)])

@@ -12,14 +12,14 @@ from mtbert.comparison.baselines import baselines
 from mtbert.comparison.budget import Budget, lengths, spent, within
 from mtbert.comparison.methods import Content, Method, Parts, check_names, with_rates
 from mtbert.comparison.plan import Plan, read_plan
-from mtbert.comparison.splits import find_splits
-from mtbert.data.tables import read_rows
+from mtbert.comparison.splits import Splits, find_folds, find_splits, to_be_timed
+from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import costs
 from mtbert.runs.build import build
-from mtbert.runs.data import shared_tables
+from mtbert.runs.data import folded, read_whole
 
 PACE = "seconds_a_step"
 
@@ -34,6 +34,7 @@ class Asked:
     baselines: bool = False
     rates: Sequence[float] = ()
     margin: float = 0.01
+    folds: int = 0  # of the training files, each of which reports once a seed; 0 for dev and test as they are
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
@@ -52,8 +53,15 @@ def declare(asked: Asked, folder: Path) -> Plan:
     Raises Mistake where the budget is too small, or the folder holds another comparison.
     """
     recipe = first_recipe(asked.methods)
-    rows = training_rows(recipe)
-    splits = find_splits(recipe, folder / "dev")
+    folds: list[dict[str, Splits]] = []
+    if asked.folds:
+        folds = find_folds(recipe, folder / "dev", asked.folds)
+        found = folded(recipe, asked.folds)
+        asked = replace(asked, methods=[_completed(method, found.tasks) for method in asked.methods])
+        rows = {task: round(count * (asked.folds - 2) / asked.folds) for task, count in found.rows.items()}
+        splits = folds[0]
+    else:
+        rows, splits = training_rows(recipe), find_splits(recipe, folder / "dev")
     paces = _paces(asked, folder)
     budget = _settled(asked.budget, recipe, rows)
     methods = [_within(method, rows, budget, paces.get(method.name, ())) for method in asked.methods]
@@ -62,18 +70,20 @@ def declare(asked: Asked, folder: Path) -> Plan:
         methods += baselines(methods[0], content, rows, lengths(read_recipe(content), rows))
     check_names(methods)
     methods = [with_rates(method, asked.rates) for method in methods]
+    blocks = asked.blocks * max(asked.folds, 1)
     declared = {
         "mtbert": version("mtbert"),
         "compared_with": asked.methods[0].name,
         "methods": {method.name: only(method) for method in asked.methods},
-        "blocks": asked.blocks,
+        "blocks": blocks,
         "budget": str(budget),
         "baselines": asked.baselines,
         "rates": list(asked.rates),
         "margin": asked.margin,
         "rows": rows,
     }
-    return Plan(methods, asked.blocks, splits, asked.margin, declared | ({PACE: paces} if paces else {}))
+    declared |= {"folds": asked.folds} if asked.folds else {}
+    return Plan(methods, blocks, splits, asked.margin, declared | ({PACE: paces} if paces else {}), folds)
 
 
 def first_recipe(methods: Sequence[Method]) -> Recipe:
@@ -88,13 +98,28 @@ def only(method: Method) -> Content:
     return content
 
 
+def _completed(method: Method, tasks: Mapping[str, Task]) -> Method:
+    """The method whose tasks have the classes and ranges of all rows, not those of one fold."""
+
+    def completed(content: Content) -> Content:
+        found = {
+            name: {**given, **tasks[name].model_dump(mode="json", include=set(tasks[name].from_data))}
+            for name, given in content["tasks"].items()
+        }
+        return {**content, "tasks": found}
+
+    return replace(
+        method,
+        candidates={
+            label: {part: completed(content) for part, content in parts.items()}
+            for label, parts in method.candidates.items()
+        },
+    )
+
+
 def training_rows(recipe: Recipe) -> dict[str, int]:
-    """Task -> how many training rows it has."""
-    apart = shared_tables(recipe)
-    return {
-        name: apart[name]["train"].num_rows if name in apart else len(read_rows(task, recipe.source(name, "train")))
-        for name, task in recipe.tasks.items()
-    }
+    """Task -> how many training rows it has, `limit` left aside."""
+    return {name: len(rows) for name, rows in read_whole(recipe, "train").items()}
 
 
 def _settled(budget: Budget, recipe: Recipe, rows: Mapping[str, int]) -> Budget:
@@ -117,6 +142,8 @@ def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
         return {}
     before: dict[str, Any] = read_plan(folder) or {}
     return before.get(PACE) or {
-        method.name: [stage.seconds_per_step for stage in costs(build(read_recipe(only(method))))]
+        method.name: [
+            stage.seconds_per_step for stage in costs(build(read_recipe(to_be_timed(only(method), asked.folds))))
+        ]
         for method in asked.methods
     }

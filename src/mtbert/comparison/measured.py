@@ -113,7 +113,7 @@ def measure(
         _note_reading(folder, planned.name)
         rows = {task: reporting_rows(recipe, task) for task in recipe.tasks}
         predictions = constant_predictions(recipe, rows) if constant else _predictions(run, rows)
-        reported = metrics_of(recipe, rows, predictions)
+        reported = metrics_of(rows, predictions)
     selected, kept_at = _selected(recipe, run, constant)
     measured = Measured(
         run=planned.name,
@@ -138,9 +138,9 @@ def measure(
     return measured
 
 
-def metrics_of(recipe: Recipe, rows: Mapping[str, Rows], predictions: Mapping[str, Labels]) -> Metrics:
-    """Every metric of every task."""
-    return {task: recipe.tasks[task].metrics(predictions[task], labels_of(rows[task])) for task in rows}
+def metrics_of(rows: Mapping[str, Rows], predictions: Mapping[str, Labels]) -> Metrics:
+    """Every metric of every task, whose classes or range may be known to its rows alone."""
+    return {name: read.task.metrics(predictions[name], labels_of(read)) for name, read in rows.items()}
 
 
 def labels_of(rows: Rows) -> Labels:
@@ -152,9 +152,7 @@ def labels_of(rows: Rows) -> Labels:
 def constant_predictions(recipe: Recipe, rows: Mapping[str, Rows]) -> dict[str, Labels]:
     """The best prediction that ignores the text, learned from the training rows."""
     learned = read_splits(recipe, list(rows), ["train"])["train"]
-    return {
-        task: recipe.tasks[task].constantly(labels_of(learned[task]), labels_of(some)) for task, some in rows.items()
-    }
+    return {task: some.task.constantly(labels_of(learned[task]), labels_of(some)) for task, some in rows.items()}
 
 
 def remove_weights(run: Run) -> None:
@@ -180,7 +178,7 @@ def _selected(recipe: Recipe, run: Run, constant: bool) -> tuple[Metrics, tuple[
     """The kept model's scores on the selecting rows, and where it was kept; the constant's where training failed."""
     if constant:
         rows = read_splits(recipe, list(recipe.tasks), ["dev"])["dev"]
-        return metrics_of(recipe, rows, constant_predictions(recipe, rows)), None
+        return metrics_of(rows, constant_predictions(recipe, rows)), None
     scores: dict[str, Any] = run.scores
     return scores["dev"]["tasks"], (scores["stage"], scores["step"])
 

@@ -121,7 +121,18 @@ def _check_tasks(recipes: Mapping[str, Recipe]) -> None:
                 "in one of them only; a comparison is over the same tasks"
             )
         for task in reference.tasks:
-            for key in ("kind", "text", "label", "classes", "range", "bad_rows"):
+            for key in (
+                "kind",
+                "text",
+                "label",
+                "classes",
+                "range",
+                "bad_rows",
+                "missing",
+                "where",
+                "scheme",
+                "separator",
+            ):
                 one, other = (getattr(given.tasks[task], key, None) for given in (reference, recipe))
                 if one != other:
                     raise Mistake(f"tasks.{task}.{key} differs: {one} in {first}, {other} in {name}")

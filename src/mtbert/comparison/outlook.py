@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from mtbert.comparison.measured import Measured, read_measured
 from mtbert.comparison.outcomes import overall
 from mtbert.comparison.plan import Plan, PlannedRun
+from mtbert.comparison.splits import to_be_timed
 from mtbert.comparison.statistics.power import (
     USUAL_SPREAD,
     blocks_needed,
@@ -62,8 +63,11 @@ class Outlook(Report):
         yield from map(plain, self.power)
 
 
-def power_in_words(blocks: int, methods: int, tasks: int, spread: float | None = None) -> list[str]:
+def power_in_words(blocks: int, methods: int, tasks: int, spread: float | None = None, folds: int = 0) -> list[str]:
     """What so many blocks can see; `spread` is the standard deviation of `overall` from run to run, if it is known."""
+    by_folds = (
+        [f"each of {blocks} blocks, {folds} folds x {blocks // folds} seeds, counts as a seed here"] if folds else []
+    )
     known = f"{spread:.4f}, as measured here" if spread else f"{USUAL_SPREAD:g}, the usual one"
     spread = spread or USUAL_SPREAD
     seen = smallest_seen(blocks, spread)
@@ -82,7 +86,7 @@ def power_in_words(blocks: int, methods: int, tasks: int, spread: float | None =
                 f"with {family} tests no verdict of better or worse on {words} is possible below "
                 f"{fewest_for_a_verdict(family)} seeds (Holm)"
             )
-    return said
+    return by_folds + said
 
 
 def outlook(plan: Plan, tasks: Mapping[str, Task], folder: Path) -> Outlook:
@@ -93,22 +97,26 @@ def outlook(plan: Plan, tasks: Mapping[str, Task], folder: Path) -> Outlook:
     for method in plan.methods:
         mine = [one for one in (*trials, *runs) if one.method is method]
         done = [found for one in mine if (found := read_measured(folder, one.name)) is not None]
-        minutes = _minutes(mine, done)
+        minutes = _minutes(mine, done, len(plan.folds))
         hours += minutes * (len(mine) - len(done)) / 60
         tried = sum(one.is_trial for one in mine)
         how = "runs that are there" if done else "a few steps"
         prospects.append(Prospect(method.name, tried, len(mine) - tried, len(done), minutes, how))
     compared = sum(not method.other_seeds for method in plan.methods[1:])
-    power = power_in_words(plan.blocks, compared, len(tasks), _spread(plan, runs, tasks, folder))
+    spread = _spread(plan, runs, tasks, folder)
+    power = power_in_words(plan.blocks, compared, len(tasks), spread, len(plan.folds))
     return Outlook(plan.asked["budget"], prospects, hours, power)
 
 
-def _minutes(planned: list[PlannedRun], done: list[Measured]) -> float:
+def _minutes(planned: list[PlannedRun], done: list[Measured], folds: int) -> float:
     """Of a run, on the mean over its parts."""
     if done:
         return fmean(found.wall_seconds for found in done) / 60
     parts = {one.part: one.method.candidates[one.candidate][one.part] for one in planned}
-    return fmean(sum(stage.minutes for stage in costs(build(read_recipe(content)))) for content in parts.values())
+    return fmean(
+        sum(stage.minutes for stage in costs(build(read_recipe(to_be_timed(content, folds)))))
+        for content in parts.values()
+    )
 
 
 def _spread(plan: Plan, runs: list[PlannedRun], tasks: Mapping[str, Task], folder: Path) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from mtbert.comparison.methods import WHOLE, Content, Method
 from mtbert.comparison.splits import Splits, with_splits
 from mtbert.errors import Mistake
+from mtbert.runs.lock import LOCK
 from mtbert.runs.writing import write_whole
 
 PLAN = "plan.json"
@@ -34,6 +35,7 @@ class PlannedRun:
     part: str
     block: int
     splits: Mapping[str, Splits]
+    drawn: int  # which seed it has: the number of its block, where there are no folds
 
     @property
     def name(self) -> str:
@@ -55,7 +57,7 @@ class PlannedRun:
 
     @property
     def seed(self) -> int:
-        return seed_of(self.block, self.method.other_seeds)
+        return seed_of(self.drawn, self.method.other_seeds)
 
     @property
     def content(self) -> Content:
@@ -66,18 +68,31 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison, declared: the first method is the one that all others are compared with."""
+    """A comparison, declared: the first method is the one that all others are compared with.
+
+    With folds a block is a fold with a seed: first all folds with the first seed, then with the next.
+    """
 
     methods: Sequence[Method]
     blocks: int
     splits: Mapping[str, Splits]
     margin: float  # a difference of `overall` that would not matter
     asked: Mapping[str, Any]  # what the caller declared, as the plan's file holds it
+    folds: Sequence[Mapping[str, Splits]] = ()
+
+    @property
+    def by_fold(self) -> Sequence[Mapping[str, Splits]]:
+        """Task -> its splits, in each fold; where there are no folds, those of all blocks."""
+        return self.folds or [self.splits]
+
+    def fold(self, block: int) -> int:
+        """The number of a block's fold in `by_fold`."""
+        return (block - 1) % len(self.by_fold)
 
     def trials(self) -> list[PlannedRun]:
         """The runs that choose between candidates; an A/A check takes what the first method chose."""
         return [
-            PlannedRun(method, candidate, part, TRIAL, self.splits)
+            PlannedRun(method, candidate, part, TRIAL, self.splits, TRIAL)
             for method in self.methods
             if len(method.candidates) > 1 and not method.other_seeds
             for candidate, parts in method.candidates.items()
@@ -87,7 +102,14 @@ class Plan:
     def runs(self, chosen: Mapping[str, str]) -> list[PlannedRun]:
         """The runs of the table, block after block, so that a part of them has whole blocks; method -> candidate."""
         return [
-            PlannedRun(method, chosen[method.name], part, block, self.splits)
+            PlannedRun(
+                method,
+                chosen[method.name],
+                part,
+                block,
+                self.by_fold[self.fold(block)],
+                (block - 1) // len(self.by_fold) + 1,
+            )
             for block in range(1, self.blocks + 1)
             for method in self.methods
             for part in method.candidates[chosen[method.name]]
@@ -102,7 +124,8 @@ class Plan:
         if path.exists():
             _check_same(json.loads(path.read_text(encoding="utf-8")), asked, folder)
             return
-        strangers = sorted(one.name for one in folder.iterdir() if one.name != "dev") if folder.is_dir() else []
+        there = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+        strangers = sorted(set(there) - {"dev", LOCK})
         if strangers:
             raise Mistake(
                 f"{folder} is not empty and holds no comparison (it holds {', '.join(strangers[:3])}); "

@@ -193,9 +193,11 @@ class Comparison(Report):
 
     def _about_rows(self) -> list[str]:
         blocks, first = self.facts["blocks"], self.rows[0].method
+        folds = f"{self.facts['folds']} folds x " if self.facts["folds"] else ""
+        seeds = _joined(dict.fromkeys(self.rows[0].seeds))
         varies = "new seeds and new rows" if blocks > 1 else "new rows alone: there is one block"
         return [
-            f"budget: {self.facts['budget']}; {blocks} blocks, seeds {_joined(self.rows[0].seeds)}",
+            f"budget: {self.facts['budget']}; {blocks} blocks, {folds}seeds {seeds}",
             *(f"rows of {task}: {said}" for task, said in self.facts["rows"].items()),
             f"the reporting rows were read {self.facts['readings']:,} times, by {self._runs:,} runs",
             f"differences are with {first}; intervals are over {varies} (crossed bootstrap), "

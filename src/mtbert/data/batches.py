@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -19,6 +20,9 @@ from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens, WordTokens
 
+LARGE = 1 << 12  # tokens of an evaluation's batch, padding included: more only takes memory
+IDLE = 64  # tokens of padding that cost no more than another pass of the encoder
+IDLE_SHARE = 8  # of the tokens, so small a part is padding in any batch
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
 
 
@@ -36,7 +40,7 @@ class Batch:
     segments: Tensor  # (S, L) int64
     mask: Tensor  # (S, L) bool, True where a token stands
     targets: Tensor | None  # (B, ...), as the task's loss wants them
-    rows: NDArray[np.int64]  # (B,) which row of the set each example is
+    rows: NDArray[np.int64]  # (B,) which row of the set each example is; -1 for a text that only other tasks' sets have
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
     share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
@@ -47,6 +51,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def own_rows(self) -> NDArray[np.int64]:
+        """Which rows of the set the targets are of."""
+        return self.rows[self.rows >= 0]
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
@@ -82,6 +91,10 @@ class ExampleSet(Protocol):
     def orders(self) -> Sequence[ExampleSet]:
         """The sets whose outputs are averaged: this one, or also a second with the texts of each pair swapped."""
 
+    @property
+    def own(self) -> ExampleSet:
+        """The rows that have a label of the task, by themselves."""
+
 
 class Arrays(NamedTuple):
     """What a batch is made of."""
@@ -91,14 +104,33 @@ class Arrays(NamedTuple):
     mask: Any
 
 
+Choose = Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.int64]]  # some rows -> as many for a pass
+
 # hears, after each batch, how many texts it held
 Told = Callable[[int], None]
 # reads texts by themselves: (N, D)
 Apart = Callable[[Tokens, Told], Tensor]
 
 
+class Vectors:
+    """The vectors of each column of texts (N, D), read when they are first asked for; none where nobody reads them."""
+
+    def __init__(self, apart: Apart | None, texts: Sequence[Tokens]) -> None:
+        self._apart = apart
+        self._texts = texts
+        self._found: list[Tensor] | None = None
+
+    def __call__(self, told: Told = lambda done: None) -> list[Tensor]:
+        if self._found is None:
+            self._found = [] if self._apart is None else [self._apart(text, told) for text in self._texts]
+        return self._found
+
+
 class Examples:
-    """The tokenised examples of one task and split, which collates any rows of them into a Batch."""
+    """The tokenised examples of one task and split, which collates any rows of them into a Batch.
+
+    `texts` are those of the N examples, or of more rows, among which the examples are the rows `at` (N,).
+    """
 
     def __init__(
         self,
@@ -108,18 +140,18 @@ class Examples:
         positions: int,
         labels: Labels | None = None,
         apart: Apart | None = None,
+        at: NDArray[np.int64] | None = None,
     ) -> None:
         self.task = task
         self.labels = labels
-        self.places: NDArray[np.int64] | None = None  # (N,) which row of its table each example was
-        self._apart = apart
-        self._vectors: list[Tensor] | None = None
+        self.texts = tuple(texts)
+        self._at = at
+        self.vectors: Callable[..., list[Tensor]] = Vectors(apart, self.tokens)  # told, as Vectors has it
         self.max_length = min(task.max_length, positions)
-        self._texts = tuple(texts)
         self._tokenizer = tokenizer
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding
 
-        lengths = [text.lengths for text in texts]
+        lengths = [text.lengths if at is None else text.lengths[at] for text in texts]
         self.full_lengths = self._sequence_lengths(lengths)  # before truncation
         self._kept = self._truncated(lengths)
         self.lengths = self._sequence_lengths(self._kept)
@@ -129,9 +161,7 @@ class Examples:
         cls, task: Task, rows: Rows, tokenizer: Tokenizer, positions: int, apart: Apart | None = None
     ) -> Self:
         """Tokenise rows, or read their tokens from the cache if the same texts were tokenised before."""
-        made = cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels, apart)
-        made.places = rows.places
-        return made
+        return cls(task, tokens_of(rows, tokenizer), tokenizer, positions, rows.labels, apart)
 
     @classmethod
     def from_texts(
@@ -150,18 +180,18 @@ class Examples:
         return cls(task, [encode(column) for column in texts], tokenizer, positions, labels, apart)
 
     def __len__(self) -> int:
-        return len(self._texts[0])
-
-    def vectors(self, told: Told = lambda done: None) -> list[Tensor]:
-        """The vectors of each column of texts (N, D), read when they are first asked for; none without `apart`."""
-        if self._vectors is None:
-            self._vectors = [] if self._apart is None else [self._apart(text, told) for text in self._texts]
-        return self._vectors
+        return len(self.texts[0]) if self._at is None else len(self._at)
 
     @property
     def tokens(self) -> tuple[Tokens, ...]:
-        """The tokens of each column of texts, none of them cut off."""
-        return self._texts
+        """The tokens of each column of the N examples' texts, none of them cut off."""
+        at = self._at
+        return self.texts if at is None else tuple(text.take(at) for text in self.texts)
+
+    @property
+    def at(self) -> NDArray[np.int64]:
+        """Which row of `texts` each example is: (N,)."""
+        return np.arange(len(self)) if self._at is None else self._at
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
         """The examples in these B rows as one batch, collated without a loop over examples.
@@ -185,22 +215,33 @@ class Examples:
         )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once, longest first: the batches for evaluation."""
+        """Every example once, longest first: the batches for evaluation, smaller ones where they would be much padding.
+
+        Few texts of very different lengths, as wait at a server, would otherwise all be padded to the longest.
+        """
         order = np.argsort(-self.lengths, kind="stable")
-        for start in range(0, len(self), batch_size):
-            yield self.batch(order[start : start + batch_size])
+        for start, end in pairwise(_cuts(self.lengths[order], batch_size)):
+            yield self.batch(order[start:end])
 
     @property
     def orders(self) -> list[Examples]:
         """This set, and for pairs whose predictions are those of both orders also the same with the texts swapped."""
         return [self, self.swapped] if self.task.predicted_in_both_orders else [self]
 
+    @property
+    def own(self) -> Examples:
+        """This set."""
+        return self
+
     @cached_property
     def swapped(self) -> Examples:
         """The same pairs, the texts of each of them swapped."""
-        other = Examples(self.task, self._texts[::-1], self._tokenizer, self.max_length, self.labels)
-        other._vectors = self.vectors()[::-1]
+        other = Examples(self.task, self.texts[::-1], self._tokenizer, self.max_length, self.labels, at=self._at)
+        other.vectors = lambda: self.vectors()[::-1]
         return other
+
+    def _in_texts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows if self._at is None else self._at[rows]
 
     def _beside(self, rows: Tensor, turned: NDArray[np.bool_] | None) -> Tensor | None:
         """The vectors of the texts in these rows (B, T, D), where another encoder reads them too."""
@@ -214,7 +255,7 @@ class Examples:
 
     def _collated(self, rows: NDArray[np.int64]) -> Arrays:
         """Tokens, segments and mask of these rows, (1, B, L) each, or (2, B, L) where texts are encoded apart."""
-        pieces = [(text, kept[rows]) for text, kept in zip(self._texts, self._kept, strict=True)]
+        pieces = [(text, kept[rows]) for text, kept in zip(self.texts, self._kept, strict=True)]
         if self.task.sequences == 1:
             return Arrays(*(part[None] for part in self._sequences(rows, pieces)))
         sides = [self._sequences(rows, [piece]) for piece in pieces]
@@ -258,7 +299,8 @@ class Examples:
             total = int(kept.sum())
             within = np.arange(total) - np.repeat(np.cumsum(kept) - kept, kept)
             row_of = np.repeat(example, kept)
-            tokens[row_of, within + np.repeat(column, kept)] = text.flat[within + np.repeat(text.starts[rows], kept)]
+            starts = text.starts[self._in_texts(rows)]
+            tokens[row_of, within + np.repeat(column, kept)] = text.flat[within + np.repeat(starts, kept)]
             tokens[example, column + kept] = separator
             if segment == 1 and self.task.segments == "pair":
                 positions = np.arange(tokens.shape[1])
@@ -268,14 +310,14 @@ class Examples:
 
     def _words(self, rows: NDArray[np.int64]) -> Tensor | None:
         """Where the first piece of each word stands in its sequence: (B, W)."""
-        text = self._texts[0]
+        text, at = self.texts[0], self._in_texts(rows)
         if not isinstance(text, WordTokens):
             return None
-        counts = np.diff(text.texts)[rows]
+        counts = text.texts[at + 1] - text.texts[at]
         column = np.arange(int(counts.max(initial=0)))
         there = column < counts[:, None]
-        word = np.where(there, text.texts[rows][:, None] + column, 0)
-        place = text.words[word] - text.starts[rows][:, None]
+        word = np.where(there, text.texts[at][:, None] + column, 0)
+        place = text.words[word] - text.starts[at][:, None]
         place = np.where(place < self._kept[0][rows][:, None], place + 1, -1)  # [CLS] stands at 0
         return torch.from_numpy(np.where(there, place, 0))
 
@@ -304,7 +346,8 @@ class Stream:
     drawn, is the whole state: a stream that is given the position of another with the same seed continues as that
     stream would. With a `limit` every pass is over the same `limit` examples, chosen once by the seed. With a `part` a
     pass goes through parts of so many batches, always the same examples in each, shuffled within the part. A stream
-    that is `turning` swaps the two texts of an example whenever a coin says so.
+    that is `turning` swaps the two texts of an example whenever a coin says so. With `choose` a pass has the examples
+    that it draws, as many as there are.
 
     >>> class Letters:  # a set of five examples, whose batches are plain lists
     ...     lengths = np.ones(5)
@@ -327,9 +370,11 @@ class Stream:
         limit: int | None = None,
         part: int | None = None,
         turning: bool = False,
+        choose: Choose | None = None,
     ) -> None:
         self.examples = examples
         self._turning = turning
+        self._choose = choose
         self.batch_size = batch_size
         self.position = 0
         self._seed = list(seed)
@@ -342,9 +387,13 @@ class Stream:
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     def reshuffled(self, seed: Sequence[int]) -> Self:
-        """A new stream over the same rows, in another order and from its first batch."""
+        """A new stream over the task's own rows, in another order and from its first batch."""
         other = copy(self)
         other.position, other._seed, other._plan = 0, list(seed), (-1, [])
+        if self.examples.own is not self.examples:
+            other.examples = self.examples.own
+            other._parts = [np.arange(len(other.examples))]
+            other._rows = other._parts[0]
         return other
 
     @property
@@ -376,7 +425,7 @@ class Stream:
 
     def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
         """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""
-        order = generator.permutation(rows)
+        order = generator.permutation(rows if self._choose is None else self._choose(rows, generator))
         chunk = self.batch_size * BUCKET
         batches = []
         for start in range(0, len(order), chunk):
@@ -391,6 +440,20 @@ def tokens_of(rows: Rows, tokenizer: Tokenizer) -> list[Tokens]:
     if rows.words is not None:
         return [tokenizer.encode_words(rows.words)]
     return [tokenizer.encode_once(column) for column in rows.texts]
+
+
+def _cuts(lengths: NDArray[np.int64], batch_size: int) -> list[int]:
+    """Where batches begin, and the last one ends, of N examples whose lengths fall: (N,)."""
+    cuts, longest, tokens = [0], 0, 0
+    for place, length in enumerate(lengths.tolist()):
+        whole = (place - cuts[-1] + 1) * longest
+        padding = whole - tokens - length
+        if place - cuts[-1] == batch_size or whole > LARGE or padding > max(IDLE, (tokens + length) // IDLE_SHARE):
+            cuts.append(place)
+        if place == cuts[-1]:
+            longest, tokens = length, 0
+        tokens += length
+    return [*cuts, len(lengths)] if len(lengths) else cuts
 
 
 def _widened(array: NDArray[np.generic], length: int, fill: int | bool) -> NDArray[np.generic]:

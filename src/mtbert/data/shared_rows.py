@@ -1,17 +1,67 @@
-"""Rows of one file that carry the labels of several tasks: one batch of texts for all of them."""
+"""Rows of one file that carry the labels of several tasks: tokenised once, and drawn as one batch for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mtbert.data.batches import Batch, Examples
+from mtbert.data.batches import Apart, Batch, Examples, tokens_of
+from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
+from mtbert.data.tables import Rows
+from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
+
+
+def examples_together(
+    rows: Mapping[str, tuple[Task, Rows]],
+    tokenizer: Tokenizer,
+    positions: int,
+    apart: Callable[[str], Apart | None],
+) -> dict[str, Examples]:
+    """The examples of tasks in their rows; those that read the same texts of one file hold the same tokens."""
+    groups: dict[object, dict[str, tuple[Task, Rows]]] = {}
+    for name, (task, read) in rows.items():
+        texts = name if read.file is None else (read.file, task.text, task.reads_words)
+        groups.setdefault(texts, {})[name] = (task, read)
+    found: dict[str, Examples] = {}
+    for group in groups.values():
+        united, at = _united([read for _, read in group.values()])
+        tokens = tokens_of(united, tokenizer)
+        for (name, (task, read)), own in zip(group.items(), at, strict=True):
+            found[name] = Examples(task, tokens, tokenizer, positions, read.labels, apart(name), own)
+    return {name: found[name] for name in rows}
+
+
+def _united(several: Sequence[Rows]) -> tuple[Rows, list[NDArray[np.int64] | None]]:
+    """The rows of a file that any of several tasks has, and which of them each task's are: None for all of them."""
+    first, *others = several
+    places = [rows.places for rows in several if rows.places is not None]
+    if not others or all(np.array_equal(places[0], other) for other in places[1:]):
+        return first, [None] * len(several)
+    union, where = np.unique(np.concatenate(places), return_index=True)
+    columns = [_end_to_end([rows.texts[side] for rows in several], where) for side in range(len(first.texts))]
+    words = [rows.words for rows in several if rows.words is not None]
+    united = replace(
+        first,
+        id_cells=pa.chunked_array([union]),
+        texts=tuple(columns),
+        labels=None,
+        words=_end_to_end(words, where) if words else None,
+        places=union,
+        kept={},
+    )
+    return united, [np.searchsorted(union, own) for own in places]
+
+
+def _end_to_end(columns: Sequence[pa.ChunkedArray], rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    """Some rows of columns that are put one after the other."""
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks]).take(pa.array(rows))
 
 
 class SharedRows:
@@ -21,22 +71,29 @@ class SharedRows:
     The sets of all tasks are equally long and in the same order, so that streams with one seed draw the same rows.
     """
 
-    def __init__(self, own: Examples, texts: Examples, rows: NDArray[np.int64]) -> None:
-        assert own.places is not None  # of rows that were read from a table
+    def __init__(self, own: Examples, texts: Examples, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         assert own.labels is not None  # a stage trains on labelled sets only
         self.task = own.task
+        self.own = own
         self.labels: Labels | None = own.labels
         self._known: Labels = own.labels
-        self.lengths = texts.lengths[rows]
-        self._texts, self._rows = texts, rows  # (U,) which row of the file each is
+        self.lengths = lengths
+        self._texts, self._rows = texts, rows  # (U,) which of the texts each is
         self._place = np.full(len(texts), -1)
-        self._place[own.places] = np.arange(len(own))
+        self._place[own.at] = np.arange(len(own))
 
     @classmethod
-    def of(cls, sets: Mapping[str, Examples], texts: Examples) -> dict[str, SharedRows]:
-        """Each task's view of the rows that any of them has a label for, given the texts of all rows of the file."""
-        rows = np.unique(np.concatenate([own.places for own in sets.values() if own.places is not None]))
-        return {name: cls(own, texts, rows) for name, own in sets.items()}
+    def of(
+        cls, sets: Mapping[str, Examples], tokenizer: Tokenizer, positions: int, apart: Apart | None
+    ) -> dict[str, SharedRows]:
+        """Each task's view of the rows that any of them has a label for; raises Mistake where they share no texts."""
+        _check(sets)
+        rows = np.unique(np.concatenate([own.at for own in sets.values()]))
+        texts = {name: Examples(own.task, own.texts, tokenizer, positions, apart=apart) for name, own in sets.items()}
+        for one in texts.values():
+            one.vectors = next(iter(texts.values())).vectors  # read once
+        lengths = np.max([one.lengths[rows] for one in texts.values()], axis=0)
+        return {name: cls(own, texts[name], rows, lengths) for name, own in sets.items()}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -44,10 +101,14 @@ class SharedRows:
     def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
         """The texts of these B rows, and the targets of those that have a label."""
         chosen = self._rows[np.asarray(rows, dtype=np.int64)]
-        place = self._place[chosen]
-        labelled = np.flatnonzero(place >= 0)
-        batch = replace(self._texts.batch(chosen, turned), task=self.task.name, labelled=torch.from_numpy(labelled))
-        return replace(batch, targets=self.task.targets(self._known[place[labelled]]))
+        own = self._place[chosen]
+        labelled = np.flatnonzero(own >= 0)
+        return replace(
+            self._texts.batch(chosen, turned),
+            rows=own,
+            labelled=torch.from_numpy(labelled),
+            targets=self.task.targets(self._known[own[labelled]]),
+        )
 
     def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
         """Every row once, longest first."""
@@ -61,13 +122,24 @@ class SharedRows:
         return [self]
 
 
-def check_shared(tasks: Mapping[str, Examples], files: Mapping[str, object]) -> None:
-    """Raises Mistake where tasks do not read the same texts of the same file."""
-    first, *others = tasks
+def _check(sets: Mapping[str, Examples]) -> None:
+    """Raises Mistake where tasks cannot be given the same rows."""
+    first, *others = sets
+    one = sets[first]
+    for name, own in sets.items():
+        if own.task.balance:
+            raise Mistake(
+                f"sampler 'joint_rows' draws rows for all tasks, and `balance` of task '{name}' is about its own "
+                "classes: take 'joint', or `class_weights`"
+            )
     for other in others:
-        one, two = tasks[first].task, tasks[other].task
-        if files[first] != files[other] or (one.text, one.where) != (two.text, two.where):
+        if [*map(id, sets[other].texts)] != [*map(id, one.texts)]:
             raise Mistake(
                 f"sampler 'joint_rows' draws rows that have the labels of all tasks, and '{first}' and '{other}' "
                 "do not read the same columns of the same file: take 'joint', or limit the stage to tasks that do"
+            )
+        if sets[other].task.trained_in_both_orders != one.task.trained_in_both_orders:
+            raise Mistake(
+                f"sampler 'joint_rows' draws the texts of a pair in one order for all tasks, and '{first}' and "
+                f"'{other}' differ in `symmetric`"
             )

@@ -59,6 +59,23 @@ def split_rows(read: Mapping[str, Rows], shares: Shares) -> dict[str, dict[str, 
     return {name: split[name] for name in asked}
 
 
+def folds_of(read: Mapping[str, Rows], folds: int) -> dict[str, NDArray[np.int64]]:
+    """Task -> in which of so many folds each of its rows is, from 0: (N,). No text stands in two folds.
+
+    Rows of all tasks that share a text stay together, whatever file they are in, by the place of their group. Raises
+    Mistake where a fold would hold no row of a task.
+    """
+    groups = _groups([rows.texts for rows in read.values()])
+    fold_of_group = np.floor(groups.places * folds).astype(np.int64)
+    for (task, rows), of_rows in zip(read.items(), groups.of_rows, strict=True):
+        if len(np.unique(fold_of_group[of_rows])) < folds:
+            raise Mistake(
+                f"{rows.name}: in {folds} folds one has no row of task '{task}': {_too_few(rows, of_rows)}; "
+                "ask for fewer folds"
+            )
+    return {task: fold_of_group[of_rows] for task, of_rows in zip(read, groups.of_rows, strict=True)}
+
+
 def place_of(text: str) -> float:
     """Where a text stands between 0 and 1, by its hash; case and white space do not count."""
     digest = hashlib.blake2b(" ".join(text.split()).casefold().encode(), digest_size=8).digest()
@@ -134,8 +151,13 @@ def _with_every_stratum(
 
 
 def _empty_side(task: str, side: str, rows: Rows, groups: NDArray[np.int64]) -> str:
-    largest = int(np.bincount(groups).max())
-    why = f"its {len(rows):,} rows are too few"
-    if largest > len(rows) / 2:
-        why = f"{largest:,} of its {len(rows):,} rows hang together, as each has a text that another one has"
+    why = _too_few(rows, groups)
     return f"{rows.name}: a split leaves no {side} row for task '{task}': {why}; name a file for dev and for test"
+
+
+def _too_few(rows: Rows, groups: NDArray[np.int64]) -> str:
+    """Why rows in these groups cannot be split."""
+    largest = int(np.bincount(groups).max())
+    if largest > len(rows) / 2:
+        return f"{largest:,} of its {len(rows):,} rows hang together, as each has a text that another one has"
+    return f"its {len(rows):,} rows are too few"

@@ -51,8 +51,9 @@ class Rows:
     task: Task  # with the classes or the range that its labels have, where the recipe names none
     kept: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)  # other columns that were asked for, as they are
     words: pa.ChunkedArray | None = None  # (N,) lists of the words of each text, where the task reads words
-    # (N,) which row of the table each is, by which tasks that read one table find each other
+    # (N,) which row of the file each is, and the file, by which tasks that read one find each other
     places: NDArray[np.int64] | None = None
+    file: object = None
 
     def __len__(self) -> int:
         return len(self.id_cells)
@@ -124,8 +125,10 @@ def rows_of(
         raise Mistakes(_doubtful(task, table, settled=settled or not labelled))
     if not table.names or (table.columns.num_columns and not table.columns.num_rows):
         raise Mistake(f"{table.name} is empty: it has no rows below its header")
+    places = np.arange(table.start, table.start + table.columns.num_rows)
     if task.where and (labelled or {*task.where} & {*table.names}):  # texts to answer need not say whose they are
-        table = _selected(table, task.where)
+        table, kept_rows = _selected(table, task.where)
+        places = places[kept_rows]
 
     gathering, texts = Gathering(), {}
     words: pa.ChunkedArray | None = None
@@ -137,7 +140,6 @@ def rows_of(
             else:
                 texts[column] = _texts(table, column, labelled)
     numbers = np.arange(table.columns.num_rows)
-    places = table.start + numbers
     with gathering.going_on():
         ids = _ids(table, task.id, labelled)
         kept = {name: table.column(name, "the columns to keep") for name in keep}
@@ -301,8 +303,8 @@ def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Ask
     return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, task.quotes, task.header)
 
 
-def _selected(table: Table, where: Mapping[str, str]) -> Table:
-    """The rows of a table that have these values in these columns."""
+def _selected(table: Table, where: Mapping[str, str]) -> tuple[Table, NDArray[np.int64]]:
+    """The rows of a table that have these values in these columns, and their numbers in it."""
     kept = np.arange(table.columns.num_rows)
     for name, value in where.items():
         cells = table.column(name, "`where`")
@@ -313,7 +315,7 @@ def _selected(table: Table, where: Mapping[str, str]) -> Table:
         if not len(kept):
             raise NoRows(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
     place = {int(row): index for index, row in enumerate(kept)}
-    return replace(
+    selected = replace(
         table,
         columns=table.columns.take(pa.array(kept)),
         where=lambda rows: table.where([int(kept[row]) for row in rows]),
@@ -323,6 +325,7 @@ def _selected(table: Table, where: Mapping[str, str]) -> Table:
             if doubt.row is None or doubt.row in place
         ],
     )
+    return selected, kept
 
 
 def _texts(table: Table, name: str, labelled: bool) -> pa.ChunkedArray:

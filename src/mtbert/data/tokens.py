@@ -30,6 +30,15 @@ class Tokens:
         """The number of tokens of each text: (N,)."""
         return np.diff(self.starts)
 
+    def take(self, rows: NDArray[np.int64]) -> Tokens:
+        """Some of the texts, in the order in which they are named.
+
+        >>> Tokens(flat=np.array([7, 8, 9], np.int32), starts=np.array([0, 2, 2, 3])).take(np.array([2, 0])).flat
+        array([9, 7, 8], dtype=int32)
+        """
+        lengths = self.lengths[rows]
+        return Tokens(self.flat[_stretches(self.starts[rows], lengths)], starts_of([lengths]))
+
     @classmethod
     def joined(cls, parts: Iterable[tuple[NDArray[np.int32], NDArray[np.int64]]]) -> Self:
         """Tokens that come in parts: those of some texts end to end, and how many each of these texts has."""
@@ -59,8 +68,22 @@ class WordTokens(Tokens):
         texts = starts_of([lengths])
         return cls(words.flat, words.starts[texts], words.starts[:-1], texts)
 
+    def take(self, rows: NDArray[np.int64]) -> WordTokens:
+        """Some of the texts, in the order in which they are named."""
+        taken, counts = super().take(rows), np.diff(self.texts)[rows]
+        words = self.words[_stretches(self.texts[rows], counts)] + np.repeat(
+            taken.starts[:-1] - self.starts[rows], counts
+        )
+        return WordTokens(taken.flat, taken.starts, words, starts_of([counts]))
+
 
 def starts_of(lengths: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Where each text starts, and where the last one ends: (N + 1,)."""
     starts: NDArray[np.int64] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
     return starts
+
+
+def _stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers from each start on, as many as each length says, end to end."""
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return within + np.repeat(starts, lengths)

@@ -20,6 +20,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int, dropout: f
     Source: Devlin et al., 2019, https://arxiv.org/abs/1810.04805
     """
     sequences, length, width = q.shape
+    if torch.onnx.is_in_onnx_export():
+        # one operator, which runtimes compute faster than the parts that torch would write of it
+        return torch.onnx.ops.attention(
+            q, k, v, mask[:, None, None, :].expand(-1, 1, length, -1), q_num_heads=heads, kv_num_heads=heads
+        )[0]
     q, k, v = (x.view(sequences, length, heads, -1).transpose(1, 2) for x in (q, k, v))  # (S, H, L, D / H)
     keys = mask[:, None, None, :]
     # on a CPU the fused kernel offers no dropout, and in bfloat16 its backward pass is slow

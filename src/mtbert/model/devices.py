@@ -28,6 +28,12 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # no public name
 
 
+def wait_for(device: torch.device) -> None:
+    """Return when an accelerator has done what it was given, which a call does not wait for; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """Compute matrix products in this precision, but sums and normalisations in float32; float32 changes nothing."""
     return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)

@@ -58,6 +58,11 @@ class FrozenExamples:
     def __len__(self) -> int:
         return len(self._examples)
 
+    @property
+    def own(self) -> FrozenExamples:
+        """This set."""
+        return self
+
     def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
         """The features of these B rows, in a batch without tokens; `turned` (B,) ones have their texts swapped."""
         chosen = np.asarray(rows, dtype=np.int64)

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)  # how long the others are waited for, such as while one reads its data
 SMALL = 1 << 21  # numbers of a tensor that is copied, so that many are added up in one round
+TALL = 16  # rows a column, from which on a tensor may be the gradient of a table
 OWN = "random_of_process."
 
 
@@ -88,13 +89,26 @@ class Together(World):
         small: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors:
             if tensor.numel() > SMALL:
-                self.sum(tensor)
+                self._sum_large(tensor)
             else:
                 small.setdefault(tensor.dtype, []).append(tensor)
         for some in small.values():
             together = self.sum(torch.cat([tensor.reshape(-1) for tensor in some]))
             for tensor, part in zip(some, torch.split(together, [tensor.numel() for tensor in some]), strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def _sum_large(self, tensor: Tensor) -> None:
+        """The sum of a tensor; of a tall table in which few rows are not zero, as in the gradient of word embeddings,
+        only these rows are sent.
+        """
+        if tensor.dim() != 2 or tensor.shape[0] < TALL * tensor.shape[1]:
+            self.sum(tensor)
+            return
+        rows = self.sum(tensor.any(1).int()).nonzero().squeeze(1)
+        if 2 * len(rows) > len(tensor):
+            self.sum(tensor)
+        else:
+            tensor[rows] = self.sum(tensor[rows])
 
     def any(self, fact: bool) -> bool:
         return bool(self.sum(torch.tensor(int(fact))))

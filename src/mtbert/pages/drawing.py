@@ -42,7 +42,7 @@ class Span(NamedTuple):
     value: float
     low: float
     high: float
-    marks: Sequence[tuple[str, float]] = ()
+    marks: Sequence[tuple[str, float | None]] = ()  # one place for each of what is compared, None where it is not had
 
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Markup:
@@ -128,7 +128,8 @@ def legend(names: Sequence[str]) -> Markup:
 
 def intervals(title: str, rows: Sequence[Span], zero: float | None = None, form: str = ".3f") -> Markup:
     """A value and its interval a row, all on one scale; `zero` is marked by a line."""
-    shown = [value for row in rows for value in (row.low, row.high, row.value, *(at for _, at in row.marks))]
+    beside = [at for row in rows for _, at in row.marks if at is not None]
+    shown = [*(value for row in rows for value in (row.low, row.high, row.value)), *beside]
     ticks = nice_ticks(min([*shown, *([] if zero is None else [zero])]), max(shown), most=5)
     height, step, left = 22.0 + 30.0 * len(rows), 30.0, 118.0
     x = _scale(ticks[0], ticks[-1], left, WIDTH - 14.0)
@@ -155,6 +156,7 @@ def intervals(title: str, rows: Sequence[Span], zero: float | None = None, form:
                 class_=f"mark m{which % 3}",
             )
             for which, (name, value) in enumerate(row.marks)
+            if value is not None
         ]
         marks.append(tag("line", x1=x(row.low), x2=x(row.high), y1=at, y2=at, class_="span"))
         marks.append(tag("circle", tag("title", said), cx=x(row.value), cy=at, r=4.5, class_="dot s0"))

@@ -15,6 +15,7 @@ from mtbert.errors import Mistake
 from mtbert.pages import drawing
 from mtbert.pages.history import History, Point
 from mtbert.pages.render import render
+from mtbert.pages.single_runs import single_runs
 from mtbert.pages.task_part import TaskPart, span_of, task_part
 from mtbert.pages.views import Shown
 from mtbert.reports.affinity import affinity_of
@@ -68,7 +69,11 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
     if scores is None and not run.has(BEST):
         notes.append("Nothing is kept yet, as training has not reached its first evaluation: there are no scores.")
     info = _or_note(lambda: read_info(run), notes)
-    parts = [task_part(examination, history, name, scores) for name in examination.recipe.tasks]
+    singles = {} if scores is None else single_runs(run, examination.recipe.tasks)
+    parts = [
+        task_part(examination, history, name, scores, singles[name].metrics if name in singles else None)
+        for name in examination.recipe.tasks
+    ]
     return render(
         "run.html",
         title=run.folder.resolve().name,
@@ -80,6 +85,7 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
         kept=None if scores is None else (scores["stage"], scores["step"]),
         overall_constant=None if scores is None else scores["constant"]["overall"],
         parts=parts,
+        singles={task: single.name for task, single in singles.items()},
         forest=_forest(parts),
         curves=_curves(history),
         between=_between(run, history),

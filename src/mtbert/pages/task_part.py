@@ -43,6 +43,7 @@ class Line(NamedTuple):
     interval: Interval | None
     constant: float | None
     zero_shot: float | None
+    single: float | None = None  # of a run of this task alone
 
 
 class Example(NamedTuple):
@@ -80,8 +81,17 @@ class TaskPart:
         return self.lines[0] if self.lines else None
 
 
-def task_part(examination: Examination, history: History, name: str, scores: Mapping[str, Any] | None) -> TaskPart:
-    """One task of a run; whatever cannot be had is said in its notes, and the rest is there."""
+def task_part(
+    examination: Examination,
+    history: History,
+    name: str,
+    scores: Mapping[str, Any] | None,
+    single: Mapping[str, float] | None = None,
+) -> TaskPart:
+    """One task of a run; whatever cannot be had is said in its notes, and the rest is there.
+
+    `single` are the metrics of a run of this task alone.
+    """
     task, notes = examination.recipe.tasks[name], list[str]()
     curves = curves_of(history, name, task)
     examined = None
@@ -96,7 +106,7 @@ def task_part(examination: Examination, history: History, name: str, scores: Map
         notes.append(
             "The dev rows have changed since training: scores are those of then, all below is of the rows now."
         )
-    lines = _lines(examination, name, scores, examined, notes)
+    lines = _lines(examination, name, scores, examined, single or {}, notes)
     if examined is None:
         return TaskPart(name, task.kind, task.main, lines, _bullet(lines), curves, notes=notes)
     found = groups(examined)
@@ -148,6 +158,7 @@ def _lines(
     name: str,
     scores: Mapping[str, Any] | None,
     examined: Examined | None,
+    single: Mapping[str, float],
     notes: list[str],
 ) -> list[Line]:
     if scores is None or name not in scores["dev"]["tasks"]:
@@ -159,7 +170,7 @@ def _lines(
         around = intervals(examined.task, examined.task.measured(examined.outputs), examined.labels)
     untrained = _zero_shot(examination, examined, notes) if examined is not None else {}
     return [
-        Line(metric, value, around.get(metric), constant.get(metric), untrained.get(metric))
+        Line(metric, value, around.get(metric), constant.get(metric), untrained.get(metric), single.get(metric))
         for metric, value in metrics.items()
     ]
 
@@ -182,7 +193,7 @@ def _zero_shot(examination: Examination, examined: Examined, notes: list[str]) -
 
 
 def _bullet(lines: Sequence[Line]) -> Markup | None:
-    metric, value, interval, constant, _ = lines[0] if lines else Line("", 0.0, None, None, None)
+    metric, value, interval, constant, *_ = lines[0] if lines else Line("", 0.0, None, None, None)
     if interval is None:
         return None
     ends = (min(0.0, value, interval.low, constant or 0.0), max(1.0, value))
@@ -200,14 +211,18 @@ def _decisions(examination: Examination, name: str) -> list[Shown]:
         ("ECE, held out", f"{held.error_before:.4f} → {held.error:.4f}"),
         ("Brier, held out", f"{held.brier_before:.4f} → {held.brier:.4f}"),
     ]
-    if decision.threshold is not None and held.metric_before is not None and held.metric is not None:
+    if decision.threshold is not None:
         facts.append(("threshold", f"{decision.threshold:.4f}"))
+    if held.metric_before is not None and held.metric is not None:
         facts.append((f"{one.metric}, held out", f"{held.metric_before:.4f} → {held.metric:.4f}"))
     if decision.sure_from is not None and held.precision is not None and held.coverage is not None:
         facts.append(("not sure below", f"{decision.sure_from:.4f}"))
         facts.append(("right where sure, held out", f"{held.precision:.4f} of {held.coverage:.0%} of the rows"))
     rows = [tag("tr", tag("th", fact, scope="row"), tag("td", said)) for fact, said in facts]
-    caption = " ".join(f"{line.removeprefix(f'{name}: ').capitalize()}." for line in said_of(name, one))
+    lines = [line.removeprefix(f"{name}: ") for line in said_of(name, one)]
+    if not decision.says_the_likeliest:
+        lines.append("all else on this page is of the likeliest class")
+    caption = " ".join(f"{line[0].upper()}{line[1:]}." for line in lines)
     return [Shown("Decisions", tag("table", tag("tbody", *rows)), caption)]
 
 
@@ -216,8 +231,8 @@ def span_of(part: TaskPart) -> Span | None:
     line = part.score
     if line is None or line.interval is None:
         return None
-    marks = [("constant", line.constant), ("zero-shot", line.zero_shot)]
-    return Span(part.name, line.value, *line.interval, [(name, at) for name, at in marks if at is not None])
+    marks = [("constant", line.constant), ("zero-shot", line.zero_shot), ("alone", line.single)]
+    return Span(part.name, line.value, *line.interval, marks)
 
 
 def _by_group(found: Groups, miss: str) -> list[Shown]:

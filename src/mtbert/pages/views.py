@@ -14,7 +14,7 @@ from mtbert.pages import drawing
 from mtbert.pages.drawing import tag
 from mtbert.scoring.calibration import bins_of, calibration_error
 
-WIDE = 3  # classes, at most, of a table that takes one column of the page
+WIDE, LETTERS = 3, 30  # classes, and letters of their names, at most, of a table that takes one column of the page
 SHOWN = 12  # classes of a table; of more, those with the most rows
 TAKEN = 8  # the commonest mistakes of many classes
 LEANS = 0.02  # a gap between sure and right that is said
@@ -44,7 +44,7 @@ def _confusion(view: Confusion) -> list[Shown]:
     some = "" if len(names) == len(view.names) else f" The {len(names)} classes of {len(view.names)} with most rows."
     said = f"A row is the label, a column what was said; darker is more of the row.{some}{_near(view)}"
     return [
-        Shown(title, body, said, wide=len(names) > WIDE),
+        Shown(title, body, said, wide=len(names) > WIDE or sum(map(len, names)) > LETTERS),
         Shown("Class by class", _class_table(names, counts, chosen), ""),
         *([Shown("Commonest mistakes", _taken(view), "")] if len(view.names) > SHOWN else []),
     ]

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from mtbert.data.kinds.table import KINDS
 from mtbert.recipe.families import FAMILIES, Family
 from mtbert.recipe.schema import Recipe
+from mtbert.recipe.tables import LABELS, TABLE
 from mtbert.recipe.text import FOR_ALL, LIKE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,6 +32,7 @@ def recipe_schema() -> Schema:
     made["properties"] |= {
         "tasks": {"type": "object"},
         LIKE: {"type": "string", "description": "A recipe to take the rest from."},
+        TABLE: {"anyOf": [_table(), {"type": "array", "items": _table(), "minItems": 1}]},
         OF_ALL_TASKS: _part_of_a_task(),
         OF_ALL_STAGES: {"$ref": "#/$defs/Stage"},
     }
@@ -44,7 +46,7 @@ def recipe_schema() -> Schema:
             {"required": ["tasks"], "properties": {"tasks": _tasks({"oneOf": [_task(kind) for kind in KINDS]})}},
             *(
                 {"required": [rest], "properties": {"tasks": _tasks(_part_of_a_task())}}
-                for rest in (LIKE, OF_ALL_TASKS)
+                for rest in (LIKE, TABLE, OF_ALL_TASKS)
             ),
         ],
     }
@@ -52,6 +54,14 @@ def recipe_schema() -> Schema:
 
 def _tasks(one: Schema) -> Schema:
     return {"type": "object", "additionalProperties": one, "minProperties": 1}
+
+
+def _table() -> Schema:
+    """A file with its labels, and keys of a task that all of them have."""
+    labels = {"anyOf": [{"enum": list(KINDS)}, _part_of_a_task()]}
+    shared = {key: part for kind in KINDS for key, part in _task(kind)["properties"].items() if key != "label"}
+    properties = {**shared, "kind": {"enum": list(KINDS)}, LABELS: _tasks(labels)}
+    return {"type": "object", "properties": properties, "required": [LABELS], "additionalProperties": False}
 
 
 def _part_of_a_task() -> Schema:

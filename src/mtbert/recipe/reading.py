@@ -16,12 +16,13 @@ from mtbert.errors import Mistake, Mistakes, Place, shown, unknown
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import DEFAULT_STAGE, LENGTHS, Base, Recipe, Stage
+from mtbert.recipe.tables import TABLE
 from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
 from mtbert.registry import EACH, ONE, OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
-FOR_THE_TEXT = (LIKE, *FOR_ALL)  # keys of a recipe that are gone when its text has been spelt out
+FOR_THE_TEXT = (LIKE, TABLE, *FOR_ALL)  # keys of a recipe that are gone when its text has been spelt out
 
 
 def read_recipe(

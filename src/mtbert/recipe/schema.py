@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import Task, share_of
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake, MistakeAt, Place
@@ -221,10 +222,13 @@ class Recipe(BaseModel):
         return self.model_copy(update={"tasks": self.tasks | tasks})
 
     def source(self, task: str, split: str) -> Any:
-        """Where a task's rows of a split are: a path or a table; None for a share of train, or if it names none."""
-        given = getattr(self.tasks[task], split)
+        """Where a task's rows of a split are: a path or several, a split of the hub, a table; None for a share."""
+        given, hub = getattr(self.tasks[task], split), self.tasks[task].hub
         if share_of(given) is not None:
             return None
+        if hub is not None and isinstance(given, str) and not Path(given).is_absolute():
+            folder = Path(self.data) / Path(hub.name).expanduser()
+            return HubSplit(str(folder) if folder.is_dir() else hub.name, given, hub.config, hub.revision)
         if isinstance(given, (list, tuple)):
             return [Path(self.data) / Path(one).expanduser() for one in given]
         return Path(self.data) / Path(given).expanduser() if isinstance(given, (str, Path)) else given

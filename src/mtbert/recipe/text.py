@@ -12,6 +12,7 @@ import yaml
 
 from mtbert.data.formats.table import FORMATS
 from mtbert.errors import Mistake, Place, shown
+from mtbert.recipe.tables import TABLE, labels_of_tables
 
 LIKE = "like"  # the key that names the file from which a recipe takes what it does not say itself
 FOR_ALL = {"task_defaults": "tasks", "stage_defaults": "stages"}  # what each task, each stage does not say itself
@@ -188,8 +189,14 @@ class RecipeText:
             self._set(key, _copied(parsed), assignment)
 
     def spelt_out(self) -> dict[str, Any]:
-        """The content with what is said for all tasks or all stages merged into each, by the rule of `like`."""
-        content = {key: value for key, value in self.content.items() if key not in FOR_ALL}
+        """The content with the tasks of its tables among the others, and with what is said for all tasks or all stages
+        merged into each, by the rule of `like`.
+        """
+        content = {key: value for key, value in self.content.items() if key not in (*FOR_ALL, TABLE)}
+        of_tables = labels_of_tables(self.content, self.say)
+        if of_tables and isinstance(content.get("tasks") or {}, Mapping):
+            spelt = {name: _over(one.shared, one.own) for name, one in of_tables.items()}
+            content["tasks"] = _merge(spelt, content.get("tasks") or {})
         for key, section in FOR_ALL.items():
             shared, entries = self.content.get(key) or {}, content.get(section)
             if not isinstance(shared, Mapping):
@@ -213,6 +220,8 @@ class RecipeText:
                 place = place[_index(place, step, assignment)]
             else:
                 place = place.get(step) if isinstance(place, dict) else None
+        if before == ["tasks"] and isinstance(place, (dict, type(None))):
+            place = dict.fromkeys(labels_of_tables(self.content, self.say)) | (place or {})
         if not isinstance(place, (dict, list)) or not place:
             raise Mistake(f"{assignment}: there is nothing at '{'.'.join(before)}' for `*` to mean")
         entries = list(place) if isinstance(place, dict) else range(len(place))
@@ -243,15 +252,37 @@ class RecipeText:
             if spelt == key or spelt.startswith(f"{key}."):
                 return f"command line, {assignment}"
         written, depth = self._saying(place)
-        shared = _said_for_all(place)
-        if depth < len(place) and shared is not None and self._steps_to(shared) + 1 > max(depth, 2):
-            return self.at(shared)  # on a way that is one step shorter
+        if depth < len(place):
+            elsewhere = self._elsewhere(place, own=max(depth - 2, 0))
+            if elsewhere is not None:
+                return self.at(elsewhere)
         if depth < len(place):
             added = ".".join(map(str, place[: depth + 1])) + "."
             by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
             if by:
                 return f"command line, {by}"
         return written.at(place)
+
+    def _elsewhere(self, place: Place, own: int) -> Place | None:
+        """Where else a key of a task or a stage stands: in a table, or where all of them have it.
+
+        None unless that shows more of the way behind the task or the stage than the `own` steps that are shown there.
+        """
+        if len(place) < 2:
+            return None
+        best, most, tail = None, own, place[2:]
+        heads: list[Place] = [(key,) for key, section in FOR_ALL.items() if section == place[0]]
+        label = labels_of_tables(self.content, self.say).get(str(place[1])) if place[0] == "tasks" else None
+        if label is not None:
+            heads.insert(0, label.table)
+            shows = self._steps_to((*label.place, *tail)) - len(label.place)
+            if shows > own or own == 0:  # where neither shows more, the task begins where its label stands
+                best, most = (*label.place, *tail), shows
+        for head in heads:
+            shows = self._steps_to((*head, *tail)) - len(head)
+            if shows > most:
+                best, most = (*head, *tail), shows
+        return best
 
     def _steps_to(self, place: Place) -> int:
         """How many steps of the way to a place the files show, all of them where an override says what stands there."""
@@ -274,12 +305,6 @@ class RecipeText:
 def _over(shared: Mapping[str, Any], entry: Any) -> Any:
     """An entry with what is said for all where it says nothing itself; one that is no mapping is left to the reader."""
     return _merge(_copied(shared), entry) if isinstance(entry, Mapping) else entry
-
-
-def _said_for_all(place: Place) -> Place | None:
-    """Where a key of a task or a stage stands that all of them have."""
-    keys = {section: key for key, section in FOR_ALL.items()}
-    return (keys[str(place[0])], *place[2:]) if len(place) > 2 and place[0] in keys else None
 
 
 def _data_folder(written: Written) -> dict[str, Any]:

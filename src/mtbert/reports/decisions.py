@@ -9,15 +9,19 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from mtbert.data.kinds.metrics import BINARY, CLASSES, ORDERED
+from mtbert.data.kinds.multilabel import METRICS as MULTILABEL
 from mtbert.data.labels import plain as numbers
 from mtbert.errors import Mistake, unknown
-from mtbert.reports.base import Report, grid, plain
+from mtbert.reports.base import Report, grid, listed, plain
 from mtbert.reports.examined import Examination
 from mtbert.runs.decisions import Calibrated, write_decisions
 from mtbert.runs.folder import Run
-from mtbert.scoring.decisions import PLAIN, THRESHOLD_METRICS, Asked, cross_validated, fit
+from mtbert.scoring.decisions import PLAIN, Asked, Decision, cross_validated, fit
+from mtbert.scoring.thresholds import MEASURES, MEASURES_OF_LABELS, metrics_of_thresholds
 
 FEWEST = 20  # rows from which decisions are fitted
+OFFSETS = 12  # of classes, that a sentence names
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Decisions(Report):
 
     folder: str
     tasks: dict[str, Calibrated]
-    left: dict[str, str]  # task -> why nothing was fitted
+    left: dict[str, str]  # task -> what was not fitted, and why
 
     def as_dict(self) -> dict[str, Any]:
         tasks = {name: asdict(one) | {"held_out": one.held_out._asdict()} for name, one in self.tasks.items()}
@@ -41,7 +45,7 @@ class Decisions(Report):
                     f"{one.decision.temperature:.3f}",
                     _change(held.error_before, held.error),
                     _change(held.brier_before, held.brier),
-                    "" if one.decision.threshold is None else f"{one.decision.threshold:.4f}",
+                    _said_from(one.decision),
                     "" if held.metric is None else f"{_change(held.metric_before or 0.0, held.metric)} {one.metric}",
                     "" if one.decision.sure_from is None else f"{one.decision.sure_from:.4f}",
                     "" if held.precision is None else f"{held.precision:.4f} of {held.coverage:.0%}",
@@ -58,13 +62,28 @@ class Decisions(Report):
             yield plain(f"stored with the model of {self.folder}: `mtbert predict` decides so")
 
 
+def _said_from(decision: Decision) -> str:
+    """Where another class than the likeliest may be said."""
+    if decision.offsets is not None or decision.thresholds is not None:
+        return "below"
+    return "" if decision.threshold is None else f"{decision.threshold:.4f}"
+
+
 def said_of(name: str, one: Calibrated) -> list[str]:
     """What a person should know of a task's decisions."""
     held, said = one.held_out, []
     if one.decision.temperature == PLAIN.temperature:
         said.append(f"{name}: no temperature makes it a better judge of itself on held-out rows; left at 1")
-    if held.metric is not None and held.metric_before is not None and held.metric <= held.metric_before:
-        said.append(f"{name}: on held-out rows the threshold does no better than 0.5 by {one.metric}")
+    if one.decision.offsets is not None:
+        added = listed([f"{label} {value:+.3f}" for label, value in one.decision.offsets.items()], OFFSETS)
+        said.append(f"{name}: added to the logarithms of the probabilities before the largest is said: {added}")
+    if one.decision.thresholds is not None:
+        least = listed([f"{label} {value:.3f}" for label, value in one.decision.thresholds.items()], OFFSETS)
+        said.append(f"{name}: said where it is likelier than: {least}")
+    if one.metric is not None and held.metric is not None and held.metric_before is not None:
+        sign = -1 if {**MULTILABEL, **CLASSES, **BINARY, **ORDERED}[one.metric].scale == "error" else 1
+        if sign * held.metric <= sign * held.metric_before:
+            said.append(f"{name}: by {one.metric} it does no better on held-out rows than without")
     if one.precision is not None and held.precision is not None and held.precision < one.precision:
         said.append(
             f"{name}: on held-out rows {held.precision:.4f} is right where it is sure, less than the {one.precision:g} "
@@ -82,36 +101,48 @@ def calibrate(
 ) -> Decisions:
     """Fit decisions on the dev rows of tasks with classes, and store them with the kept model.
 
-    A threshold that makes `metric` best is fitted where a task has two classes; a rejection by which what is said is
-    right as often as `precision` everywhere. Raises Mistake for a task that is not there or has no classes, and for
-    what cannot be reached.
+    What makes `metric` best is fitted where a task has that metric, a threshold for two classes and offsets for more;
+    a rejection by which what is said is right as often as `precision` everywhere. Raises Mistake for a task that is not
+    there, for a metric that no task or a task that was named does not have, and for what cannot be reached.
     """
     examination, found, left = Examination(run, data), dict[str, Calibrated](), dict[str, str]()
     for name in tasks or ():
         if name not in examination.recipe.tasks:
             raise Mistake(unknown("task", name, examination.recipe.tasks))
-    if metric is not None and metric not in THRESHOLD_METRICS:
-        raise Mistake(unknown("metric of a threshold", metric, THRESHOLD_METRICS))
+    known = sorted({*MEASURES, *MEASURES_OF_LABELS})
+    if metric is not None and metric not in known:
+        raise Mistake(unknown("metric of a threshold", metric, known))
     if precision is not None and not 0 < precision <= 1:
         raise Mistake(f"--precision {precision:g}: a share of what is said, above 0 and at most 1")
     for name in tasks or examination.recipe.learned:
         task = examination.recipe.tasks[name]
-        if not task.exclusive:
-            left[name] = f"nothing to fit: a task of kind {task.kind} does not say one of several classes"
+        if not (task.exclusive or task.independent):
+            left[name] = f"nothing to fit: a task of kind {task.kind} does not say classes"
             continue
         examined = examination.examined(name)
         if len(examined) < FEWEST:
             left[name] = f"{len(examined)} dev rows are too few to fit decisions on (at least {FEWEST})"
             continue
+        fitted = metrics_of_thresholds(examined.task)
+        if metric is not None and metric not in fitted:
+            if tasks:
+                raise Mistake(f"task '{name}': '{metric}' is no metric of it; valid: {', '.join(fitted)}")
+            left[name] = (
+                f"{metric} is no metric of it, so that it says the likeliest class (valid: {', '.join(fitted)})"
+            )
         labels = numbers(examined.labels)
         alone = cross_validated(examined.task, examined.outputs, labels, Asked())
-        asked = Asked(metric if task.binary else None, precision, temperature=alone.error < alone.error_before)
+        wanted = metric if metric in fitted else None
+        share = precision if task.exclusive else None
+        if precision is not None and share is None:
+            left[name] = "it says something of every class, and is never not sure of a row"
+        asked = Asked(wanted, share, temperature=alone.error < alone.error_before)
         try:
             decision = fit(examined.task, examined.outputs, labels, asked)
             held_out = cross_validated(examined.task, examined.outputs, labels, asked)
         except Mistake as mistake:
             raise Mistake(f"task '{name}': {mistake}") from None
-        found[name] = Calibrated(decision, asked.metric, precision, len(examined), held_out)
+        found[name] = Calibrated(decision, asked.metric, share, len(examined), held_out)
     if found:
         write_decisions(run, found)
     return Decisions(str(run.folder), found, left)

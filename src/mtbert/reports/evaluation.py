@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.data.batches import Examples
@@ -23,7 +25,8 @@ from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, listed, plain
 from mtbert.runs.data import read_splits
 from mtbert.runs.evaluate import Scored, to_be_scored
-from mtbert.scoring.evaluation import Scores, predictions_of
+from mtbert.scoring.decisions import PLAIN
+from mtbert.scoring.evaluation import Scores, finite_outputs_of
 from mtbert.scoring.intervals import intervals, spans
 from mtbert.scoring.zero_shot import LEARNED, MOST, applies_to, zero_shot_metrics
 
@@ -33,6 +36,14 @@ NAMED = 10  # classes that a sentence names
 SLICE = 1 << 14  # rows that are tokenised and predicted at a time, which bounds the memory
 
 Told = Callable[[str, int, int], None]  # task, rows done, rows in all
+
+
+@dataclass(frozen=True)
+class AsDecided:
+    """What comes of the decisions that `mtbert calibrate` stored with the model, by which `mtbert predict` goes."""
+
+    metrics: dict[str, float]  # over the rows that it is sure of; none where it is sure of none
+    sure: float  # the share of the rows
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class TaskScores:
     zero_shot: dict[str, float] | None  # those of the untrained encoder's cosine; None where it cannot answer the task
     classes: ClassScores | None  # None for scores
     notes: list[str]  # what is missing here and why, and what a person should see
+    decided: AsDecided | None = None  # None where it says the likeliest class, whose scores `metrics` are
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class EvaluationReport(Report):
     def shown(self) -> Iterable[RenderableType]:
         names, cells = [], []
         zero_shot = any(one.zero_shot for one in self.tasks.values())
+        decided = any(one.decided for one in self.tasks.values())
         for name, task in self.tasks.items():
             for place, (metric, value) in enumerate(task.metrics.items()):
                 names.append("" if place else name)
@@ -74,7 +87,10 @@ class EvaluationReport(Report):
                 around = "" if span is None else f"{span[0]:.3f} to {span[1]:.3f}"
                 cells.append([metric, f"{value:.4f}", around, _number(task.constant, metric)])
                 cells[-1] += [_number(task.zero_shot, metric)] if zero_shot else []
-        columns = ["metric", "score", "95 % interval", "constant", *(["zero-shot"] if zero_shot else [])]
+                said = None if task.decided is None else task.decided.metrics
+                cells[-1] += [_number(said, metric)] if decided else []
+        more = [*(["zero-shot"] if zero_shot else []), *(["as decided"] if decided else [])]
+        columns = ["metric", "score", "95 % interval", "constant", *more]
         yield grid("task", columns, names, cells)
         if len(self.tasks) > 1:
             yield plain(f"overall: {self.overall:.4f}")
@@ -85,6 +101,12 @@ class EvaluationReport(Report):
             yield plain(
                 "zero-shot: the cosine between the two texts in the untrained encoder, apart, mean of the tokens' "
                 "states; two classes by the best threshold on training pairs"
+            )
+        if decided:
+            fitted = ", which were fitted on these rows" if self.scored == "dev" else ""
+            yield plain(
+                f"as decided: what mtbert predict says, by the decisions of mtbert calibrate{fitted}; everything "
+                "else is of the likeliest class"
             )
 
 
@@ -145,8 +167,17 @@ def _examples(scored: Scored, task: Task, rows: Rows) -> Examples:
     return Examples.from_texts(task, rows.given, scored.tokenizer, positions, rows.labels, apart)
 
 
-def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tuple[Labels, Labels]:
-    """The predictions and the labels of all rows."""
+class Answers(NamedTuple):
+    """What a task says of N rows: the likeliest class or the score, and what was decided where it may be another."""
+
+    predictions: Labels
+    labels: Labels
+    decided: Labels | None
+    sure: NDArray[np.bool_] | None  # (N,), None where it always says something
+
+
+def _answered(scored: Scored, task: Task, stream: RowStream, told: Told) -> Answers:
+    decision = scored.decisions.get(task.name, PLAIN)
     orders, done = 2 if task.predicted_in_both_orders else 1, 0
 
     def tell(more: int) -> None:
@@ -154,17 +185,27 @@ def _predicted(scored: Scored, task: Task, stream: RowStream, told: Told) -> tup
         done += more
         told(task.name, done // orders, len(stream))
 
-    predictions, labels = [], []
+    predictions, labels, decided, sure = [], [], [], []
     for rows in stream.slices(SLICE):
         assert rows.labels is not None  # only labelled rows are read here
-        predictions.append(predictions_of(scored.model, _examples(scored, task, rows), tell))
+        outputs = finite_outputs_of(scored.model, _examples(scored, task, rows), tell)
+        predictions.append(task.measured(outputs))
         labels.append(rows.labels)
-    return joined(predictions), joined(labels)
+        if not decision.says_the_likeliest:
+            found = decision.decide(task, outputs)
+            decided.append(found.predictions)
+            sure += [] if found.sure is None else [found.sure]
+    return Answers(
+        joined(predictions),
+        joined(labels),
+        joined(decided) if decided else None,
+        np.concatenate(sure) if sure else None,
+    )
 
 
 def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, told: Told) -> TaskScores:
     notes = []
-    predictions, labels = _predicted(scored, task, stream, told)
+    predictions, labels, said, sure = _answered(scored, task, stream, told)
     constant = zero_shot = train = None
     try:
         train = beside.train(task.name)
@@ -184,7 +225,17 @@ def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, 
     if alike := [metric for metric, span in around.items() if span is None]:
         notes.append(f"no interval for {', '.join(alike)}: every draw from {count(len(labels), 'row')} gives the same")
     notes += _warnings(task, metrics, constant, zero_shot, classes)
-    return TaskScores(len(labels), metrics, around, constant, zero_shot, classes, notes)
+    decided = None if said is None else _as_decided(task, said, labels, sure)
+    if decided is not None and decided.sure < 1:
+        notes.append(f"as decided it is not sure of {1 - decided.sure:.1%} of the rows; its scores are of the others")
+    return TaskScores(len(labels), metrics, around, constant, zero_shot, classes, notes, decided)
+
+
+def _as_decided(task: Task, said: Labels, labels: Labels, sure: NDArray[np.bool_] | None) -> AsDecided:
+    fine = np.ones(len(labels), dtype=bool) if sure is None else sure
+    metrics = task.metrics(said[fine], labels[fine]) if fine.any() else {}
+    decided = {name: value for name, value in metrics.items() if not task.all_metrics[name].ranks}  # of what is said
+    return AsDecided(decided, float(fine.mean()))
 
 
 def _warnings(

@@ -232,6 +232,8 @@ class Orderings(Report):
 
     def shown(self) -> Iterable[RenderableType]:
         yield from map(prose, self.words())
+        if not self.findings:
+            return
         yield prose("")
         head, *rows = [[name, *numbers] for name, _, *numbers in self.table()]
         yield grid(head[0], head[1:], [row[0] for row in rows], [row[1:] for row in rows])
@@ -266,7 +268,9 @@ class Orderings(Report):
     def write(self, folder: Path) -> list[Path]:
         """orderings.md, orderings.csv and orderings.json; their paths."""
         files = {
-            "orderings.md": markdown(self.table()) + "\n\n" + "\n".join(f"- {line}" for line in self.words()) + "\n",
+            "orderings.md": (markdown(self.table()) + "\n\n" if self.findings else "")
+            + "\n".join(f"- {line}" for line in self.words())
+            + "\n",
             "orderings.csv": csv_text(self.table()),
             "orderings.json": json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n",
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -104,9 +104,13 @@ class Outlook(Report):
     prospects: list[Prospect]
 
     @classmethod
-    def of(cls, asked: Asked, rows: Sequence[Row], folder: Path) -> Self:
-        """By the runs that the folder holds, or by a few steps of each row."""
-        return cls(str(asked.budget), asked.seeds, [Prospect.of(asked.plan(row), folder) for row in rows])
+    def of(cls, asked: Asked, rows: Sequence[Row], folder: Path, told: Callable[[Prospect], None]) -> Self:
+        """By the runs that the folder holds, or by a few steps of each row; `told` hears of each as it is known."""
+        prospects = []
+        for row in rows:
+            prospects.append(Prospect.of(asked.plan(row), folder))
+            told(prospects[-1])
+        return cls(str(asked.budget), asked.seeds, prospects)
 
     @property
     def hours(self) -> float:

@@ -17,6 +17,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.reproduction.rows import Row
 from mtbert.reproduction.sized import share_of_rows, with_share
 from mtbert.runs.listener import Listener
+from mtbert.runs.lock import LOCK, in_turn
 from mtbert.runs.writing import write_whole
 
 ASKED = "reproduction.json"
@@ -79,7 +80,7 @@ class Asked:
         sized = {part: self._sized(path) for part, path in row.files(self.recipes).items()}
         method = Method(row.name, {row.name: {part: content for part, (content, _) in sized.items()}})
         seeds = range(1, self.seeds + 1)
-        runs = [RowRun(method, row.name, part, seed, {}) for seed in seeds for part in sized]
+        runs = [RowRun(method, row.name, part, seed, {}, seed) for seed in seeds for part in sized]
         return PlannedRow(row, runs, min(share for _, share in sized.values()))
 
     def declare(self, folder: Path) -> None:
@@ -88,7 +89,7 @@ class Asked:
         now = {"budget": str(self.budget), "encoder": self.encoder, "data": data}
         path = folder / ASKED
         if not path.exists():
-            if folder.is_dir() and any(folder.iterdir()):
+            if folder.is_dir() and any(one.name != LOCK for one in folder.iterdir()):
                 raise Mistake(f"{folder} is not empty and holds no rows of reports; name another folder with --out")
             write_whole(path, json.dumps(now, indent=2) + "\n")
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -111,7 +112,8 @@ def reproduce(asked: Asked, planned: Sequence[PlannedRow], folder: Path, listene
 
     The reason where the listener asked to stop before all was done, else None.
     """
-    asked.declare(folder)
+    with in_turn(folder):  # several processes may begin at once
+        asked.declare(folder)
     runs = sorted((run for row in planned for run in row.runs), key=lambda run: run.block)
     reason = run_missing(runs, folder, listener, told)
     tidy(runs, folder)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.grown import plan_for
@@ -90,4 +91,19 @@ def _placed(task: Task, before: Recipe, added: Recipe) -> Task:
     if before.data == added.data:
         return task
     sources = {split: before.source(task.name, split) for split in ("train", "dev", "test")}
-    return task.model_copy(update={split: None if source is None else str(source) for split, source in sources.items()})
+    hub = None if task.hub is None else task.hub.model_copy(update={"name": _hub_name(task.hub.name, sources.values())})
+    return task.model_copy(update={"hub": hub} | {split: _written(source) for split, source in sources.items()})
+
+
+def _written(source: Any) -> Any:
+    """A source as a recipe says it from any data folder."""
+    if isinstance(source, (list, tuple)):
+        return [str(path) for path in source]
+    if isinstance(source, HubSplit):
+        return source.split
+    return None if source is None else str(source)
+
+
+def _hub_name(name: str, sources: Iterable[Any]) -> str:
+    """The full path of a folder that is laid out as a data set of the hub, and any other name as it is."""
+    return next((source.name for source in sources if isinstance(source, HubSplit)), name)

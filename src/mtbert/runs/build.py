@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from mtbert.data.batches import Examples, ExampleSet, Stream
+from mtbert.data.balancing import balanced
+from mtbert.data.batches import Choose, Examples, ExampleSet, Stream
 from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
-from mtbert.data.shared_rows import SharedRows, check_shared
-from mtbert.data.tables import Rows, read_rows
+from mtbert.data.shared_rows import SharedRows, examples_together
+from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -132,7 +133,7 @@ class Experiment:
         sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
         if sampler.by_rows:
             with at("sampler"):
-                chosen = self._shared_rows(stage, model, chosen)
+                chosen = self._shared_rows(model, chosen, world)
                 sampler = stage.sampler.make({task: len(own) for task, own in chosen.items()}, stage.batch_size, seed)
         streams = {
             task: Stream(
@@ -142,6 +143,7 @@ class Experiment:
                 sampler.examples[task],
                 sampler.kept_parts.get(task),
                 self.recipe.tasks[task].trained_in_both_orders,
+                _balancing(own),
             )
             for number, (task, own) in enumerate(chosen.items())
         }
@@ -165,27 +167,15 @@ class Experiment:
             world=world,
         )
 
-    def _shared_rows(self, stage: Stage, model: AnyModel, chosen: Mapping[str, ExampleSet]) -> Mapping[str, ExampleSet]:
-        """The tasks' views of the rows that they all read; raises Mistake where they cannot share a pass."""
+    def _shared_rows(self, model: AnyModel, chosen: Mapping[str, ExampleSet], world: World) -> Mapping[str, ExampleSet]:
+        """The tasks' views of the rows that they all read; raises Mistake where they cannot share them."""
         said = "sampler 'joint_rows'"
         if not isinstance(model, MultiTask):
             raise Mistake(f"{said} needs the encoder, not features computed once: set `cache_features: false`")
+        if world.size > 1:
+            raise Mistake(f"{said} trains in one process, and {world.size} train here: take 'joint'")
         sets = {task: own for task, own in chosen.items() if isinstance(own, Examples)}
-        sources = {task: self.recipe.source(task, "train") for task in sets}
-        check_shared(sets, {task: one if isinstance(one, (Path, list)) else id(one) for task, one in sources.items()})
-        if len(model.alike(sets)) > 1:
-            raise Mistake(
-                f"{said} has one pass for all tasks: modules need `shared: true`, tasks the same `max_length`"
-            )
-        if stage.regularizers or stage.observe or stage.combiner.name != "sum" or stage.distill is not None:
-            raise Mistake(
-                f"{said} adds up the losses of a pass: `combiner: sum`, no regularizers, observers or distilling"
-            )
-        first = next(iter(sets))
-        rows = read_rows(self.recipe.tasks[first], sources[first], labelled=False)
-        positions, apart = model.encoder.shape.positions, model.apart(list(sets))
-        texts = Examples.from_rows(self.recipe.tasks[first], rows, self.tokenizer, positions, apart)
-        return dict(SharedRows.of(sets, texts))
+        return dict(SharedRows.of(sets, self.tokenizer, model.encoder.shape.positions, model.apart(sets)))
 
     def _weighting(self, stage: Stage, tasks: Sequence[str]) -> Weighting:
         last_shared = [p for p in self.model.encoder.layers[-1].parameters() if p.requires_grad]
@@ -245,6 +235,13 @@ class Experiment:
             return combiner
 
 
+def _balancing(own: ExampleSet) -> Choose | None:
+    """How a pass over a task's rows draws its classes, where not as they are."""
+    if not own.task.balance or own.labels is None:
+        return None
+    return partial(balanced, classes=own.task.strata(own.labels), balance=own.task.balance)
+
+
 class StageLength(NamedTuple):
     """How many optimiser steps a stage takes, and how many of them are an epoch."""
 
@@ -278,8 +275,8 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
         model, tokenizer, frozen = _model(recipe, commit)
-    for task, read in rows["train"].items():
-        _begin(model, task, read)
+        for task, read in rows["train"].items():
+            _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(model, rows, tokenizer)
     return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
@@ -314,7 +311,8 @@ def _begin(model: MultiTask, task: str, rows: Rows) -> None:
     head = model.heads[task]
     if rows.labels is None:
         return
-    model.tasks[task].learn_from(rows.labels)
+    with at("tasks", task, "class_weights"):
+        model.tasks[task].learn_from(rows.labels)
     if isinstance(head, BeginsAt):
         head.begin_at(model.tasks[task].constant_outputs(rows.labels))
 
@@ -325,9 +323,11 @@ def examples_of(
     """The examples of the model's tasks in these rows, split by split."""
     positions = model.encoder.shape.positions
     return {
-        split: {
-            name: Examples.from_rows(model.tasks[name], read, tokenizer, positions, model.apart([name]))
-            for name, read in by_task.items()
-        }
+        split: examples_together(
+            {name: (model.tasks[name], read) for name, read in by_task.items()},
+            tokenizer,
+            positions,
+            lambda name: model.apart([name]),
+        )
         for split, by_task in rows.items()
     }

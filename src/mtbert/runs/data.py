@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from mtbert.data.kinds.base import share_of
-from mtbert.data.splitting import Shares, split_rows
+from mtbert.data.formats.base import Asked, Table
+from mtbert.data.formats.hub import HubSplit
+from mtbert.data.kinds.base import Task, share_of
+from mtbert.data.splitting import Shares, folds_of, split_rows
 from mtbert.data.streams import RowStream, stream_rows
-from mtbert.data.tables import Rows, asked_by, read_rows, read_table, rows_of
+from mtbert.data.tables import Rows, asked_by, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -46,10 +49,20 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
         for split in looked_at:
             if recipe.source(task, split) is not None:
                 with reader.gathering.going_on():
-                    read_rows(recipe.tasks[task], recipe.source(task, split), labelled=False)
+                    reader.look_at(task, split)
     reader.gathering.stop()
     found = {task: read.task for by_task in reversed(rows.values()) for task, read in by_task.items()}
     return Data(recipe.completed(found), rows)
+
+
+def read_whole(recipe: Recipe, split: str) -> dict[str, Rows]:
+    """A split of all tasks, with the rows beyond their `limit` too; raises Mistakes as `read_data`."""
+    reader, rows = _Reader(recipe), dict[str, Rows]()
+    for name in recipe.tasks:
+        with reader.gathering.going_on():
+            rows[name] = reader.rows(name, split)
+    reader.gathering.stop()
+    return rows
 
 
 def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str, RowStream]:
@@ -72,16 +85,69 @@ def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str,
 def shared_tables(recipe: Recipe) -> dict[str, dict[str, pa.Table]]:
     """Task -> split -> its rows as they stand in the training file, for the tasks that set shares of it apart.
 
-    They have the columns that the task names. Raises Mistakes as `read_data`.
+    Tasks that read the same texts of a file have one table, of the rows and columns of them all. Raises Mistakes as
+    `read_data`.
     """
     reader, tables = _Reader(recipe, keeping=True), dict[str, dict[str, pa.Table]]()
-    for name, task in recipe.tasks.items():
-        apart = [split for split in ("dev", "test") if share_of(getattr(task, split)) is not None]
-        if apart:
+    for names in alike(recipe).values():
+        apart = {name: splits for name in names if (splits := _set_apart(recipe.tasks[name]))}
+        for split in dict.fromkeys(split for splits in apart.values() for split in splits):
+            having = [name for name, splits in apart.items() if split in splits]
             with reader.gathering.going_on():
-                tables[name] = {split: pa.table(dict(reader.rows(name, split).kept)) for split in ["train", *apart]}
+                table = _as_in_file(reader, names[0], [reader.rows(name, split) for name in having])
+                for name in having:
+                    tables.setdefault(name, {})[split] = table
     reader.gathering.stop()
     return tables
+
+
+def _set_apart(task: Task) -> list[str]:
+    """The splits that are parts of its training file, where it sets a share of it apart."""
+    apart = [split for split in ("dev", "test") if share_of(getattr(task, split)) is not None]
+    return ["train", *apart] if apart else []
+
+
+def _as_in_file(reader: _Reader, task: str, several: Sequence[Rows]) -> pa.Table:
+    """The rows of a task's training file that any of these are."""
+    places = [rows.places for rows in several if rows.places is not None]
+    return reader.table(task).take(pa.array(np.unique(np.concatenate(places))))
+
+
+class Folded(NamedTuple):
+    """The training rows of some tasks in folds, none of which has a text of another."""
+
+    tasks: dict[str, Task]  # with the classes and ranges of all rows
+    rows: dict[str, int]  # task -> how many it has
+    tables: dict[str, list[pa.Table]]  # the first of tasks that read the same texts of a file -> fold -> its rows there
+
+
+def folded(recipe: Recipe, folds: int) -> Folded:
+    """The rows of the training files of all tasks in folds, as they stand there; raises Mistakes as `read_data`."""
+    reader = _Reader(recipe, keeping=True)
+    rows = {}
+    for name in recipe.tasks:
+        with reader.gathering.going_on():
+            rows[name] = reader.trained(name)
+    reader.gathering.stop()
+    fold_of = folds_of(rows, folds)
+    tables = {
+        first: [
+            _as_in_file(reader, first, [rows[task].take(np.flatnonzero(fold_of[task] == fold)) for task in tasks])
+            for fold in range(folds)
+        ]
+        for first, tasks in alike(recipe).items()
+    }
+    return Folded(
+        {name: one.task for name, one in rows.items()}, {name: len(one) for name, one in rows.items()}, tables
+    )
+
+
+def alike(recipe: Recipe) -> dict[str, list[str]]:
+    """The tasks that learn from the same texts of the same file, under the first of them."""
+    reader, groups = _Reader(recipe), dict[object, list[str]]()
+    for name, task in recipe.tasks.items():
+        groups.setdefault((reader.file(name, "train"), task.quotes, task.text, task.reads_words), []).append(name)
+    return {names[0]: names for names in groups.values()}
 
 
 def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
@@ -113,12 +179,13 @@ def mistakes_of_data_too() -> Iterator[None]:
 
 
 class _Reader:
-    """Reads each task's training file once, and splits those of which a share is set apart."""
+    """Reads each file once, whichever tasks read it, and splits those of which a share is set apart."""
 
     def __init__(self, recipe: Recipe, keeping: bool = False) -> None:
-        self._keeping = keeping  # the cells of training files, beside what they mean
+        self._keeping = keeping  # what stands in the files, beside what it means
         self.gathering = Gathering()
         self._recipe = recipe
+        self._tables: dict[object, Table] = {}  # files that several tasks or splits read, with the columns of all
         self._whole: dict[str, Rows] = {}  # task -> its training file
         self._parts: dict[str, dict[str, Rows]] = {}  # task -> split -> its part of that file
 
@@ -131,23 +198,53 @@ class _Reader:
             raise Mistake(f"task '{task}' names no `{split}` rows: a file, or a table{offer}")
         if part or split == "train":
             return self._part(task, split)
-        return read_rows(asked, source) if asked.complete else self._with_labels_of_train(task, source)
+        return self._read(asked, split) if asked.complete else self._with_labels_of_train(asked, split)
 
-    def _with_labels_of_train(self, task: str, source: Any) -> Rows:
+    def table(self, task: str) -> pa.Table:
+        """What stands in a task's training file, in the columns that the recipe names."""
+        return self._table(self._recipe.tasks[task], "train").columns
+
+    def look_at(self, task: str, split: str) -> None:
+        """Read the texts of a task's split, for what is wrong with them."""
+        asked = self._recipe.tasks[task]
+        rows_of(asked, self._table(asked, split), labelled=False)
+
+    def _with_labels_of_train(self, task: Task, split: str) -> Rows:
         try:
-            trained = self._trained(task)
+            trained = self.trained(task.name)
         except Mistake:
             with self.gathering.going_on():  # what is wrong with this file too
-                read_rows(self._recipe.tasks[task], source)
+                self._read(task, split)
             raise
-        return read_rows(trained.task, source, found_in=trained.name)
+        return self._read(trained.task, split, found_in=trained.name)
 
-    def _trained(self, task: str) -> Rows:
+    def _read(self, task: Task, split: str, found_in: str = "") -> Rows:
+        """The rows of a split that is a file of its own."""
+        rows = rows_of(task, self._table(task, split), found_in=found_in)
+        return replace(rows, file=(self.file(task.name, split), task.quotes))
+
+    def _table(self, task: Task, split: str) -> Table:
+        """What stands in the file of a split, read once where several read it."""
+        source, file = self._recipe.source(task.name, split), (self.file(task.name, split), task.quotes)
+        if file in self._tables:
+            return self._tables[file]
+        readers = [
+            one
+            for one in self._recipe.tasks.values()
+            for part in ("train", "dev", "test")
+            if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.quotes) == file
+        ]
+        columns = {column for one in readers for column in asked_by(one).columns or ()}
+        table = read_table(source, Asked(columns, task.quotes))
+        if len(readers) > 1 or self._keeping:
+            self._tables[file] = table
+        return table
+
+    def trained(self, task: str) -> Rows:
         """All rows of a task's training file."""
         if task not in self._whole:
-            asked, source = self._recipe.tasks[task], self._recipe.source(task, "train")
-            table = read_table(source, asked_by(asked))
-            self._whole[task] = rows_of(asked, table, keep=table.columns.column_names if self._keeping else ())
+            asked = self._recipe.tasks[task]
+            self._whole[task] = self._read(asked, "train")
         return self._whole[task]
 
     def _part(self, task: str, split: str) -> Rows:
@@ -155,22 +252,24 @@ class _Reader:
         readers = self._readers(task)
         shares = self._shares(readers)
         if shares == Shares():
-            return self._trained(task)
+            return self.trained(task)
         if task not in self._parts:
-            split_apart = split_rows({one: self._trained(one) for one in readers}, shares)
+            split_apart = split_rows({one: self.trained(one) for one in readers}, shares)
             self._parts |= {one: {name: rows[one] for name, rows in split_apart.items()} for one in readers}
         return self._parts[task][split]
 
     def _readers(self, task: str) -> list[str]:
         """All tasks of the recipe that learn from the training file of this one."""
-        file = self._file(task)
-        return [name for name in self._recipe.tasks if self._file(name) == file]
+        file = self.file(task, "train")
+        return [name for name in self._recipe.tasks if self.file(name, "train") == file]
 
-    def _file(self, task: str) -> object:
-        """The training file, or the identity of the table, of a task."""
-        source = self._recipe.source(task, "train")
+    def file(self, task: str, split: str) -> object:
+        """The file, or the identity of the table, of a task's split."""
+        source = self._recipe.source(task, split)
         if isinstance(source, list):
             return tuple(path.resolve() for path in source)
+        if isinstance(source, HubSplit):
+            return source
         return source.resolve() if isinstance(source, Path) else id(source)
 
     def _shares(self, readers: Sequence[str]) -> Shares:

@@ -43,10 +43,14 @@ def read_decisions(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Calibra
         for name, one in found.items():
             if name not in tasks:
                 raise Mistake(unknown("task", name, tasks))
-            if not tasks[name].exclusive:
-                raise Mistake(f"{name}: a task of kind {tasks[name].kind} does not say one of several classes")
+            if not (tasks[name].exclusive or tasks[name].independent):
+                raise Mistake(f"{name}: a task of kind {tasks[name].kind} does not say classes")
             if one.decision.threshold is not None and not tasks[name].binary:
                 raise Mistake(f"{name}.decision.threshold is for two classes, not {len(tasks[name].class_names)}")
+            for what, due in (("offsets", tasks[name].exclusive), ("thresholds", tasks[name].independent)):
+                given: dict[str, float] | None = getattr(one.decision, what)
+                if given is not None and not (due and given.keys() == set(tasks[name].class_names)):
+                    raise Mistake(f"{name}.decision.{what} are not of its classes {', '.join(tasks[name].class_names)}")
     return found
 
 

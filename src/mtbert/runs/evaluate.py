@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from mtbert.model.ensemble import Answering, load_answering
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import examples_of
 from mtbert.runs.data import stream_splits
+from mtbert.runs.decisions import read_decisions
 from mtbert.runs.folder import BEST, Run
+from mtbert.scoring.decisions import Decision
 from mtbert.scoring.evaluation import Scores, evaluate
 
 SPLITS = ("dev", "test", "train")
@@ -33,6 +35,7 @@ class Scored:
     model: Answering
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
+    decisions: dict[str, Decision] = field(default_factory=dict)  # task -> what `mtbert calibrate` fitted
 
     def whole(self) -> dict[str, Examples]:
         """All rows of every task at once, tokenised."""
@@ -47,7 +50,7 @@ def evaluate_run(
     perturbed_by: int | None = None,
     split: str = "dev",
 ) -> Scores:
-    """Score a run's kept model on a split of these tasks, or of all that the run has trained.
+    """Score the likeliest classes that a run's kept model says on a split of these tasks, or of all that it trained.
 
     With the seed `perturbed_by`, on texts with typos and changed case instead. Raises Mistake for a task that the run
     does not have, and for one without rows of the split.
@@ -91,4 +94,6 @@ def to_be_scored(
             return perturbed(rows, perturbed_by)
 
         sets = {name: stream.mapped(change) for name, stream in sets.items()}
-    return Scored(recipe, model.to(best_device()), tokenizer, sets)
+    decided = read_decisions(run.part(BEST), model.tasks)
+    decisions = {name: one.decision for name, one in decided.items() if name in sets}
+    return Scored(recipe, model.to(best_device()), tokenizer, sets, decisions)

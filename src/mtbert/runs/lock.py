@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mtbert.errors import Mistake
@@ -43,6 +43,24 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink()
         if sys.platform != "win32":
             os.close(descriptor)
+
+
+@contextmanager
+def in_turn(folder: Path, patience: float = 60.0) -> Iterator[None]:
+    """Hold the lock of a folder as soon as whoever has it lets go of it: for what takes moments.
+
+    Raises Mistake where somebody still has it after `patience` seconds.
+    """
+    last = time.monotonic() + patience
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(folder))
+                break
+            except Mistake:
+                if time.monotonic() > last:
+                    raise
+        yield
 
 
 def holder(folder: Path) -> str | None:

@@ -1,12 +1,11 @@
 """From outputs to what is said: how sure is sure, from which probability on, and when to say nothing.
 
-Everything here is for tasks whose rows have one of several classes (`Task.exclusive`), and fitted on rows that the
-model was not trained on.
+Everything here is for tasks whose rows have one of several classes (`Task.exclusive`), or any number of them
+(`Task.independent`), and fitted on rows that the model was not trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
@@ -17,16 +16,15 @@ from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels, plain
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake
 from mtbert.registry import Positive, Share
 from mtbert.scoring.calibration import calibration_error
+from mtbert.scoring.thresholds import offsets_of, threshold_of, thresholds_of
 
 NOT_SURE = "not sure"
 FOLDS = 5
 SEED = 20_220_503
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
-
-Counts = NDArray[np.float64]
 
 
 class Decided(NamedTuple):
@@ -44,21 +42,29 @@ class Decision:
     temperature: Positive = 1.0  # that outputs are divided by
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # the second of two classes is said from here on
     sure_from: Share | None = None  # below this probability of what is said, it is not sure
+    # of several classes, what is added to the logarithm of each one's probability before the largest is said
+    offsets: dict[str, float] | None = None
+    # where a row has any number of classes, the probability above which each of them is said
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
 
     @property
     def says_the_likeliest(self) -> bool:
-        """Whether it always says the likeliest class."""
-        return self.threshold is None and self.sure_from is None
+        """Whether it always says the likeliest class, or those that the task says by itself."""
+        return all(one is None for one in (self.threshold, self.offsets, self.thresholds, self.sure_from))
 
     def decide(self, task: Task, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
-        cooled = outputs / self.temperature
-        said = task.decode(cooled)
+        cooled, said = outputs / self.temperature, task.decode(outputs)
         if self == Decision():
             return Decided(outputs, said, None)
         columns = _columns(task, cooled)
         if self.threshold is not None:
             said = (columns[:, 1] >= self.threshold).astype(np.float64)
+        if self.offsets is not None:
+            added = np.array([self.offsets[name] for name in task.class_names])
+            said = (_logs(columns) + added).argmax(1).astype(np.float64)
+        if self.thresholds is not None:
+            said = (columns > np.array([self.thresholds[name] for name in task.class_names])).astype(np.float64)
         if self.sure_from is None:
             return Decided(cooled, said, None)
         return Decided(cooled, said, _sure(columns, plain(said)) >= self.sure_from)
@@ -74,7 +80,7 @@ class HeldOut(NamedTuple):
     error: float
     brier_before: float
     brier: float
-    metric_before: float | None  # none without a threshold
+    metric_before: float | None  # none where neither threshold nor offsets were fitted
     metric: float | None
     precision: float | None  # share of right rows among those it is sure of; none where it always says something
     coverage: float | None  # share of the rows that it is sure of
@@ -84,7 +90,7 @@ class HeldOut(NamedTuple):
 class Asked:
     """What a person wants of a task's decisions."""
 
-    metric: str | None = None  # of two classes, that a threshold shall make best
+    metric: str | None = None  # that a threshold shall make best, or offsets of more than two classes
     precision: float | None = None  # that what is said shall have, where it is sure
     temperature: bool = True  # whether one is fitted
 
@@ -95,17 +101,23 @@ def probability_of(task: Task, decided: Decided) -> NDArray[np.float64]:
 
 
 def fit(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) -> Decision:
-    """The decision that suits these rows: outputs (N, outputs), labels (N,).
+    """The decision that suits these rows: outputs (N, outputs), labels (N,), of independent classes (N, C).
 
-    The temperature has the least loss, the threshold the best metric, and the rejection the least probability from
-    which what is said is right as often as asked. Raises Mistake where no rejection can reach that.
+    The temperature has the least loss, the threshold or the offsets the best metric, and the rejection the least
+    probability from which what is said is right as often as asked. Raises Mistake where no rejection can reach that.
 
     Source: Guo et al., 2017, section 4, https://arxiv.org/abs/1706.04599
     """
     decision = Decision(temperature=temperature_of(task, outputs, labels)) if asked.temperature else PLAIN
     columns = _columns(task, outputs / decision.temperature)
-    if asked.metric is not None:
+    if asked.metric is not None and task.binary:
         decision = replace(decision, threshold=threshold_of(columns[:, 1], labels == 1, asked.metric))
+    elif asked.metric is not None and task.independent:
+        least = thresholds_of(columns, labels, asked.metric)
+        decision = replace(decision, thresholds=dict(zip(task.class_names, map(float, least), strict=True)))
+    elif asked.metric is not None:
+        found = offsets_of(_logs(columns), labels, asked.metric)
+        decision = replace(decision, offsets=dict(zip(task.class_names, map(float, found), strict=True)))
     if asked.precision is not None:
         said = plain(decision.decide(task, outputs).predictions)
         decision = replace(decision, sure_from=rejection_of(_sure(columns, said), said == labels, asked.precision))
@@ -114,8 +126,8 @@ def fit(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) 
 
 def cross_validated(task: Task, outputs: Tensor, labels: NDArray[np.float64], asked: Asked) -> HeldOut:
     """How `fit` does on rows that it has not seen: each fifth of the rows decided as the other four suggest."""
-    folds = _folds(labels)
-    cooled, said = outputs.clone(), np.zeros(len(labels))
+    folds = _folds(task.strata(labels))
+    cooled, said = outputs.clone(), np.zeros(labels.shape)
     sure = np.ones(len(labels), dtype=bool)
     for fold in range(FOLDS):
         mine = folds == fold
@@ -128,15 +140,15 @@ def cross_validated(task: Task, outputs: Tensor, labels: NDArray[np.float64], as
         decided = decision.decide(task, outputs[mine])
         cooled[mine], said[mine] = decided.outputs, plain(decided.predictions)
         sure[mine] = True if decided.sure is None else decided.sure
-    before = plain(task.decode(outputs))
-    measured = None if asked.metric is None else THRESHOLD_METRICS[asked.metric]
+    before = plain(task.decode(outputs))  # what a temperature leaves as it is
+    measured = None if asked.metric is None else task.all_metrics[asked.metric].take
     return HeldOut(
-        error_before=_error(task, outputs, labels),
-        error=_error(task, cooled, labels),
-        brier_before=brier(_columns(task, outputs), labels),
-        brier=brier(_columns(task, cooled), labels),
-        metric_before=None if measured is None else _metric(measured, before, labels),
-        metric=None if measured is None else _metric(measured, said, labels),
+        error_before=_error(task, outputs, before, labels),
+        error=_error(task, cooled, before, labels),
+        brier_before=_brier(task, outputs, labels),
+        brier=_brier(task, cooled, labels),
+        metric_before=None if measured is None else measured(before, labels),
+        metric=None if measured is None else measured(said, labels),
         precision=None if asked.precision is None else float((said == labels)[sure].mean()) if sure.any() else 0.0,
         coverage=None if asked.precision is None else float(sure.mean()),
     )
@@ -153,29 +165,6 @@ def temperature_of(task: Task, outputs: Tensor, labels: NDArray[np.float64]) -> 
 
     found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(found.x))
-
-
-def threshold_of(second: NDArray[np.float64], true: NDArray[np.bool_], metric: str) -> float:
-    """From which probability of the second of two classes on it is best said, by a metric.
-
-    `second` (N,) are its probabilities, `true` (N,) whether rows are of it. Every probability that occurs is tried, and
-    one above all of them; of several that are as good, the one nearest to 0.5 is taken, and set halfway to the next
-    probability below it. Raises Mistake for a metric that there is not.
-    """
-    if metric not in THRESHOLD_METRICS:
-        raise Mistake(unknown("metric of a threshold", metric, THRESHOLD_METRICS))
-    order = np.argsort(-second, kind="stable")
-    probabilities, hits = second[order], np.cumsum(true[order])
-    last = np.append(np.diff(probabilities) != 0, True)  # equal probabilities are said together
-    said = np.concatenate([[0], np.flatnonzero(last) + 1])
-    found = np.concatenate([[0], hits[last]])
-    positives, rows = float(true.sum()), len(true)
-    right, wrong = found.astype(np.float64), (said - found).astype(np.float64)
-    values = THRESHOLD_METRICS[metric](right, wrong, positives - right, rows - positives - wrong)
-    ends = np.concatenate([[1.0], probabilities[last], [0.0]])
-    places = (ends[:-1] + ends[1:]) / 2  # halfway between what is said and what is not
-    best = np.flatnonzero(values >= values.max() - 1e-12)
-    return float(places[best[np.abs(places[best] - 0.5).argmin()]])
 
 
 def rejection_of(sure: NDArray[np.float64], right: NDArray[np.bool_], precision: float) -> float:
@@ -202,53 +191,15 @@ def brier(columns: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     return float(np.square(columns - true).sum(1).mean())
 
 
-def _accuracy(right: Counts, wrong: Counts, missed: Counts, left: Counts) -> Counts:
-    return (right + left) / (right + wrong + missed + left)
-
-
-def _share(part: Counts, whole: Counts) -> Counts:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def _f1(right: Counts, wrong: Counts, missed: Counts, left: Counts) -> Counts:
-    return _share(2 * right, 2 * right + wrong + missed)
-
-
-def _macro_f1(right: Counts, wrong: Counts, missed: Counts, left: Counts) -> Counts:
-    return (_f1(right, wrong, missed, left) + _f1(left, missed, wrong, right)) / 2
-
-
-def _balanced(right: Counts, wrong: Counts, missed: Counts, left: Counts) -> Counts:
-    return (_share(right, right + missed) + _share(left, left + wrong)) / 2
-
-
-def _mcc(right: Counts, wrong: Counts, missed: Counts, left: Counts) -> Counts:
-    whole = np.sqrt((right + wrong) * (right + missed) * (left + wrong) * (left + missed))
-    return _share(right * left - wrong * missed, whole)
-
-
-# of the second of two classes: rows rightly said to be of it, wrongly said, missed, and rightly left
-THRESHOLD_METRICS: Mapping[str, Callable[[Counts, Counts, Counts, Counts], Counts]] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _balanced,
-    "f1": _f1,
-    "macro_f1": _macro_f1,
-    "mcc": _mcc,
-}
-
-
-def _metric(
-    measure: Callable[[Counts, Counts, Counts, Counts], Counts], said: NDArray[np.float64], labels: NDArray[np.float64]
-) -> float:
-    counts = [
-        np.array([float(((said == one) & (labels == other)).sum())]) for one, other in ((1, 1), (1, 0), (0, 1), (0, 0))
-    ]
-    return float(measure(*counts)[0])
-
-
 def _columns(task: Task, outputs: Tensor) -> NDArray[np.float64]:
     """Probabilities: (N, C)."""
     return np.stack(list(task.probabilities(outputs).values()), axis=1)
+
+
+def _logs(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, C) -> (N, C), of what is 0 a very low one."""
+    logs: NDArray[np.float64] = np.log(np.maximum(columns, np.finfo(np.float64).tiny))
+    return logs
 
 
 def _sure(columns: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -256,16 +207,33 @@ def _sure(columns: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np
     return columns[np.arange(len(said)), said.astype(np.int64)]
 
 
-def _error(task: Task, outputs: Tensor, labels: NDArray[np.float64]) -> float:
-    said = plain(task.decode(outputs))
-    return calibration_error(_sure(_columns(task, outputs), said), said == labels)
+def _error(task: Task, outputs: Tensor, said: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    columns = _columns(task, outputs)
+    if task.independent:  # every known label is a prediction of two classes
+        first, there = _known(columns, labels)
+        return calibration_error(np.maximum(first, 1 - first), (first > 0.5) == there)
+    return calibration_error(_sure(columns, said), said == labels)
 
 
-def _folds(labels: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which fold each row is in: (N,), classes spread evenly."""
+def _brier(task: Task, outputs: Tensor, labels: NDArray[np.float64]) -> float:
+    columns = _columns(task, outputs)
+    if not task.independent:
+        return brier(columns, labels)
+    first, there = _known(columns, labels)
+    return brier(np.stack([1 - first, first], axis=1), there.astype(np.float64))
+
+
+def _known(columns: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The probabilities of all labels that are known, and whether they are there."""
+    known = ~np.isnan(labels)
+    return columns[known], labels[known] == 1
+
+
+def _folds(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which fold each row is in: (N,), those of a stratum spread evenly."""
     generator = np.random.default_rng(SEED)
-    folds = np.empty(len(labels), dtype=np.int64)
-    for one in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == one))
+    folds = np.empty(len(strata), dtype=np.int64)
+    for one in np.unique(strata):
+        rows = generator.permutation(np.flatnonzero(strata == one))
         folds[rows] = np.arange(len(rows)) % FOLDS
     return folds

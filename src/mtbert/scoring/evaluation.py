@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mtbert.data.batches import Batch, ExampleSet
 from mtbert.data.kinds.base import Task
-from mtbert.data.labels import Labels
 from mtbert.errors import Mistake
 from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel
@@ -93,25 +92,18 @@ def evaluate(model: Scorable, sets: Mapping[str, ExampleSet], world: World = ALO
         task = model.tasks[name]
         if examples.labels is None:
             raise Mistake(f"task '{name}' has no labels to be scored against")
-        outputs[name] = _finite_outputs(model, examples, world=world)
+        outputs[name] = finite_outputs_of(model, examples, world=world)
         metrics[name] = task.metrics(task.measured(outputs[name]), examples.labels)
     return Scores.of(model.tasks, metrics, outputs)
 
 
-def predictions_of(model: Scorable, examples: ExampleSet, told: Callable[[int], None] = lambda done: None) -> Labels:
-    """The predictions for all examples of a task, in the order of the set and the units of its labels: N rows.
-
-    Raises NotNumbers if outputs are nan or infinite; `told` as for `outputs_of`.
-    """
-    return examples.task.measured(_finite_outputs(model, examples, told))
-
-
-def _finite_outputs(
+def finite_outputs_of(
     model: Scorable,
     examples: ExampleSet,
     told: Callable[[int], None] = lambda done: None,
     world: World = ALONE,
 ) -> Tensor:
+    """As `outputs_of`; raises NotNumbers if outputs are nan or infinite."""
     outputs = outputs_of(model, examples, told=told, world=world)
     if not outputs.isfinite().all():
         raise NotNumbers(f"outputs of task '{examples.task.name}' that are nan or inf")

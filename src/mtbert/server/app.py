@@ -38,7 +38,7 @@ class Limits:
     texts: int = 256  # of a request
     letters: int = 20_000  # of a text
     waiting: int = 4096  # texts of all requests together
-    seconds: float = 30.0  # until an answer
+    seconds: float = 30.0  # until a request is there, and then until its answer
 
 
 def make_app(models: Mapping[str, Predictor], limits: Limits, token: str | None = None, threads: int = 1) -> FastAPI:
@@ -111,7 +111,7 @@ def make_app(models: Mapping[str, Predictor], limits: Limits, token: str | None 
 
 
 class Guard:
-    """Refuses what has no token or is too large before anything reads it, and counts what came of each request."""
+    """Refuses what has no token, is too large or too slow before anything reads it, and counts what came of all."""
 
     def __init__(self, app: ASGIApp, limits: Limits, token: str | None, asked: Counter[str]) -> None:
         self.app, self.limits, self.asked = app, limits, asked
@@ -133,7 +133,12 @@ class Guard:
             said = JSONResponse({"detail": "this server wants its token"}, 401, {"WWW-Authenticate": "Bearer"})
             await said(scope, receive, counted)
             return
-        body = await self._body(headers, receive)
+        try:
+            body = await asyncio.wait_for(self._body(headers, receive), self.limits.seconds)
+        except TimeoutError:
+            limit = f"a request has to be there within {self.limits.seconds:g} seconds"
+            await JSONResponse({"detail": limit}, 408, {"Connection": "close"})(scope, receive, counted)
+            return
         if body is None:
             limit = f"a request holds at most {self.limits.body:,} bytes"
             await JSONResponse({"detail": limit}, 413, {"Connection": "close"})(scope, receive, counted)
@@ -185,21 +190,22 @@ def _answers(models: Mapping[str, Predictor]) -> Any:
     said: dict[str, Any] = {}
     for model in models.values():
         for name in model.tasks:
-            one = _said(model.task(name), several=len(models) > 1)
+            one = _said(model, name, several=len(models) > 1)
             # by an alias, as a task may be called like a method of pydantic's
             said[name] = (one | None, Field(None, alias=name))
     answer: Any = _type("Answer", **{f"task_{number}": field for number, field in enumerate(said.values())})
     return _type("Answers", answers=(list[answer], ...))
 
 
-def _said(task: Task, several: bool) -> Any:
+def _said(model: Predictor, name: str, several: bool) -> Any:
     """What a task says of a text, as a type; of several models tasks of the same name may differ."""
+    task = model.task(name)
     fields: dict[str, Any] = {"prediction": (Any, ...)}
     if not several and isinstance(task, Regression):
         low, high = task.range
         fields["prediction"] = (Annotated[float, Field(ge=low, le=high)], ...)
     elif not several and task.exclusive:
-        fields["prediction"] = (Literal[task.class_names], ...)
+        fields["prediction"] = (Literal[model.may_say(name)], ...)
     if task.class_names:
         share = Annotated[float, Field(ge=0, le=1)]
         fields["probabilities"] = (dict[str, share], Field(..., description=", ".join(task.class_names[:50])))

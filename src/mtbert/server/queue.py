@@ -17,7 +17,7 @@ from mtbert.serving.predictor import Predictor
 
 Answer = dict[str, Any]  # task -> its prediction, and a probability for each class
 
-TOGETHER = 256  # texts, at most, that are answered at a time
+TOGETHER = 512  # texts, at most, that are answered at a time
 
 
 class Busy(Exception):

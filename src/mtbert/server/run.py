@@ -10,7 +10,9 @@ import torch
 import uvicorn
 
 from mtbert.errors import Mistake
+from mtbert.process import keep_for_good
 from mtbert.server.app import Limits, make_app
+from mtbert.server.connections import Hurried
 from mtbert.serving.predictor import Predictor
 
 BACKLOG = 2048  # connections that wait to be taken
@@ -28,10 +30,13 @@ def serve(
             raise Mistake(f"two runs are named '{name}', and requests name models by their folders; copy one elsewhere")
     with taken(host, port) as listener:
         models = {name: Predictor.load(run) for name, run in zip(names, runs, strict=True)}
+        keep_for_good()
         app = make_app(models, limits, token, torch.get_num_threads())
         told(f"http://{host}:{listener.getsockname()[1]}/")
         # uvicorn's own log would hold addresses of clients; what goes wrong is counted in /metrics
-        config = uvicorn.Config(app, log_level="critical", access_log=False, backlog=BACKLOG, lifespan="on")
+        config = uvicorn.Config(
+            app, http=Hurried, log_level="critical", access_log=False, backlog=BACKLOG, lifespan="on"
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -28,6 +28,7 @@ from mtbert.runs.folder import BEST, Run
 from mtbert.runs.notebook import html_table
 from mtbert.scoring.decisions import NOT_SURE, PLAIN, Decided, Decision, probability_of
 from mtbert.scoring.evaluation import outputs_of, outputs_together
+from mtbert.serving.engines import Answers, Asked, Engine, Question
 from mtbert.serving.given import as_arrow, columns_of, readers_of, texts_by_reader
 
 Told = Callable[[str, int, int], None]  # task, rows done, rows in all
@@ -194,20 +195,20 @@ class Predictor:
         keep: Sequence[str] = (),
         share: Share = WHOLE,
         told: Told = lambda task, done, rows: None,
+        engine: Engine | None = None,
     ) -> Iterator[Predictions]:
         """The predictions of `predict_table`, SLICE rows at a time, so that no more than these are held.
 
         The columns to `keep` of the input come with them. Of several shares of the rows, only one is predicted. `told`
-        hears how many rows are done, of how many. Raises Mistake for a column that is not there, or that has the name
-        of one that is written.
+        hears how many rows are done, of how many. The model answers here, or those of an `engine`. Raises Mistake for a
+        column that is not there, or that has the name of one that is written.
         """
         chosen = self.task(task)
         (stream,) = self._streams([chosen], source, quotes, _to_keep([chosen], _written(chosen), keep), share)
         tell = _counting(task, len(stream), 2 if chosen.predicted_in_both_orders else 1, told)
-        for rows in stream.slices(SLICE):
-            examples = self._examples([task], rows.given)
-            outputs = outputs_of(self.model, examples, told=tell)
-            yield self._predictions(task, rows.ids, outputs, {**rows.kept}, rows.given)
+        asked = ((rows, [Question([task], rows.given)]) for rows in stream.slices(SLICE))
+        for rows, (outputs,) in (engine or self._here)(asked, tell):
+            yield self._predictions(task, rows.ids, outputs[task], {**rows.kept}, rows.given)
 
     def predict_all_slices(
         self,
@@ -216,6 +217,7 @@ class Predictor:
         keep: Sequence[str] = (),
         share: Share = WHOLE,
         told: Told = lambda task, done, rows: None,
+        engine: Engine | None = None,
     ) -> Iterator[Together]:
         """What every task whose text columns are there says of each row; as `predict_slices` otherwise.
 
@@ -234,10 +236,14 @@ class Predictor:
         alike = [self.task(names[0]) for several in readers.values() for names in self.model.alike(several)]
         passes = sum(2 if task.predicted_in_both_orders else 1 for task in alike)
         tell = _counting("all tasks", len(streams[0]), passes, told)
-        for parts in zip(*(stream.slices(SLICE) for stream in streams), strict=True):
+        slices = zip(*(stream.slices(SLICE) for stream in streams), strict=True)
+        asked = (
+            (parts, [Question(names, rows.given) for names, rows in zip(readers.values(), parts, strict=True)])
+            for parts in slices
+        )
+        for parts, answers in (engine or self._here)(asked, tell):
             ids, found = parts[0].ids, dict[str, Predictions]()
-            for names, rows in zip(readers.values(), parts, strict=True):
-                outputs = self.together(names, rows.given, tell)
+            for outputs, rows in zip(answers, parts, strict=True):
                 for name, one in outputs.items():
                     found[name] = self._predictions(name, ids, one, {}, rows.given)
             yield Together(ids, {name: found[name] for name in self.model.tasks if name in found}, {**parts[0].kept})
@@ -254,6 +260,11 @@ class Predictor:
             ).share(share)
             for place, task in enumerate(tasks)
         ]
+
+    def _here(self, asked: Asked, told: Callable[[int], None]) -> Answers:
+        """The engine that is this process."""
+        for given, questions in asked:
+            yield given, [self.together(question.tasks, question.texts, told) for question in questions]
 
     def together(
         self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
@@ -302,6 +313,11 @@ class Predictor:
             row["probabilities"] = {name: float(column[place]) for name, column in columns.items()}
         return rows
 
+    def may_say(self, task: str) -> tuple[str, ...]:
+        """What it may say of a text, for a task whose texts are of one class each."""
+        unsure = self.decisions.get(task, PLAIN).sure_from is not None
+        return (*self.task(task).class_names, NOT_SURE) if unsure else self.task(task).class_names
+
     def _decided(self, task: str, outputs: Tensor) -> Decided:
         """What is said of outputs (N, outputs)."""
         return self.decisions.get(task, PLAIN).decide(self.task(task), outputs)
@@ -311,6 +327,13 @@ class Predictor:
         chosen, decided = self.task(task), self._decided(task, outputs)
         if self.decisions.get(task, PLAIN).says_the_likeliest:
             return chosen.answers(decided.outputs)
+        if chosen.independent:
+            columns = chosen.probabilities(decided.outputs)
+            named = [
+                [f"{name} ({columns[name][row]:.0%})" for name in chosen.say(one)]
+                for row, one in enumerate(decided.predictions)
+            ]
+            return [", ".join(names) or "none" for names in named]
         sure = probability_of(chosen, decided)
         lines = [f"{chosen.say(one)} ({share:.0%})" for one, share in zip(decided.predictions, sure, strict=True)]
         fine = np.ones(len(lines), dtype=bool) if decided.sure is None else decided.sure

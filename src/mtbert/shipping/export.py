@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +12,21 @@ from pathlib import Path
 
 import torch
 
-from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model, merged, save_encoder
 from mtbert.model.files import seal, write_json
 from mtbert.model.multitask import MultiTask
+from mtbert.runs.decisions import read_decisions
 from mtbert.runs.environment import processor
 from mtbert.runs.evaluate import to_be_scored
 from mtbert.runs.extras import needed
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.output import refuse_run
 from mtbert.runs.writing import write_folder
+from mtbert.scoring.decisions import NOT_SURE, PLAIN
 from mtbert.scoring.evaluation import outputs_of
+from mtbert.shipping.beside_graph import described
 from mtbert.shipping.certificate import Certificate, certify
 from mtbert.shipping.graph import GraphModel, write_graph, write_int8
 from mtbert.shipping.hugging_face import save_classifier, save_sentences
@@ -31,9 +34,9 @@ from mtbert.shipping.hugging_face import save_classifier, save_sentences
 GRAPH, INT8 = "model.onnx", "model.int8.onnx"
 TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
 STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
-# what the script beside a graph needs to know of a task
-OF_A_TASK = {"kind", "text", "pairs", "segments", "classes", "range", "scaled"}
 BOUND = 0.005
+
+NOTES = logging.getLogger("mtbert")
 
 
 @dataclass(frozen=True)
@@ -94,32 +97,45 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     if certificate.fallen:
         raise Refused(certificate)
     write_json(certificate.as_dict(), folder / CERTIFICATE)
-    positions = model.encoder.shape.positions
-    write_json({name: _described(task, positions) for name, task in model.tasks.items()}, folder / TASKS)
+    positions, decided = model.encoder.shape.positions, read_decisions(Run.open(wanted.run).part(BEST), model.tasks)
+    decisions = {name: decided[name].decision if name in decided else PLAIN for name in model.tasks}
+    tasks = {name: described(task, positions, decisions[name]) for name, task in model.tasks.items()}
+    write_json(tasks, folder / TASKS)
     (folder / "tokenizer.json").write_text(scored.tokenizer.definition, encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name(STANDALONE), folder / SCRIPT)
     seal(folder)
     return certificate
 
 
-def _write_one(save: Callable[..., None], wanted: Wanted, folder: Path) -> None:
-    """One task in a format of another library."""
+def _write_vectors(save: Callable[[MultiTask, Tokenizer, str, Path], None], wanted: Wanted, folder: Path) -> None:
+    """What a task makes of a text before its head, in a format of another library."""
+    save(*_of_one_task(wanted), folder)
+
+
+def _write_classifier(wanted: Wanted, folder: Path) -> None:
+    """One task for transformers, at the temperature that was fitted."""
+    model, tokenizer, task = _of_one_task(wanted)
+    decided = read_decisions(Run.open(wanted.run).part(BEST), model.tasks).get(task)
+    decision = PLAIN if decided is None else decided.decision
+    save_classifier(model, tokenizer, task, folder, decision.temperature)
+    if not decision.says_the_likeliest:
+        NOTES.warning(
+            f"what is written of '{task}' has the temperature of mtbert calibrate, and says the likeliest class: "
+            f"transformers knows no thresholds and no '{NOT_SURE}'"
+        )
+
+
+def _of_one_task(wanted: Wanted) -> tuple[MultiTask, Tokenizer, str]:
     model, tokenizer = load_model(Run.open(wanted.run).part(BEST))
     if wanted.task is None:
         raise Mistake(f"this format holds one task: name it with --task (tasks: {', '.join(model.tasks)})")
     if wanted.int8:
         raise Mistake("--int8 is for --format onnx")
-    save(model, tokenizer, wanted.task, folder)
+    return model, tokenizer, wanted.task
 
 
 def _save_merged(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path) -> None:
     save_encoder(merged(model, task), tokenizer, folder)
-
-
-def _described(task: Task, positions: int) -> dict[str, object]:
-    described = task.model_dump(mode="json", include=OF_A_TASK)
-    described["symmetric"] = task.predicted_in_both_orders
-    return {**described, "max_length": min(task.max_length, positions)}
 
 
 def _version() -> str:
@@ -127,8 +143,8 @@ def _version() -> str:
 
 
 FORMATS: dict[str, Callable[[Wanted, Path], Certificate | None]] = {
-    "encoder": partial(_write_one, _save_merged),
+    "encoder": partial(_write_vectors, _save_merged),
     "onnx": _write_graphs,
-    "transformers": partial(_write_one, save_classifier),
-    "sentence-transformers": partial(_write_one, save_sentences),
+    "transformers": _write_classifier,
+    "sentence-transformers": partial(_write_vectors, save_sentences),
 }

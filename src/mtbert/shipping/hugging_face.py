@@ -20,8 +20,9 @@ from mtbert.model.multitask import MultiTask
 SENTENCE_POOLINGS = {Mean: "mean_tokens", FirstToken: "cls_token"}
 
 
-def save_classifier(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path) -> None:
-    """Write a task as transformers' BertForSequenceClassification, whose logits are the outputs of its head.
+def save_classifier(model: MultiTask, tokenizer: Tokenizer, task: str, folder: Path, temperature: float = 1.0) -> None:
+    """Write a task as transformers' BertForSequenceClassification, whose logits are the outputs of its head, divided by
+    a temperature.
 
     Raises Mistake saying what to train instead where the task is no such model.
     """
@@ -45,7 +46,7 @@ def save_classifier(model: MultiTask, tokenizer: Tokenizer, task: str, folder: P
         "label2id": {name: place for place, name in enumerate(names)},
         "classifier_dropout": chosen.dropout,
     }
-    tensors = {"classifier.weight": weight, "classifier.bias": bias}
+    tensors = {"classifier.weight": weight / temperature, "classifier.bias": bias / temperature}
     length = min(chosen.max_length, encoder.shape.positions)
     save_encoder(encoder, tokenizer, folder, head=tensors, config=config, max_length=length)
 

@@ -36,7 +36,7 @@ class Distillation:
     def losses(self, task: Task, batch: Batch, outputs: Tensor, losses: Tensor, progress: float) -> Tensor:
         """The losses of a batch's examples, given those of its labels: (B,)."""
         # where words have outputs, those of a batch are as wide as its own longest text
-        taught = self.taught[batch.task][torch.from_numpy(batch.rows), : outputs.shape[1]].to(outputs.device)
+        taught = self.taught[batch.task][torch.from_numpy(batch.own_rows), : outputs.shape[1]].to(outputs.device)
         share = min(self.share(progress), 1.0)
         return (1 - share) * losses + share * distance(task, outputs, taught, self.temperature)
 

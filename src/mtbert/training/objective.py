@@ -69,14 +69,22 @@ class Objective:
         return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
 
     def of_rows(self, batches: Sequence[Batch], progress: float) -> dict[str, Loss]:
-        """Task -> its loss on the rows that have its label, from one pass of the encoder over the texts they share."""
-        outputs = self._encoding.together(batches[0], [batch.task for batch in batches])
+        """Task -> its loss on the rows that have its label, and its penalties on all of them, from one pass of the
+        encoder over the texts that they share; the batches are some of `sharing`.
+        """
         found = {}
-        for batch in batches:
-            if batch.labelled is not None and len(batch.labelled):
-                loss = self._task_loss(batch, outputs[batch.task], progress)
-                found[batch.task] = Loss(self.weighting(batch.task, loss), {"loss": float(loss.detach())})
+        for task, (loss, penalties) in self._of_pass(batches, progress).items():
+            terms = {"loss": loss, **penalties}
+            total = sum(penalties.values(), self.weighting(task, loss))
+            found[task] = Loss(total, {name: float(value.detach()) for name, value in terms.items()})
         return found
+
+    def sharing(self, batches: Sequence[Batch]) -> list[list[Batch]]:
+        """Batches of the same rows, those together that one pass of the encoder serves; those without labels are left
+        out.
+        """
+        learning = {batch.task: batch for batch in batches if len(batch.own_rows)}
+        return [[learning[task] for task in tasks] for tasks in self._encoding.alike(learning)]
 
     @property
     def scored(self) -> AnyModel:
@@ -138,12 +146,29 @@ class Objective:
 
     def _terms(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The plain loss and the weighted penalties, each with its graph."""
-        penalising = {name: penalty for name, penalty in self.regularizers.items() if penalty.applies_to(batch.task)}
-        if not penalising:
-            return self._task_loss(batch, self.model(batch), progress), {}
-        passes = Passes(self._encoding, batch)
-        loss = self._task_loss(batch, passes.clean.outputs, progress)
-        return loss, {name: penalty(passes, progress) for name, penalty in penalising.items()}
+        return self._of_pass([batch], progress)[batch.task]
+
+    def _of_pass(self, batches: Sequence[Batch], progress: float) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
+        """The same of several tasks that one pass serves."""
+        tasks = [batch.task for batch in batches]
+        penalising = {
+            task: {name: penalty for name, penalty in self.regularizers.items() if penalty.applies_to(task)}
+            for task in tasks
+        }
+        passes: list[Passes] = []
+        if any(penalising.values()):
+            passes = Passes.together(self._encoding, batches)
+            outputs = {one.batch.task: one.clean.outputs for one in passes}
+        elif len(batches) == 1:
+            outputs = {tasks[0]: self.model(batches[0])}
+        else:
+            outputs = self._encoding.together(batches[0], tasks)
+        losses = {batch.task: self._task_loss(batch, outputs[batch.task], progress) for batch in batches}
+        penalties = {
+            one.batch.task: {name: penalty(one, progress) for name, penalty in penalising[one.batch.task].items()}
+            for one in passes
+        }
+        return {task: (losses[task], penalties.get(task, {})) for task in tasks}
 
     def _across(self, terms: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the whole batch, where this process computes a part of it: the parts' mean, by examples."""
@@ -167,6 +192,8 @@ class Objective:
             losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
         # the parts of a batch are added up by their shares, and so the divisor of each is its share of the whole's
+        if not len(losses):
+            return losses.sum()  # a batch without labels has no loss
         return losses.mean() if divisor is None else losses.sum() / (divisor * (batch.share or 1))
 
     @torch.no_grad()
@@ -174,6 +201,8 @@ class Objective:
         """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
+            if not len(batch.own_rows):
+                continue
             loss = self._across({"loss": self._task_loss(batch, self.model(batch), progress)}, batch)
             losses[batch.task].append(loss["loss"])
         return {task: torch.stack(some).mean() for task, some in losses.items()}

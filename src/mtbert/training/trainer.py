@@ -93,6 +93,7 @@ class Trainer:
         self.precision = precision
         self.average = average or Average()
         self.world = objective.world = combiner.world = world
+        combiner.one_graph = sampler.by_rows
         self.step = 0
         self.device = next(objective.model.parameters()).device
         self.learning = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
@@ -224,26 +225,30 @@ class StepLosses:
             with autocast(trainer.device, trainer.precision), trainer.world.own_random():
                 loss = trainer.objective(batch, self._progress)
             if not (torch.isfinite(loss.total) and all(map(math.isfinite, loss.terms.values()))):
-                values = ", ".join(f"{name} {value:g}" for name, value in loss.terms.items())
-                raise _diverged(trainer.step + 1, values, [batch])
+                raise _diverged(trainer.step + 1, _listed(loss.terms), [batch])
             self._terms[batch.task].append(loss.terms)
             part = loss.total if batch.share is None else loss.total * batch.share
             yield batch.task, part / trainer.accumulate
 
     def _of_rows(self) -> Iterator[tuple[str, Tensor]]:
-        """The sum of the tasks' losses on each batch of rows, under the name of the first."""
+        """The tasks' losses on each batch of rows; their sum under the name of the first, where nobody tells them
+        apart.
+        """
         trainer, count = self._trainer, len(self._trainer.streams)
-        for start in range(0, len(self._batches), count):
-            batches = self._batches[start : start + count]
+        drawn = [self._batches[start : start + count] for start in range(0, len(self._batches), count)]
+        for batches in (some for one in drawn for some in trainer.objective.sharing(one)):
             with autocast(trainer.device, trainer.precision):
                 losses = trainer.objective.of_rows(batches, self._progress)
-            total = torch.stack([loss.total for loss in losses.values()]).sum()
-            if not torch.isfinite(total):
-                values = ", ".join(f"{task} {loss.terms['loss']:g}" for task, loss in losses.items())
+            totals = {task: loss.total for task, loss in losses.items()}
+            if not all(torch.isfinite(total) for total in totals.values()):
+                values = "; ".join(f"{task} {_listed(loss.terms)}" for task, loss in losses.items())
                 raise _diverged(trainer.step + 1, values, batches)
             for task, loss in losses.items():
                 self._terms[task].append(loss.terms)
-            yield next(iter(losses)), total / trainer.accumulate
+            if not trainer.combiner.by_task:
+                totals = {next(iter(totals)): torch.stack([*totals.values()]).sum()}
+            for task, total in totals.items():
+                yield task, total / trainer.accumulate
 
     def means(self) -> dict[str, dict[str, float]]:
         """Task -> its loss and penalties, each a mean over the task's batches."""
@@ -252,8 +257,12 @@ class StepLosses:
         }
 
 
+def _listed(terms: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in terms.items())
+
+
 def _diverged(step: int, values: str, batches: Sequence[Batch]) -> Diverged:
-    return Diverged(step, values, [(batch.task, batch.rows.tolist()) for batch in batches])
+    return Diverged(step, values, [(batch.task, batch.own_rows.tolist()) for batch in batches])
 
 
 def _unstable(step: int, values: str, batches: Sequence[tuple[str, Sequence[object]]], what: str) -> str:

@@ -73,7 +73,17 @@ def _measure(task: Task, predictions: Sequence[Labels], labels: Labels) -> Calla
     if task.main in MEASURES and (task.scored or task.exclusive):
         said = np.stack([plain(task.said(one)) for one in predictions])
         return partial(MEASURES[task.main], said, plain(labels))
+    tallies = [tally for one in predictions if (tally := task.tallies(task.said(one), labels)) is not None]
+    if len(tallies) == len(predictions):
+        return partial(_by_tallies, task, np.stack(tallies))
     return partial(_one_by_one, task, predictions, labels)
+
+
+def _by_tallies(task: Task, tallies: Floats, counts: NDArray[np.int64]) -> Floats:
+    """A metric of sums over rows: (R, N, K), (B, N) -> (B, R)."""
+    models, rows, kinds = tallies.shape
+    sums = counts.astype(np.float64) @ tallies.transpose(1, 0, 2).reshape(rows, models * kinds)
+    return task.of_tallies(sums.reshape(len(counts), models, kinds))
 
 
 def _one_by_one(task: Task, predictions: Sequence[Labels], labels: Labels, counts: NDArray[np.int64]) -> Floats:

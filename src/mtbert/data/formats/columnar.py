@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from mtbert.data.formats.base import Asked, Table, row_numbers
 from mtbert.data.formats.cells import is_text
+from mtbert.data.formats.hub import HubSplit
 from mtbert.errors import Mistake
 
 ROWS = 1 << 16  # of a Parquet file that are read at a time where it is read in pieces
@@ -99,9 +100,10 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
     return Table(str(folder), columns, names, texts, where, typed=True)
 
 
-def read_object(source: Any, asked: Asked) -> Table:
+def read_object(source: Any, asked: Asked, name: str = "the table given") -> Table:
     """Read an object that offers the Arrow C stream, or a datasets.Dataset with its rows in their order there."""
-    name = "the table given"
+    if isinstance(source, HubSplit):
+        return read_object(source.load(), asked, str(source))
     try:
         if hasattr(source, "__arrow_c_stream__"):
             columns = pa.table(source)

@@ -36,6 +36,7 @@ _ONE_OR_TWO = WithJsonSchema(
 _ONE_OR_MORE = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 )
+_NAME_OR_SET = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]})
 _ANY_NUMBER = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
@@ -44,6 +45,21 @@ def share_of(source: Any) -> float | None:
     """The share of its training file that a task takes for a split, 0.1 for `10%`; None for a file or a table."""
     found = _SHARE.fullmatch(source.strip()) if isinstance(source, str) else None
     return float(found[1]) / 100 if found else None
+
+
+class HubSet(BaseModel):
+    """A data set of the hub, whose splits a task names in the place of files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="ORG/NAME")
+    config: str | None = None
+    revision: str | None = Field(None, description="a commit, tag or branch")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
 
 
 class ReadLabels(NamedTuple):
@@ -66,6 +82,7 @@ class Task(BaseModel):
     from_data: ClassVar[frozenset[str]] = frozenset()  # keys that a recipe may leave to the training file
     scored: ClassVar[bool] = False  # whether its output is a score on a scale, not classes
     exclusive: ClassVar[bool] = False  # whether a row has one of its classes: labels and predictions are their places
+    independent: ClassVar[bool] = False  # whether a row has any number of its classes, each by a probability of its own
     several_columns: ClassVar[bool] = False  # whether its labels may stand in several columns
     reads_words: ClassVar[bool] = False  # whether its text is a list of words, each with a label of its own
     miss: ClassVar[str] = "share wrong"  # what the mean of `misses` is, in words
@@ -79,6 +96,7 @@ class Task(BaseModel):
     label: Annotated[str | tuple[str, ...], _ONE_OR_MORE] = Field(description="a column")
     id: str | None = None
     where: dict[str, str] = Field(default={})  # column -> value of the rows that are this task's, in a file of several
+    hub: Annotated[HubSet, _NAME_OR_SET] | None = None  # train, dev and test are then names of its splits
     train: Any = Field(None, description="a file, a folder or a table")
     dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
@@ -103,6 +121,7 @@ class Task(BaseModel):
     head: Named = "linear"
     dropout: Share = 0.1
     weight: Positive = 1.0
+    balance: Share = 0.0  # of classes in what training draws: 0 as the file has them, 1 each as often
     metric: str | None = None  # by which the task is judged, in the place of its kind's own
     report: Annotated[tuple[str, ...], _ANY_NUMBER] = ()  # metrics that are reported beside the usual ones
     # in `overall` and `mean`; a number weighs it in `overall`
@@ -444,6 +463,17 @@ class Task(BaseModel):
         if shares is not None:
             return shares
         return np.eye(len(self.class_names))[found.astype(np.int64)] if self.exclusive else found
+
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64] | None:
+        """Counts of each row (N, K), of whose sums over rows the main metric is made; None where it is of no such sort.
+
+        A bootstrap over rows needs nothing else.
+        """
+        return None
+
+    def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The main metric from sums of `tallies`: (..., K) -> (...)."""
+        raise NotImplementedError
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores | None:
         """How each class is found; None where there are no classes."""

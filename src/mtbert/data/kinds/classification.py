@@ -7,19 +7,18 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import PrivateAttr, model_validator
 from torch import Tensor
 
 from mtbert.data.kinds.base import curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
-from mtbert.data.kinds.imbalance import ClassWeights, check_weights, weighed_cross_entropy, weights_of
+from mtbert.data.kinds.imbalance import weighed_loss, weights_of
 from mtbert.data.kinds.metrics import BINARY, CLASSES, RANKED, Metric
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import classes_of, listed
 from mtbert.data.labels import Labels, plain
 from mtbert.data.views import Confusion, Reliability, View
-from mtbert.registry import BelowOne, NonNegative
 
 SAID = 8  # classes that its meaning names
 
@@ -45,10 +44,6 @@ class Classification(NamedClasses):
     exclusive = True
     target_type = torch.int64
     kind: Literal["classification"] = "classification"
-    class_weights: ClassWeights | None = None
-    focal: NonNegative = 0.0
-    label_smoothing: BelowOne = 0.0
-    _weights: Tensor | None = PrivateAttr(None)  # of the classes in the loss, once training rows are known
 
     def completed(self, cells: Mapping[str, int]) -> Self:
         return self.model_copy(update={"classes": classes_of(cells)})
@@ -69,15 +64,14 @@ class Classification(NamedClasses):
         return torch.from_numpy(plain(labels).astype(np.int64))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return weighed_cross_entropy(outputs, targets, self._weights, self.focal, self.label_smoothing)
+        if self.counts_all_alike:
+            return F.cross_entropy(outputs.float(), targets, reduction="none")
+        log_p = self.log_probabilities(outputs)
+        wanted = F.one_hot(targets, log_p.shape[-1])
+        return weighed_loss(log_p, wanted, targets, self._weights, self.focal, self.label_smoothing)
 
     def learn_from(self, labels: Labels) -> None:
         self._weights = weights_of(self.class_weights, self.classes, plain(labels))
-
-    @model_validator(mode="after")
-    def _known_weights(self) -> Self:
-        check_weights(self.class_weights, self.classes)
-        return self
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p) (Jiang et al., 2020)."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores
+from mtbert.data.kinds.imbalance import side_weights_of, weighed_binary_losses
 from mtbert.data.kinds.metrics import Metric, area_of_labels, average_precision_of_labels
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import Spellings, class_names_in, counted, cut, listed
@@ -32,8 +33,15 @@ class Multilabel(NamedClasses):
     or in a column for each label (`label: [toxic, insult]`), which holds 0 and 1 or false and true. An empty cell of
     those is a gap: what is not known is neither learned nor scored. A label is predicted where its probability is above
     the threshold, one for all or one by name.
+
+    `class_weights: {insult: 10}` lets a label count so many times where it is there, and `balanced` lets the rows that
+    have a label count as much as those that do not, label by label. `focal` and `label_smoothing` are of the two sides
+    of each label (Lin et al., 2017).
+
+    Source: Lin et al., 2017, equation 4, https://arxiv.org/abs/1708.02002
     """
 
+    independent = True
     several_columns = True
     kind: Literal["multilabel"] = "multilabel"
     miss = "share of its labels wrong"
@@ -137,8 +145,15 @@ class Multilabel(NamedClasses):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         known = ~targets.isnan()
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), targets.where(known, 0.0), reduction="none")
+        there = targets.where(known, 0.0)
+        if self.counts_all_alike:
+            losses = F.binary_cross_entropy_with_logits(outputs.float(), there, reduction="none")
+        else:
+            losses = weighed_binary_losses(outputs.float(), there, self._weights, self.focal, self.label_smoothing)
         return losses.where(known, 0.0).sum(-1) / known.sum(-1).clamp(min=1)
+
+    def learn_from(self, labels: Labels) -> None:
+        self._weights = side_weights_of(self.class_weights, self.classes, plain(labels))
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """The mean over the labels of the symmetric Kullback-Leibler divergence of two coins,
@@ -183,6 +198,24 @@ class Multilabel(NamedClasses):
     def all_metrics(self) -> Mapping[str, Metric]:
         return METRICS
 
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64] | None:
+        """How often each label is rightly predicted, predicted, and there; or whether a row has all right, and 1."""
+        said, there = plain(predictions), plain(labels)
+        if self.main == "all_right":
+            return np.stack([_rows_right(said, there), np.ones(len(there))], axis=1)
+        return None if self.all_metrics[self.main].ranks else np.concatenate(_marks(said, there), axis=1)
+
+    def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.main == "all_right":
+            return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+        right, said, there = np.split(sums, 3, axis=-1)
+        if self.main == "micro_f1":
+            return np.asarray(_f1(right.sum(-1), said.sum(-1), there.sum(-1)))
+        f1 = _f1(right, said, there)
+        if self.main == "weighted_f1":
+            return np.asarray((f1 * there).sum(-1) / np.maximum(there.sum(-1), 1))
+        return np.asarray(f1.mean(-1))
+
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         right, said, there = _counts(predictions, labels)
         return ClassScores(
@@ -226,9 +259,13 @@ PRESENT = Spellings(("0", "1"))  # what a column of a single label holds
 
 def _counts(predictions: Labels, labels: Labels) -> tuple[NDArray[np.float64], ...]:
     """How often each label is rightly predicted, predicted, and there, where it is known: each (C,)."""
-    said, there = plain(predictions), plain(labels)
+    return tuple(marks.sum(0) for marks in _marks(plain(predictions), plain(labels)))
+
+
+def _marks(said: NDArray[np.float64], there: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Which labels are rightly predicted, predicted, and there, where they are known: each (N, C)."""
     known = ~np.isnan(there)
-    return tuple((one * known).sum(0) for one in (said * np.nan_to_num(there), said, np.nan_to_num(there)))
+    return [one * known for one in (said * np.nan_to_num(there), said, np.nan_to_num(there))]
 
 
 def _macro_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
@@ -246,7 +283,11 @@ def _weighted_f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) 
 
 def _all_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     """The share of rows that have every known label right."""
-    return float(((predictions == labels) | np.isnan(labels)).all(1).mean())
+    return float(_rows_right(predictions, labels).mean())
+
+
+def _rows_right(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(((predictions == labels) | np.isnan(labels)).all(1))
 
 
 def _f1(right: Any, said: Any, there: Any) -> Any:

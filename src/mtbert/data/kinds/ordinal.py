@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtbert.data.kinds.base import curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScores, class_scores
+from mtbert.data.kinds.imbalance import weighed_loss, weights_of
 from mtbert.data.kinds.metrics import ORDERED, Metric
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spelling import (
@@ -40,6 +41,8 @@ class Ordinal(NamedClasses):
     alone, as classification does.
 
     The prediction of the first two is the median of the classes' probabilities, that of the others the likeliest class.
+    `class_weights`, `focal` and `label_smoothing` are as for `classification`, of the probabilities of the classes.
+
     Classes that a recipe leaves out are the numbers in the training file; names have to be given in their order.
 
     Source: Shi et al., 2021, https://arxiv.org/abs/2111.08851
@@ -112,9 +115,14 @@ class Ordinal(NamedClasses):
         return torch.from_numpy(plain(labels).astype(np.int64))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self._by_softmax:
-            return -(self._soft(targets) * outputs.float().log_softmax(-1)).sum(-1)
-        return -self._log_shares(outputs).gather(-1, targets[:, None]).squeeze(-1)
+        log_p = self._log_shares(outputs)
+        if self.counts_all_alike and not self._by_softmax:
+            return -log_p.gather(-1, targets[:, None]).squeeze(-1)
+        wanted = self._soft(targets) if self._by_softmax else F.one_hot(targets, len(self.classes))
+        return weighed_loss(log_p, wanted, targets, self._weights, self.focal, self.label_smoothing)
+
+    def learn_from(self, labels: Labels) -> None:
+        self._weights = weights_of(self.class_weights, self.classes, plain(labels))
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Symmetric Kullback-Leibler divergence of the classes' probabilities, KL(p||q) + KL(q||p)."""

@@ -72,6 +72,10 @@ class Tags:
         first = begins[np.searchsorted(begins, ends - 1, side="right") - 1]
         return np.stack([first, ends - 1, self._kinds[before[ends]]], axis=1)
 
+    def rows_of(self, spans: NDArray[np.int64], places: Ragged) -> NDArray[np.int64]:
+        """The row of these that each span stands in."""
+        return self._where(places, spans[:, 0])[0]
+
     def _steps(self, places: Ragged) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tag before and at each word, and at the end of each row, where OUTSIDE stands: each (M + N,)."""
         outside = len(self.names)  # also what is no tag: a word that nothing is said of

@@ -17,6 +17,7 @@ from torch import Tensor
 from mtbert.data.formats.base import Table
 from mtbert.data.kinds.base import ReadLabels, curvature_of_softmax
 from mtbert.data.kinds.class_scores import ClassScore, ClassScores, class_scores
+from mtbert.data.kinds.imbalance import weighed_loss, weights_of
 from mtbert.data.kinds.metrics import CLASSES, Metric
 from mtbert.data.kinds.named_classes import NamedClasses
 from mtbert.data.kinds.spans import OUTSIDE, PREFIXES, Scheme, Tags, shared
@@ -37,6 +38,8 @@ class Tokens(NamedClasses):
     Words and labels are lists of a row, texts that white space parts, or the columns of a CoNLL file. With
     `scheme: IOB2` or `BIOES` the labels are tags of spans, `O` and `B-PER`, checked against the scheme and scored by
     their spans as seqeval does; with `none` they are classes of words. Words beyond `max_length` get no label.
+
+    `class_weights`, `focal` and `label_smoothing` are as for `classification`, of the labels of words.
 
     Source: Devlin et al., 2019, section 5.3, https://arxiv.org/abs/1810.04805
     Source: Tjong Kim Sang and Buchholz, 2000, https://doi.org/10.3115/1117601.1117631
@@ -138,8 +141,17 @@ class Tokens(NamedClasses):
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         seen = outputs[..., 0] > 0
         wanted = targets.where(seen, NO_LABEL)
-        losses = F.cross_entropy(outputs[..., 1:].float().mT, wanted, reduction="none", ignore_index=NO_LABEL)
+        logits = outputs[..., 1:].float()
+        if self.counts_all_alike:
+            losses = F.cross_entropy(logits.mT, wanted, reduction="none", ignore_index=NO_LABEL)
+        else:
+            classes = wanted.clamp(min=0)  # of what is not seen: left out of the mean
+            hot = F.one_hot(classes, logits.shape[-1])
+            losses = weighed_loss(logits.log_softmax(-1), hot, classes, self._weights, self.focal, self.label_smoothing)
         return _mean(losses, seen)
+
+    def learn_from(self, labels: Labels) -> None:
+        self._weights = weights_of(self.class_weights, self.classes, _ragged(labels).flat)
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """The mean over the words of the symmetric Kullback-Leibler divergence, KL(p||q) + KL(q||p)."""
@@ -195,11 +207,24 @@ class Tokens(NamedClasses):
 
     def _span_metrics(self, said: Ragged, there: Ragged) -> dict[str, float]:
         right, found, true = (len(spans) for spans in self._spans(said, there))
-        return {
-            "span_f1": 2 * right / max(found + true, 1),
-            "span_precision": right / max(found, 1),
-            "span_recall": right / max(true, 1),
-        }
+        return {name: float(value) for name, value in _of_spans(right, found, true).items()}
+
+    def tallies(self, predictions: Labels, labels: Labels) -> NDArray[np.float64] | None:
+        """Spans that are rightly found, found, and there; or words that are right, and all of them."""
+        said, there = _ragged(predictions), _ragged(labels)
+        if self.main == "accuracy":
+            ends = np.concatenate([np.zeros(1), np.cumsum(said.flat == there.flat)])
+            return np.stack([np.diff(ends[there.starts]), there.lengths], axis=1).astype(np.float64)
+        if self.main not in self._span_metrics(said[:0], there[:0]):
+            return None
+        rows = [self._tags.rows_of(spans, there) for spans in self._spans(said, there)]
+        return np.stack([np.bincount(some, minlength=len(there)) for some in rows], axis=1).astype(np.float64)
+
+    def of_tallies(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.main == "accuracy":
+            return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+        right, found, true = np.moveaxis(sums, -1, 0)
+        return np.asarray(_of_spans(right, found, true)[self.main])
 
     def class_scores(self, predictions: Labels, labels: Labels) -> ClassScores:
         """Of each type of spans, or of each class of words."""
@@ -248,6 +273,15 @@ class Tokens(NamedClasses):
         """The spans that are rightly found, found, and there."""
         found, true = self._tags.spans(said), self._tags.spans(there)
         return shared(found, true), found, true
+
+
+def _of_spans(right: Any, found: Any, true: Any) -> dict[str, Any]:
+    """From how many spans are rightly found, found, and there."""
+    return {
+        "span_f1": 2 * right / np.maximum(found + true, 1),
+        "span_precision": right / np.maximum(found, 1),
+        "span_recall": right / np.maximum(true, 1),
+    }
 
 
 def _ragged(labels: Labels) -> Ragged:

@@ -29,6 +29,8 @@ class Combiner:
 
     world = ALONE  # the processes whose gradients are added up, task by task, before they are combined
     needs_several = True  # whether it makes no difference when every step has a single task
+    by_task = True  # whether it tells the tasks' losses apart; where not, their sum may come as one
+    one_graph = False  # whether losses of a step have a pass in common, whose graph then lasts for all of them
 
     def __call__(self, losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]) -> None:
         """Set the `grad` of every parameter that the losses depend on; each loss comes with its task, and with its
@@ -37,7 +39,7 @@ class Combiner:
         Losses are taken one at a time, so that one graph is freed before the next is built. A task may come more than
         once, where gradients are accumulated; its losses are then added up.
         """
-        gradients, tasks = _collect(losses, parameters)
+        gradients, tasks = _collect(losses, parameters, self.one_graph)
         self.world.sum_all(gradient for by_task in gradients.values() for gradient in by_task.values())
         alone = {name: by_task for name, by_task in gradients.items() if len(by_task) == 1}
         shared = {name: by_task for name, by_task in gradients.items() if len(by_task) > 1}
@@ -75,7 +77,7 @@ def combine_by_gramian(
 
 
 def _collect(
-    losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]
+    losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter], one_graph: bool
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Parameter -> task -> gradient, and the tasks in the order in which they first came."""
     gradients: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
@@ -84,7 +86,7 @@ def _collect(
         tasks[task] = None
         for name, p in parameters.items():
             p.grad = gradients[name].pop(task, None)  # autograd adds to what the task already has
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=one_graph)  # type: ignore[no-untyped-call]
         for name, p in parameters.items():
             if p.grad is not None:
                 gradients[name][task] = p.grad.contiguous()

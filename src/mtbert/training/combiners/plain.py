@@ -14,6 +14,7 @@ class Sum(Combiner):
     """The gradient of the sum of the losses; memory holds one graph at a time and a single copy of the gradients."""
 
     needs_several = False
+    by_task = False
 
     def __call__(self, losses: Iterable[tuple[str, Tensor]], parameters: Mapping[str, nn.Parameter]) -> None:
         for _, loss in losses:

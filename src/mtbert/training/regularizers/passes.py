@@ -6,8 +6,9 @@ clean side `under` these conditions and goes through the model `again` under the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -50,6 +51,16 @@ class Passes:
         self.clean = go_through(model, batch, model.embed(batch))
         self._comparisons: dict[tuple[Dropout, bool], Comparison] = {}
 
+    @classmethod
+    def together(cls, model: MultiTask, batches: Sequence[Batch]) -> list[Passes]:
+        """Those of several tasks that are given the same texts and are served by the same modules: their clean passes
+        are one as far as the last layer.
+
+        The heads draw their masks from where the first one did.
+        """
+        first = cls(model, batches[0])
+        return [first, *map(first._of, batches[1:])]
+
     @property
     def drew_masks(self) -> bool:
         """Whether there was dropout on the way."""
@@ -69,6 +80,17 @@ class Passes:
         if (dropout, exact) not in self._comparisons:
             self._comparisons[dropout, exact] = Comparison(self, dropout, exact)
         return self._comparisons[dropout, exact]
+
+    def _of(self, batch: Batch) -> Passes:
+        """The same for another task."""
+        other = copy(self)
+        other.batch, other.task, other._comparisons = batch, self.model.tasks[batch.task], {}
+        *on_the_way, before_head, _ = self.clean.random
+        with replaying(before_head, self.device):
+            outputs = self.model.resume(self.clean.states[-1], batch, len(on_the_way))
+            random = [*on_the_way, before_head, random_state(self.device)]
+        other.clean = Pass(self.clean.states, outputs, random)
+        return other
 
 
 class Comparison:
