@@ -300,7 +300,7 @@ def _format_of(path: Path) -> Format:
 def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Asked:
     """The columns that a task names, and those to `keep`, so that no other one is looked at."""
     labels = task.label_columns if labelled else ()
-    return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, task.quotes, task.header)
+    return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, *task.format)
 
 
 def _selected(table: Table, where: Mapping[str, str]) -> tuple[Table, NDArray[np.int64]]:

@@ -201,6 +201,11 @@ class Task(BaseModel):
         return cls.model_fields[word].default
 
     @property
+    def format(self) -> tuple[Quotes, tuple[str, ...]]:
+        """How the task's files are written: what quotes mean, and the columns where no line names them."""
+        return self.quotes, self.header
+
+    @property
     def main(self) -> str:
         """The metric by which the task is judged."""
         return self.metric or self.usual[0]
