@@ -486,6 +486,18 @@ def test_the_time_left_counts_only_the_steps_taken_here(
     assert "  3.3 min left  " in left(1, 4.0)  # 50 steps of 4 s
 
 
+def test_texts_that_are_read_before_the_first_step_show_how_far_that_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mtbert.app.progress, "PLAIN_EVERY", 0.0)
+    progress = mtbert.app.progress.TrainingProgress()
+    for done in (64, 2_000, 4_000):
+        progress.reading(done, 4_000)
+    (half, whole) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"features beside the vector: 2,000/4,000 texts  \d+ s left", half)
+    assert whole.endswith("4,000/4,000 texts  0 s left")
+
+
 def test_train_prints_each_score_beside_the_constants_and_where_the_run_is(
     command: Command, recipe_file: Path, here: Path
 ) -> None:
@@ -539,6 +551,30 @@ def test_evaluate_reads_the_data_it_is_given(command: Command, trained: Path, he
     (here / "data").rename(here / "elsewhere")
     assert_refused(command("evaluate", trained), "there is no file", "mood-dev.tsv")
     assert command("evaluate", trained, "--data", here / "elsewhere").code == 0
+
+
+def test_evaluate_scores_a_labelled_file_of_ones_own(
+    command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "own.tsv").write_text("text\tmood\ngood film\tlow\n")
+    asked = ("evaluate", trained, "--task", "mood", "--input")
+    (scored,) = json.loads(command(*asked, "own.tsv", "--json").out)["details"].values()
+    assert scored["intervals"] == {"accuracy": None, "macro_f1": None}
+    assert any("every draw from 1 row gives the same" in note for note in scored["notes"])
+    assert " to " not in command(*asked, "own.tsv").out.split("mood:")[0]
+    assert_refused(command(*asked, "own.tsv", "--split", "test"), "give one of the two")
+
+    lines = ["text\tmood", *(f"good film {n}\tlow" for n in range(60)), "good\thuge", "plot\t", "a\tlow\tb"]
+    lines += ['"bad\tlow', "dull\tmid"]
+    (here / "own.tsv").write_text("\n".join(lines) + "\n")
+    refused = command(*asked, "own.tsv")
+    assert_refused(refused, "label 'huge'", "there is no label", "3 columns", "--quotes none")
+    assert not any(key in refused.err for key in ("bad_rows", "missing:", "quotes:", "classes:"))
+    with (here / "own.tsv").open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        refused = command(*asked, "-")
+    assert_refused(refused, "standard input, line 62: column 'mood': label 'huge'")
+    assert "standard-input" not in refused.err
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict"])

@@ -18,7 +18,9 @@ import pyarrow.parquet
 import pytest
 
 from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.table import KINDS
+from mtbert.data.streams import stream_rows
 from mtbert.data.tables import read_rows
 from mtbert.errors import Mistake
 from tests.support.cases import each
@@ -411,3 +413,51 @@ def test_the_datasets_library_is_read_shuffled_and_filtered(tmp_path: Path) -> N
     assert read_rows(task(), odd).texts[0].to_pylist() == odd["text"][:]
     odd.save_to_disk(str(tmp_path / "odd"))
     assert read_rows(task(), tmp_path / "odd").texts[0].to_pylist() == odd["text"][:]
+
+
+# ---- TSV and CSV without a line of names
+
+
+def nameless(header: tuple[str, ...] = ("label", "text"), **more: Any) -> Classification:
+    return Classification(name="mood", text=("text",), label="label", classes=("a", "b"), header=header, **more)
+
+
+def test_the_recipe_names_the_columns_of_a_file_that_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b'\xef\xbb\xbfa,"one, two"\r\nb,three\r\nc,four\r\n')
+    with pytest.raises(Mistake, match=r"in\.csv, line 3: column 'label': label 'c'"):
+        read_rows(nameless(), path)
+    rows = read_rows(nameless(bad_rows="skip"), path)
+    assert rows.given == [["one, two", "three"]]
+    assert rows.ids == ["0", "1"]
+    pieces = stream_rows(nameless(bad_rows="skip"), path)
+    assert pieces.whole().given == rows.given
+    with pytest.raises(Mistake, match=r"in\.csv, line 1: 2 columns where the header has 3"):
+        read_rows(nameless(("label", "text", "more")), path)
+
+
+def test_a_file_with_names_is_read_by_them_though_the_recipe_names_columns(tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    path.write_text("text\tlabel\nx y\ta\nz\tb\n")
+    assert read_rows(nameless(), path).given == [["x y", "z"]]
+    assert read_rows(nameless(), path, labelled=False).given == [["x y", "z"]]
+    path.write_text("a\tx y\nb\tz\n")
+    assert read_rows(nameless(), path).given == [["x y", "z"]]
+
+
+def test_a_long_file_without_names_has_them_in_every_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtbert.data.formats.base.STRETCH", 256)
+    path = tmp_path / "in.txt"
+    path.write_text("".join(f"{'ab'[n % 2]};text number {n}\n" for n in range(200)))
+    stream = stream_rows(nameless(), path)
+    assert len(list(stream.pieces())) > 10
+    assert stream.whole().given == [[f"text number {n}" for n in range(200)]]
+    path.write_text(path.read_text() + "c;bad\n")
+    with pytest.raises(Mistake, match=r"in\.txt, line 201"):
+        stream_rows(nameless(), path)
+
+
+@pytest.mark.parametrize("header", [["label", "te,xt"], ["text", "text"], ['a"b', "text"], ["", "text"]])
+def test_names_of_columns_are_such_as_a_line_can_hold(header: list[str]) -> None:
+    with pytest.raises(ValueError, match="cannot name a column"):
+        nameless(tuple(header))

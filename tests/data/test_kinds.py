@@ -452,8 +452,8 @@ def test_divergence_of_scores_is_their_squared_distance() -> None:
     [
         ("5.01", "label '5.01' is outside the range 0 to 5"),
         ("-0.1", "label '-0.1' is outside the range 0 to 5"),
-        ("nan", "label 'nan' is outside the range"),
-        ("inf", "label 'inf' is outside the range"),
+        ("nan", "label 'nan' is not a finite number"),
+        ("inf", "label 'inf' is not a finite number"),
         ("high", "label 'high' is not a number"),
         ("4,6", "label '4,6' is not a number"),
     ],

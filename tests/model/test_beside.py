@@ -380,15 +380,24 @@ def test_check_info_and_training_say_what_the_copy_costs(
     class Notes(Listener):
         def __init__(self) -> None:
             self.said: list[str] = []
+            self.read: list[tuple[int, int]] = []
 
         def note(self, text: str) -> None:
             self.said.append(text)
+
+        def reading(self, done: int, texts: int) -> None:
+            self.read.append((done, texts))
 
     notes = Notes()
     small_recipe["stages"][0]["steps"] = 1
     for number, recipe in enumerate((small_recipe, beside(small_recipe))):
         mtbert.train(recipe, out=tmp_path / str(number), listener=notes)
     assert [one.split(":")[0] for one in notes.said] == ["features beside the vector"]
+    done = [count for count, _ in notes.read]
+    assert {texts for _, texts in notes.read} == {2 * (40 + 12)}
+    assert done == sorted(set(done))
+    assert done[-1] == 2 * (40 + 12)
+    assert {40, 80, 92} <= set(done)  # where a column of a set ends
 
 
 def test_what_cannot_be_exported_with_them_says_so(experiment: Experiment, tmp_path: Path) -> None:

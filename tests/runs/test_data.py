@@ -242,6 +242,41 @@ def test_ten_mistakes_in_four_files_and_the_recipe_are_told_at_once(
         assert re.search(pattern, str(trained.value)), pattern
 
 
+def test_no_mistake_of_a_file_hides_another(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+    data, tasks = Path(small_recipe["data"]), small_recipe["tasks"]
+    near = [json.dumps({"a": sentence(i), "b": sentence(i + 1), "score": i % 5}) for i in range(40)]
+    near[3], near[5] = '{"a": "x", "b"', "[1, 2]"
+    near[8], near[9] = '{"a": "x", "b": "y", "score": 7}', '{"a": "x", "b": "y", "score": "many"}'
+    near[10], near[12] = '{"a": "x", "b": "y", "score": "nan"}', '{"a": " ", "b": "y", "score": 1}'
+    (data / "near-train.jsonl").write_text("\n".join(near) + "\n")
+    tasks["near"] |= {"max_length": 2, "colour": "red"}  # beside which the file is read all the same
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe))
+    found = messages(tmp_path / "recipe.yaml")
+    file = "near-train.jsonl, line"
+    expected = [
+        rf"{file} 4: not JSON .* \(1 more like it\); mend the file$",
+        rf"{file} 9: column 'score': label '7' is outside the range 0 to 5; mend the file$",
+        rf"{file} 10: column 'score': label 'many' is not a number",
+        rf"{file} 11: column 'score': label 'nan' is not a finite number",
+        rf"{file} 13: column 'a' is empty",
+        r"tasks.near.max_length: ",
+        r"tasks.near.colour: unknown key",
+    ]
+    assert len(found) == len(expected)
+    for pattern in expected:
+        assert any(re.search(pattern, message) for message in found), (pattern, found)
+
+
+def test_a_line_that_is_no_json_is_left_out_where_bad_rows_are(small_recipe: dict[str, Any]) -> None:
+    path = Path(small_recipe["data"], "near-train.jsonl")
+    path.write_text(path.read_text() + '{"a": "cut off')
+    small_recipe["tasks"]["near"]["bad_rows"] = "skip"
+    recipe = read_recipe(small_recipe)
+    rows = read_splits(recipe, ["near"], ["train"])["train"]["near"]
+    assert (len(rows), len(rows.skipped)) == (40, 1)
+    assert "line 41: not JSON" in rows.skipped[0]
+
+
 def test_training_asks_for_no_test_file(small_recipe: dict[str, Any]) -> None:
     Path(small_recipe["data"], "mood-test.tsv").unlink()
     build(read_recipe(small_recipe))

@@ -394,7 +394,7 @@ def test_texts_that_are_all_missing_are_answered_like_some(predictor: Predictor,
 def test_quotes_mean_what_the_caller_says(predictor: Predictor, tmp_path: Path) -> None:
     path = tmp_path / "in.tsv"
     path.write_text('text\n"Never again, she said\nwarm tea\n"Lovely" is no word\n')
-    with pytest.raises(Mistake, match=r"in\.tsv, line 2: .*`quotes: none`"):
+    with pytest.raises(Mistake, match=r"in\.tsv, line 2: .*`--quotes none`"):
         predictor.predict_table("mood", path)
     assert len(predictor.predict_table("mood", path, quotes="none").ids) == 3
     assert len(predictor.predict_table("mood", path, quotes="trusted").ids) == 1

@@ -162,7 +162,7 @@ def another_language(folder: Path) -> dict[str, Expected]:
 def no_header(folder: Path) -> dict[str, Expected]:
     """A CSV whose first line is a row."""
     write_csv(folder / "reviews.csv", [{"": text(i), "label": ["pos", "neg"][i % 2]} for i in range(50)], header=False)
-    return {}
+    return {"reviews": Expected("classification", ["text"], ["neg", "pos"])}
 
 
 def one_class_rare(folder: Path) -> dict[str, Expected]:
@@ -202,4 +202,3 @@ TWELVE: dict[str, Write] = {
         quotes, another_language, no_header, one_class_rare, booleans, dates,
     )
 }  # fmt: skip
-SAY_WHAT_THEY_NEED = {"no_header": "put a line on top"}

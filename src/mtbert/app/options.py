@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data files; overrides the recipe's.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe's name> by default.")]
+Quotes = Annotated[
+    Literal["checked", "trusted", "none"] | None,
+    typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")]
 Force = Annotated[

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -16,8 +17,10 @@ from rich.text import Text
 
 from mtbert.reports.base import GAP, count, cut, duration, grid
 from mtbert.runs.listener import Listener
-from mtbert.scoring.evaluation import Scores
-from mtbert.training.trainer import Record
+
+if TYPE_CHECKING:
+    from mtbert.scoring.evaluation import Scores
+    from mtbert.training.trainer import Record
 
 PLAIN_EVERY = 20.0  # seconds between two lines where nothing can be drawn anew
 NAME = 16  # characters of a task's name in a line
@@ -67,6 +70,20 @@ class TrainingProgress(Listener):
         self._best: dict[str, float] = {}
         self._steps = self._taken = self._examples = 0
         self._seconds = 0.0
+        self._reading: float | None = None  # since when texts are read before the first step
+
+    def reading(self, done: int, texts: int) -> None:
+        if self._reading is None:
+            self._line.__enter__()
+            self._reading = time.monotonic()
+        elif self._line.due:
+            spent = time.monotonic() - self._reading  # without the first batch, which has to warm up
+            left = duration((texts - done) * spent / done)
+            said = GAP.join([f"{done:,}/{count(texts, 'text')}", f"{left} left"])
+            self._line.show(f"features beside the vector: {said}")
+        if done >= texts:
+            self.close()
+            self._reading = None
 
     def begin(self, stage: int, steps: int, done: int) -> None:
         self.close()

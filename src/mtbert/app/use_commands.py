@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mtbert.app.options import AsJson, DataFolder, RunFolder
+from mtbert.app.options import AsJson, DataFolder, Quotes, RunFolder
 from mtbert.app.output import print_json
 from mtbert.errors import Mistake
 
@@ -24,10 +24,16 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="A task to score, once for each; all the run trained by default.")
     ] = None,
     data: DataFolder = None,
-    split: Annotated[Literal["dev", "test", "train"], typer.Option("--split", help="The rows to score.")] = "dev",
-    source: Annotated[
-        Path | None, typer.Option("--input", help="Score this labelled file instead, for the one --task named.")
+    split: Annotated[
+        Literal["dev", "test", "train"] | None, typer.Option("--split", help="The rows to score; dev by default.")
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", help="Score this labelled file instead, for the one --task named; - for standard input."
+        ),
+    ] = None,
+    quotes: Quotes = None,
     perturbed_by: Annotated[
         int | None, typer.Option("--perturbed", metavar="SEED", help="Put typos and changed case into the texts.")
     ] = None,
@@ -37,10 +43,20 @@ def evaluate(
     from mtbert.app.console import OUTPUT
     from mtbert.app.progress import RowsProgress
     from mtbert.reports.evaluation import evaluation
+    from mtbert.serving.given import file_of
 
-    with RowsProgress() as progress:
+    if source is not None and split is not None:
+        raise Mistake(f"--input {source} is scored in the place of a --split; give one of the two")
+    with file_of(source) as file, RowsProgress() as progress:
         report = evaluation(
-            run, data, tasks, split=split, source=source, perturbed_by=perturbed_by, told=progress.reached
+            run,
+            data,
+            tasks,
+            split=split or "dev",
+            source=file,
+            quotes=quotes,
+            perturbed_by=perturbed_by,
+            told=progress.reached,
         )
     if as_json:
         print_json(report.as_dict())
@@ -99,10 +115,7 @@ def predict(
         ),
     ] = None,
     data: DataFolder = None,
-    quotes: Annotated[
-        Literal["checked", "trusted", "none"] | None,
-        typer.Option("--quotes", help="What quotes in --input mean; as in the task's recipe by default."),
-    ] = None,
+    quotes: Quotes = None,
     engine: Annotated[
         Literal["ray"] | None, typer.Option("--engine", help="Let the workers of Ray answer, one for each core.")
     ] = None,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mtbert.data.formats.base import Asked
 from mtbert.data.formats.cells import plain
 from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import Task, share_of
@@ -50,7 +51,11 @@ def write_splits(recipe: Recipe, splits: Mapping[str, Splits]) -> None:
     for name, split in splits.items():
         tables = apart.get(name, {})
         if split.cut:
-            dev = tables["dev"] if "dev" in tables else read_table(recipe.source(name, "dev")).columns
+            dev = (
+                tables["dev"]
+                if "dev" in tables
+                else read_table(recipe.source(name, "dev"), Asked(None, *recipe.tasks[name].format)).columns
+            )
             first = first_half(dev.select(list(recipe.tasks[name].text)))
             for half_file, half in zip(_made(split), (first, ~first), strict=False):
                 _write(dev.filter(pa.array(half)), Path(half_file))
@@ -165,7 +170,7 @@ def _labelled(task: Task, source: Any) -> bool:
     """Whether a test set has labels: the column, with something in it."""
     if source is None or (isinstance(source, Path) and "*" not in str(source) and not source.exists()):
         return False
-    table = read_table(source)
+    table = read_table(source, Asked(None, *task.format))
     columns = [name for name in task.label_columns if name in table.columns.column_names]
     return any(
         cell is not None and str(cell).strip()

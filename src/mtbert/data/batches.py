@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -106,8 +106,24 @@ class Arrays(NamedTuple):
 
 Choose = Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.int64]]  # some rows -> as many for a pass
 
+# hears, after each batch, how many texts it held
+Told = Callable[[int], None]
 # reads texts by themselves: (N, D)
-Apart = Callable[[Tokens], Tensor]
+Apart = Callable[[Tokens, Told], Tensor]
+
+
+class Vectors:
+    """The vectors of each column of texts (N, D), read when they are first asked for; none where nobody reads them."""
+
+    def __init__(self, apart: Apart | None, texts: Sequence[Tokens]) -> None:
+        self._apart = apart
+        self._texts = texts
+        self._found: list[Tensor] | None = None
+
+    def __call__(self, told: Told = lambda done: None) -> list[Tensor]:
+        if self._found is None:
+            self._found = [] if self._apart is None else [self._apart(text, told) for text in self._texts]
+        return self._found
 
 
 class Examples:
@@ -130,9 +146,7 @@ class Examples:
         self.labels = labels
         self.texts = tuple(texts)
         self._at = at
-        # the vectors of each column of texts (N, D), read when they are first asked for; none without `apart`
-        read = [] if apart is None else [partial(apart, text) for text in self.tokens]
-        self.vectors: Callable[[], list[Tensor]] = cache(lambda: [column() for column in read])
+        self.vectors: Callable[..., list[Tensor]] = Vectors(apart, self.tokens)  # told, as Vectors has it
         self.max_length = min(task.max_length, positions)
         self._tokenizer = tokenizer
         self._special = tokenizer.first, tokenizer.separator, tokenizer.padding

@@ -101,10 +101,12 @@ class RowStream:
         return _joined(list(self.pieces()))
 
 
-def stream_rows(task: Task, source: Any, labelled: bool = True, keep: Sequence[str] = ()) -> RowStream:
+def stream_rows(
+    task: Task, source: Any, labelled: bool = True, keep: Sequence[str] = (), *, settled: bool = False
+) -> RowStream:
     """The rows that `read_rows` reads, with the columns to `keep`; all of them are looked through before one is used.
 
-    Raises Mistakes as `read_rows`, of the whole file. Read whole are files whose pieces differ in their columns or
+    Raises Mistakes as `rows_of`, of the whole file. Read whole are files whose pieces differ in their columns or
     types, as those of JSONL may, and labels from which classes or a range are to be found.
     """
     asked = asked_by(task, labelled, keep)
@@ -117,7 +119,7 @@ def stream_rows(task: Task, source: Any, labelled: bool = True, keep: Sequence[s
                 continue
             alike = replace(table, columns=_alike(table.columns, kinds), start=start)
             try:
-                rows = rows_of(task, alike, labelled, keep=keep)
+                rows = rows_of(task, alike, labelled, keep=keep, settled=settled)
             except NoRows:  # of this task in this piece
                 continue
             start += len(rows)
@@ -136,7 +138,7 @@ def stream_rows(task: Task, source: Any, labelled: bool = True, keep: Sequence[s
             return RowStream.of(first)
     except (Mistake, _Whole):
         pass
-    return RowStream.of(rows_of(task, read_table(source, asked), labelled, keep=keep))
+    return RowStream.of(rows_of(task, read_table(source, asked), labelled, keep=keep, settled=settled))
 
 
 def _as_counted(pieces: Iterator[Rows], count: int, source: Any) -> Iterator[Rows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,10 @@ from mtbert.data.formats.columnar import files_of, read_files, read_folder, read
 from mtbert.data.formats.compressed import unpacked
 from mtbert.data.formats.table import FORMATS, Format
 from mtbert.data.kinds.base import ReadLabels, Task
-from mtbert.data.kinds.spelling import counted
+from mtbert.data.kinds.spelling import counted, cut
 from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
-from mtbert.errors import Gathering, Mistake, unknown
+from mtbert.errors import Gathering, Mistake, Mistakes, unknown
 
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
 SKIP = "`bad_rows: skip`"
@@ -31,6 +32,7 @@ FEW = 0.05  # the share of a file's rows that may be left out without asking whe
 EVERYTHING = Asked()
 GAPS = "`missing: skip`"
 QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted` (quoted cells are as meant)")
+OTHER_QUOTES = "say `--quotes none` (a quote is a sign like any other) or `--quotes trusted` (cells are as meant)"
 
 
 class NoRows(Mistake):
@@ -106,11 +108,21 @@ def read_rows(task: Task, source: Any, labelled: bool = True, found_in: str = ""
     return rows_of(task, read_table(source, asked_by(task, labelled)), labelled, found_in)
 
 
-def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "", keep: Sequence[str] = ()) -> Rows:
-    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`."""
-    if not labelled and table.doubts:
-        problem = _Problem(dict.fromkeys(range(len(table.doubts)), table.doubts[0].message), QUOTES)
-        raise Mistake(problem.said(task, table.name, table.doubts[0].place))
+def rows_of(
+    task: Task,
+    table: Table,
+    labelled: bool = True,
+    found_in: str = "",
+    keep: Sequence[str] = (),
+    *,
+    settled: bool = False,
+) -> Rows:
+    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`.
+
+    Where the recipe is `settled`, as that of a trained model is, no message advises to change it.
+    """
+    if table.doubts and not (labelled and table.columns.num_rows):
+        raise Mistakes(_doubtful(task, table, settled=settled or not labelled))
     if not table.names or (table.columns.num_columns and not table.columns.num_rows):
         raise Mistake(f"{table.name} is empty: it has no rows below its header")
     places = np.arange(table.start, table.start + table.columns.num_rows)
@@ -141,11 +153,11 @@ def rows_of(task: Task, table: Table, labelled: bool = True, found_in: str = "",
     with gathering.going_on():
         read = task.read(table, None if words is None else _lengths(words))
         unlabelled = read.missing if task.missing == "skip" else []
-        task, labels, problems = read.task, read.labels, _label_problems(read, found_in)
+        task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
     doubts = {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
     if task.bad_rows == "error":
-        gathering.messages += _said(task, table, problems, doubts)
+        gathering.messages += _said(task, table, problems, doubts, settled)
     gathering.stop()
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
@@ -171,32 +183,44 @@ class _Problem:
     found: str = ""  # how often each value stands there
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
 
-    def said(self, task: Task, name: str, place: str, few: bool = False) -> str:
-        """The first of the rows, how many there are, and the remedy, which is to skip them only if all are `few`."""
+    def said(self, task: Task, name: str, place: str, few: bool = False, settled: bool = False) -> str:
+        """The first of the rows, how many there are, and the remedy, which is to skip them only if all are `few`, and
+        no key of a recipe that is `settled`.
+        """
         count = len(self.messages)
         more = f" ({self.found})" if self.found else f" ({count - 1:,} more like it)"
         settings = [*([SKIP] if few else []), *self.settings]
         remedy = "mend the file" + (f", or set {' or '.join(settings)} on task '{task.name}'" if settings else "")
-        if self.proposal:
+        if settled:
+            remedy = "mend the file" + (f", or {OTHER_QUOTES}" if self.settings == QUOTES else "")
+        elif self.proposal:
             more, remedy = f" (and in {count - 1:,} more rows)", f"{self.proposal} on task '{task.name}'"
         first = next(iter(self.messages.values()))
         return f"{name}, {place}: {first}{more if count > 1 else ''}; {remedy}"
 
 
-def _said(task: Task, table: Table, problems: Sequence[_Problem], doubts: Mapping[int, str]) -> Iterator[str]:
+def _said(
+    task: Task, table: Table, problems: Sequence[_Problem], doubts: Mapping[int, str], settled: bool
+) -> Iterator[str]:
     """Each sort of bad rows in one message; what a doubtful row holds is not looked at."""
     unread = sum(doubt.row is None for doubt in table.doubts)
     bad, rows = unread + len({*doubts}.union(*(one.messages for one in problems))), unread + table.columns.num_rows
     few = bad <= max(1, FEW * rows)
-    if table.doubts:
-        doubtful = _Problem(dict(enumerate(doubt.message for doubt in table.doubts)), QUOTES)
-        yield doubtful.said(task, table.name, table.doubts[0].place, few)
+    yield from _doubtful(task, table, few, settled)
     for problem in problems:
         left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
         if left:
             (place,) = table.where([next(iter(left))])
             proposal = problem.proposal if len(left) > max(1, FEW * rows) else ""
-            yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few)
+            yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few, settled)
+
+
+def _doubtful(task: Task, table: Table, few: bool = False, settled: bool = False) -> Iterator[str]:
+    """Each sort of doubtful rows in one message."""
+    for sort in dict.fromkeys(doubt.sort for doubt in table.doubts):
+        alike = [doubt for doubt in table.doubts if doubt.sort == sort]
+        problem = _Problem(dict(enumerate(doubt.message for doubt in alike)), QUOTES if alike[0].quoted else ())
+        yield problem.said(task, table.name, alike[0].place, few, settled)
 
 
 def forget(rows: dict[str, dict[str, Rows]]) -> None:
@@ -276,7 +300,7 @@ def _format_of(path: Path) -> Format:
 def asked_by(task: Task, labelled: bool = True, keep: Sequence[str] = ()) -> Asked:
     """The columns that a task names, and those to `keep`, so that no other one is looked at."""
     labels = task.label_columns if labelled else ()
-    return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, task.quotes)
+    return Asked({*task.text, task.id or "id", *task.where, *labels, *keep}, *task.format)
 
 
 def _selected(table: Table, where: Mapping[str, str]) -> tuple[Table, NDArray[np.int64]]:
@@ -373,18 +397,28 @@ def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
     raise Mistake(f"{table.name}: id column '{column or 'id'}' holds {cells.type}, which cannot be written as text")
 
 
-def _label_problems(read: ReadLabels, found_in: str) -> list[_Problem]:
-    """What is wrong with the labels of some rows, and which rows have none."""
+def _label_problems(read: ReadLabels, found_in: str) -> Iterator[_Problem]:
+    """Each way in which the labels of some rows are wrong, and which rows have none."""
     origin = f" (as found in {found_in})" if found_in else ""
-    columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
-    return [
-        _Problem(
-            {row: message + origin for row, message in read.wrong.items()},
-            found=counted(read.found),
-            proposal=read.proposal,
-        ),
-        _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS]),
-    ][: 1 if read.task.missing == "skip" else 2]
+    sorts: dict[str, dict[int, str]] = {}
+    for row, message in read.wrong.items():
+        sorts.setdefault(_sort_of(message), {})[row] = message + origin
+    for messages in sorts.values():
+        cells = {cell[1].strip() for message in messages.values() if (cell := _CELL.search(message))}
+        found = {cell: count for cell, count in read.found.items() if cut(cell) in cells}
+        yield _Problem(messages, found=counted(found), proposal=read.proposal)
+    if read.task.missing == "error":
+        columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
+        yield _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS])
+
+
+# the cell that is wrong, behind the column that it stands in
+_CELL = re.compile(r"(?<=: )[^']*'(.*)'", re.DOTALL)
+
+
+def _sort_of(message: str) -> str:
+    """What is wrong with a label, whichever label it is and wherever it stands in its row."""
+    return re.sub(r"\d+", "", _CELL.sub("", message))
 
 
 def _empty(cells: pa.ChunkedArray) -> list[int]:

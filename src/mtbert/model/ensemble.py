@@ -5,15 +5,14 @@ The folder of an ensemble holds those of its members, 0, 1, ..., and ensemble.js
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch
+from mtbert.data.batches import Apart, Batch
 from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import ENSEMBLE, load_model, save_model
 from mtbert.model.encoder import Encoder
@@ -47,7 +46,7 @@ class Ensemble(nn.Module):
             groups = [finer for group in groups for finer in member.alike(group)]
         return groups
 
-    def apart(self, tasks: Iterable[str]) -> Callable[[Tokens], Tensor] | None:
+    def apart(self, tasks: Iterable[str]) -> Apart | None:
         """As `MultiTask.apart`; members began with the same original encoder."""
         asked = list(tasks)
         found = [member.apart(asked) for member in self._models]

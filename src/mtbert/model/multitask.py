@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch
+from mtbert.data.batches import Apart, Batch
 from mtbert.data.kinds.base import Task
-from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake, at
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads.beside import Name, features_beside
@@ -91,7 +90,7 @@ class MultiTask(nn.Module):
         beside = features_beside(batch.beside, self.beside[batch.task])
         return torch.cat([vector, *beside], dim=-1) if beside else vector
 
-    def apart(self, tasks: Iterable[str]) -> Callable[[Tokens], Tensor] | None:
+    def apart(self, tasks: Iterable[str]) -> Apart | None:
         """How the original encoder reads texts by themselves, where the head of one of these tasks asks for that."""
         return self.original.vectors if self.original is not None and any(map(self.beside.get, tasks)) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from torch import Tensor
@@ -28,12 +29,12 @@ class Original:
         """How many there are."""
         return sum(p.numel() for p in self.encoder.parameters())
 
-    def vectors(self, tokens: Tokens) -> Tensor:
+    def vectors(self, tokens: Tokens, told: Callable[[int], None] = lambda done: None) -> Tensor:
         """The mean of the last states of each text's tokens, scaled to a mean square of 1: (N, D) in float16.
 
         The mean of the product of two such vectors is their cosine, and from numbers around 1 a new layer learns as
-        fast as from the states of the encoder.
+        fast as from the states of the encoder. `told` hears, after each batch, how many texts it held.
         """
         self.encoder.to(best_device())
-        vectors = sentence_vectors(self.encoder, tokens, self.tokenizer)
+        vectors = sentence_vectors(self.encoder, tokens, self.tokenizer, told=told)
         return (vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)).half()

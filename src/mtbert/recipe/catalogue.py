@@ -200,6 +200,8 @@ class _Undrawn(TorchFunctionMode):
             return kwargs["tensor"] if kwargs else args[0]
         if getattr(func, "__name__", None) in ("normal_", "uniform_"):
             return args[0].zero_()  # not as it lies in memory: a truncated normal is drawn again until it is in bounds
+        if getattr(func, "__name__", None) in ("erfinv_", "mul_", "add_", "clamp_"):
+            return args[0]  # with which a truncated normal is made of what was drawn
         return func(*args, **(kwargs or {}))
 
 
@@ -211,8 +213,8 @@ def _said(schema: Mapping[str, Any]) -> str:
     """A JSON schema in words; what a field says of itself comes first."""
     if "description" in schema:
         return str(schema["description"])
-    if "anyOf" in schema:
-        return " or ".join(map(_said, schema["anyOf"]))
+    if several := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(_said, several))
     if "enum" in schema or "const" in schema:
         return " | ".join(map(str, schema.get("enum", [schema.get("const")])))
     kind = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text", "null": "null"}

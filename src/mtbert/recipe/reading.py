@@ -61,7 +61,8 @@ def read_recipe(
             reader.problem(("overall", name), f"is {shown(weight)}, not a number above 0")
         else:
             parts["tasks"][name] = parts["tasks"][name].model_copy(update={"counts": float(weight)})
-    reader.readable = Readable(given["data"], {name: task for name, task in parts["tasks"].items() if task is not None})
+    read = {name: task for name, task in parts["tasks"].items() if task is not None}
+    reader.readable = Readable(given["data"], read | reader.rests)
     reader.raise_problems()
     recipe: Recipe = reader.model(Recipe, given | parts, ())
     reader.raise_problems()
@@ -79,7 +80,7 @@ def _default_stage(of_all_stages: Any) -> dict[str, Any]:
 
 
 class Readable(NamedTuple):
-    """What can be read of a recipe that has mistakes: its data folder, and the tasks that have none."""
+    """What can be read of a recipe that has mistakes: its data folder, and its tasks but for their wrong keys."""
 
     data: str
     tasks: Mapping[str, Task]
@@ -99,6 +100,7 @@ class _Reader:
     def __init__(self, text: RecipeText) -> None:
         self.text = text
         self.problems: list[str] = []
+        self.rests: dict[str, Task] = {}  # tasks without the keys that are wrong
         self.readable: Readable | None = None
 
     def raise_problems(self) -> None:
@@ -148,8 +150,20 @@ class _Reader:
             self.problem((*place, "name"), unknown("key", "name", keys))
         if kind is None:
             return None
-        task: Task | None = self.model(kind, {**given, **self.methods(kind, given, place), "name": str(name)}, place)
+        whole = {**given, **self.methods(kind, given, place), "name": str(name)}
+        task: Task | None = self.model(kind, whole, place)
+        if task is None:
+            self.keep_rest(kind, whole)
         return task
+
+    def keep_rest(self, kind: type[Task], given: Mapping[str, Any]) -> None:
+        """Note what a task is without its wrong keys, if it is one: what is wrong in its files is told too."""
+        try:
+            self.rests[given["name"]] = kind.model_validate(given)
+        except ValidationError as error:
+            wrong = {one["loc"][0] for one in error.errors() if one["loc"]}
+            if wrong and wrong <= given.keys():
+                self.keep_rest(kind, {key: value for key, value in given.items() if key not in wrong})
 
     def methods(self, kind: type[Task], given: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """The methods that a task names, or has by default, with their options checked and complete."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.data.batches import Examples
+from mtbert.data.formats.base import Quotes
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.class_scores import ClassScores
 from mtbert.data.labels import Labels, joined
@@ -51,7 +52,7 @@ class TaskScores:
 
     rows: int
     metrics: dict[str, float]  # the main one first
-    intervals: dict[str, list[float]]  # metric -> the ends of its 95 % interval
+    intervals: dict[str, list[float] | None]  # metric -> the ends of its 95 % interval; None where rows tell none
     constant: dict[str, float] | None  # the metrics of the best predictor that ignores the text
     zero_shot: dict[str, float] | None  # those of the untrained encoder's cosine; None where it cannot answer the task
     classes: ClassScores | None  # None for scores
@@ -82,8 +83,9 @@ class EvaluationReport(Report):
         for name, task in self.tasks.items():
             for place, (metric, value) in enumerate(task.metrics.items()):
                 names.append("" if place else name)
-                low, high = task.intervals[metric]
-                cells.append([metric, f"{value:.4f}", f"{low:.3f} to {high:.3f}", _number(task.constant, metric)])
+                span = task.intervals[metric]
+                around = "" if span is None else f"{span[0]:.3f} to {span[1]:.3f}"
+                cells.append([metric, f"{value:.4f}", around, _number(task.constant, metric)])
                 cells[-1] += [_number(task.zero_shot, metric)] if zero_shot else []
                 said = None if task.decided is None else task.decided.metrics
                 cells[-1] += [_number(said, metric)] if decided else []
@@ -115,6 +117,7 @@ def evaluation(
     *,
     split: str = "dev",
     source: Any = None,
+    quotes: Quotes | None = None,
     perturbed_by: int | None = None,
     told: Told = lambda task, done, rows: None,
 ) -> EvaluationReport:
@@ -123,7 +126,7 @@ def evaluation(
     What the training rows are needed for is left out, and said, where they are gone. Raises Mistake for a task, split
     or file that is not there, and for rows without valid labels.
     """
-    scored = to_be_scored(folder, data, tasks, perturbed_by, split, source)
+    scored = to_be_scored(folder, data, tasks, perturbed_by, split, source, quotes)
     beside = Beside(scored)
     found = {}
     for name, stream in scored.sets.items():
@@ -217,11 +220,14 @@ def _task_scores(scored: Scored, beside: Beside, task: Task, stream: RowStream, 
             notes.append(f"no zero-shot row: {mistake}")
     metrics = task.metrics(predictions, labels)
     classes = task.class_scores(task.said(predictions), labels)
+    found = spans(intervals(task, predictions, labels))
+    around = {metric: None if low == high else [low, high] for metric, (low, high) in found.items()}
+    if alike := [metric for metric, span in around.items() if span is None]:
+        notes.append(f"no interval for {', '.join(alike)}: every draw from {count(len(labels), 'row')} gives the same")
     notes += _warnings(task, metrics, constant, zero_shot, classes)
     decided = None if said is None else _as_decided(task, said, labels, sure)
     if decided is not None and decided.sure < 1:
         notes.append(f"as decided it is not sure of {1 - decided.sure:.1%} of the rows; its scores are of the others")
-    around = spans(intervals(task, predictions, labels))
     return TaskScores(len(labels), metrics, around, constant, zero_shot, classes, notes, decided)
 
 

@@ -146,7 +146,7 @@ def alike(recipe: Recipe) -> dict[str, list[str]]:
     """The tasks that learn from the same texts of the same file, under the first of them."""
     reader, groups = _Reader(recipe), dict[object, list[str]]()
     for name, task in recipe.tasks.items():
-        groups.setdefault((reader.file(name, "train"), task.quotes, task.text, task.reads_words), []).append(name)
+        groups.setdefault((reader.file(name, "train"), task.format, task.text, task.reads_words), []).append(name)
     return {names[0]: names for names in groups.values()}
 
 
@@ -221,21 +221,21 @@ class _Reader:
     def _read(self, task: Task, split: str, found_in: str = "") -> Rows:
         """The rows of a split that is a file of its own."""
         rows = rows_of(task, self._table(task, split), found_in=found_in)
-        return replace(rows, file=(self.file(task.name, split), task.quotes))
+        return replace(rows, file=(self.file(task.name, split), task.format))
 
     def _table(self, task: Task, split: str) -> Table:
         """What stands in the file of a split, read once where several read it."""
-        source, file = self._recipe.source(task.name, split), (self.file(task.name, split), task.quotes)
+        source, file = self._recipe.source(task.name, split), (self.file(task.name, split), task.format)
         if file in self._tables:
             return self._tables[file]
         readers = [
             one
             for one in self._recipe.tasks.values()
             for part in ("train", "dev", "test")
-            if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.quotes) == file
+            if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.format) == file
         ]
         columns = {column for one in readers for column in asked_by(one).columns or ()}
-        table = read_table(source, Asked(columns, task.quotes))
+        table = read_table(source, Asked(columns, *task.format))
         if len(readers) > 1 or self._keeping:
             self._tables[file] = table
         return table

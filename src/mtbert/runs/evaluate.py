@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.data.batches import Examples
+from mtbert.data.formats.base import Quotes
 from mtbert.data.perturbation import perturbed
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows
@@ -65,8 +66,11 @@ def to_be_scored(
     perturbed_by: int | None = None,
     split: str = "dev",
     source: Any = None,
+    quotes: Quotes | None = None,
 ) -> Scored:
-    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named."""
+    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named, its
+    quotes meant as the task's recipe says unless they are given.
+    """
     run = Run.open(folder)
     recipe = run.recipe(data)
     for name in tasks or ():
@@ -80,7 +84,9 @@ def to_be_scored(
     if source is None:
         sets = stream_splits(recipe, chosen, split)
     else:
-        sets = {name: stream_rows(recipe.tasks[name], source) for name in chosen}
+        changed = {} if quotes is None else {"quotes": quotes}
+        (name,) = chosen
+        sets = {name: stream_rows(recipe.tasks[name].model_copy(update=changed), source, settled=True)}
     model, tokenizer = load_answering(run.part(BEST))
     if perturbed_by is not None:
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mtbert.scoring.evaluation import Scores
-from mtbert.training.trainer import Record
+if TYPE_CHECKING:  # so that who only shows how far something is does not wait for torch
+    from mtbert.scoring.evaluation import Scores
+    from mtbert.training.trainer import Record
 
 
 class Listener:
@@ -13,6 +15,9 @@ class Listener:
 
     def note(self, text: str) -> None:
         """Something that a person should know, in a line."""
+
+    def reading(self, done: int, texts: int) -> None:
+        """Before the first step, the original encoder has read so many of the texts that heads read it of."""
 
     def begin(self, stage: int, steps: int, done: int) -> None:
         """A stage of so many steps begins, or goes on after `done` of them."""
@@ -37,6 +42,10 @@ class Listeners(Listener):
     def note(self, text: str) -> None:
         for listener in self._listeners:
             listener.note(text)
+
+    def reading(self, done: int, texts: int) -> None:
+        for listener in self._listeners:
+            listener.reading(done, texts)
 
     def begin(self, stage: int, steps: int, done: int) -> None:
         for listener in self._listeners:

@@ -136,7 +136,14 @@ def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener
 def _read_apart(experiment: Experiment, listener: Listener) -> None:
     """Have the original encoder read its texts before the first step, where heads read features beside the vector."""
     if experiment.read_apart:
-        took = seconds(lambda: [examples.vectors() for examples in experiment.read_apart])
+        texts, done = sum(len(examples) * len(examples.tokens) for examples in experiment.read_apart), 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            listener.reading(done, texts)
+
+        took = seconds(lambda: [examples.vectors(tell) for examples in experiment.read_apart])
         listener.note(f"features beside the vector: the original encoder has read its texts in {took:.1f} seconds")
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,11 +64,13 @@ def texts_by_reader(tasks: Mapping[str, Task], texts: Any) -> list[tuple[list[st
 def readers_of(tasks: Mapping[str, Task], source: Any) -> list[str]:
     """The tasks whose text columns a file, a folder or a table has; raises Mistake where there are none."""
     asked = {column for task in tasks.values() for column in task.text}
-    table = next(table_pieces(source, Asked(asked)), None)
-    names = set(table.names) if table is not None else set()
-    found = [name for name, task in tasks.items() if set(task.text) <= names]
+    names = dict[tuple[str, ...], set[str]]()
+    for header in {task.header for task in tasks.values()}:
+        first = islice(table_pieces(source, Asked(asked, header=header)), 1)
+        names[header] = {name for table in first for name in table.names}
+    found = [name for name, task in tasks.items() if set(task.text) <= names[task.header]]
     if not found:
-        there = ", ".join(sorted(names)) or "none"
+        there = ", ".join(sorted(set[str]().union(*names.values()))) or "none"
         raise Mistake(f"{source} has the columns of no task (there: {there}); {_reading(tasks)}")
     return found
 
@@ -90,7 +93,7 @@ def as_arrow(given: Any) -> Any:
 def file_of(source: Any) -> Iterator[Any]:
     """The source itself; in the place of `-` a file of what comes on standard input, in the format that it begins as.
 
-    Text that is not JSONL is taken for CSV, whatever separates its cells.
+    Text that is not JSONL is taken for CSV, whatever separates its cells. Mistakes in it name standard input.
     """
     if source != Path("-") and source != "-":
         yield source
@@ -105,7 +108,10 @@ def file_of(source: Any) -> Iterator[Any]:
             while first:
                 file.write(first)
                 first = stream.read(1 << 20)
-        yield path
+        try:
+            yield path
+        except Mistake as mistake:
+            raise Mistake(str(mistake).replace(str(path), "standard input")) from None
 
 
 def _reading(tasks: Mapping[str, Task]) -> str:

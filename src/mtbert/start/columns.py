@@ -53,6 +53,7 @@ class Column:
     nested: bool = False  # whether it holds lists or records
     time: bool = False
     lists: Sequence[Sequence[str]] = ()  # what its lists hold, one a row; none where it holds no lists
+    named: bool = True  # by the person, so that its name tells something
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -135,7 +136,8 @@ class Column:
     def among(self, rows: Sequence[int]) -> Column:
         """The same column of some rows."""
         lists = [self.lists[row] for row in rows] if self.lists else ()
-        return Column(self.name, [self.cells[row] for row in rows], self.nested, self.time, lists)
+        cells = [self.cells[row] for row in rows]
+        return Column(self.name, cells, self.nested, self.time, lists, self.named)
 
 
 def columns_of(table: Table) -> list[Column]:
@@ -184,7 +186,8 @@ def ways_to_read(columns: Sequence[Column]) -> list[tuple[str, ...]]:
     single = [(one.name,) for one in texts]
     order = [column.name for column in columns]
     pairs = [tuple(sorted((a.name, b.name), key=order.index)) for a, b in combinations(texts, 2)]
-    alike = [pair for pair in pairs if names_alike(*pair)]
+    named = {one.name for one in texts if one.named}
+    alike = [pair for pair in pairs if named.issuperset(pair) and names_alike(*pair)]
     if not alike and len(texts) == 2 and _share_words(*texts):
         alike = pairs
     rest = [pair for pair in pairs if pair not in alike]

@@ -211,6 +211,9 @@ def _drafted(part: _Part, text: tuple[str, ...], label: Column, folder: Path, no
         task.keys["id"] = identities[0]
     for split, file in files.items():
         task.keys[split] = os.path.relpath(file.path.resolve(), folder)
+    if train.header:
+        task.keys["header"] = list(train.header)
+        task.beside["header"] = "the files have no line with the names of their columns: these are ours"
     if "dev" not in files:
         task.keys["dev"] = SHARE
         task.beside["dev"] = "set apart from train by its texts, `test` likewise; or a file"
@@ -286,7 +289,7 @@ def _write_doubts(task: Draft, part: _Part, text: tuple[str, ...], label: Column
     sorts = {
         "without a label": total - label.filled,
         "without a text": empty,
-        "with quotes or columns that may be wrong": train.doubtful,
+        "that cannot be read for certain": train.doubtful,
     }
     said = [f"{count:,} {sort}" for sort, count in sorts.items() if count]
     if not said:
@@ -371,6 +374,7 @@ ORDER = (
     "train",
     "dev",
     "test",
+    "header",
     "quotes",
     "bad_rows",
 )

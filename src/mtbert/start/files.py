@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtbert.data.formats.base import Asked, Quotes, Table
@@ -20,7 +20,7 @@ SPLITS = {
 }
 COMMON_NAMES = {"", "data", "dataset", "datasets", "files", "raw"}  # folders named so say nothing of a task
 QUOTES: tuple[Quotes, ...] = ("checked", "none", "trusted")  # in the order in which they are tried
-LINE = 60  # signs of a first line that a message shows
+NAMES_BY_ROLE = {"id": "id", "text": "text", "class": "label", "score": "score", "list": "labels"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class File:
     columns: list[Column]
     quotes: Quotes
     doubtful: int  # rows that may hold what is not theirs
+    header: tuple[str, ...] = ()  # the names of its columns, where it has no line of names
 
     @property
     def rows(self) -> int:
@@ -74,16 +75,36 @@ def read_sets(paths: Sequence[Path]) -> list[FileSet]:
                 there = ", ".join(str(file.path) for file in one.files.values())
                 raise Mistake(f"'{one.name}' has no training rows: {there}; name a file with `train` in its name too")
             one.files["train"] = one.files.pop(split)
+        _name_columns(one)
     return list(sets.values())
 
 
-def read_file(path: Path) -> File:
-    """A file, its quotes meant as they fit it best; raises Mistake where it cannot be read or has no header."""
+def _name_columns(files: FileSet) -> None:
+    """Name the columns of files without a line of names, in all of them by what they are for in the training file."""
+    train = files.files["train"]
+    if not train.header:
+        return
+    roles = [NAMES_BY_ROLE.get(column.role, "column") for column in train.columns]
+    names = [role if roles.count(role) == 1 else f"{role}_{1 + roles[:n].count(role)}" for n, role in enumerate(roles)]
+    for split, file in files.files.items():
+        if len(file.columns) != len(names):
+            continue  # it is left out for want of these columns
+        if not file.header:  # few rows may hide that the first line is one of them
+            file = read_file(file.path, train.header)
+        columns = [replace(column, name=name, named=False) for column, name in zip(file.columns, names, strict=True)]
+        files.files[split] = replace(file, columns=columns, header=tuple(names))
+
+
+def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
+    """A file, its quotes meant as they fit it best; raises Mistake where it cannot be read.
+
+    Where its first line names no columns, or a `header` is given, the columns are numbered.
+    """
     best: tuple[int, Quotes, Table] | None = None
     refused: Mistake | None = None
     for quotes in QUOTES:
         try:
-            table = read_table(path, Asked(None, quotes))
+            table = read_table(path, Asked(None, quotes, header))
         except Mistake as mistake:
             refused = refused or mistake
             continue
@@ -96,28 +117,23 @@ def read_file(path: Path) -> File:
         raise refused
     doubtful, quotes, table = best
     columns = columns_of(table)
-    if not table.typed:
-        _check_header(path, table.names, columns)
+    if not table.typed and not header:
+        if _is_a_row(table.names, columns):
+            return read_file(path, tuple(f"column_{1 + place}" for place in range(len(table.names))))
+        twice = [name for name in table.names if name and table.names.count(name) > 1]
+        if twice:
+            raise Mistake(f"{path}: several columns are named '{twice[0]}'; rename all but one")
     if not columns or not columns[0].cells:
         raise Mistake(f"{path} is empty: it has no rows below its header")
-    return File(path, columns, quotes, doubtful)
+    return File(path, columns, quotes, doubtful, header)
 
 
-def _check_header(path: Path, names: Sequence[str], columns: Sequence[Column]) -> None:
-    """Raise Mistake where the first line of a CSV or TSV file looks like the others."""
-    odd = [name for name in names if len(name.split()) > 6]
-    odd += [one.name for one in columns if is_number(one.name) and one.role in ("class", "score", "number")]
-    own = [one.name for one in columns if one.role == "class" and one.name.strip() in one.counts]
-    twice = [name for name in names if name and names.count(name) > 1]
-    if odd or own or twice:
-        first = " | ".join(names)
-        shown = first if len(first) <= LINE else first[: LINE - 1] + "…"
-        if twice and not (odd or own):
-            raise Mistake(f"{path}: several columns are named '{twice[0]}'; rename all but one")
-        raise Mistake(
-            f"{path} has no line with the names of its columns: its first line reads '{shown}'; put a line on top that "
-            f"names its {len(names)} columns, such as text and label, separated as the others are"
-        )
+def _is_a_row(names: Sequence[str], columns: Sequence[Column]) -> bool:
+    """Whether the first line of a CSV or TSV file looks like the others, and so names no columns."""
+    text = any(len(name.split()) > 6 for name in names)
+    number = any(is_number(one.name) and one.role in ("class", "score", "number") for one in columns)
+    label = any(one.role == "class" and one.name.strip() in one.counts for one in columns)
+    return text or number or label or any(is_number(name) and names.count(name) > 1 for name in names)
 
 
 def _files_in(given: Path, gathering: Gathering) -> Iterable[Path]:

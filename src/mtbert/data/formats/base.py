@@ -22,10 +22,13 @@ Quotes = Literal["checked", "trusted", "none"]
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a file: the columns to read (None for all of them), and what its quotes mean."""
+    """What is asked of a file: the columns to read (None for all of them), what its quotes mean, and the names of the
+    columns of TSV and CSV without a line of names.
+    """
 
     columns: Collection[str] | None = None
     quotes: Quotes = "checked"
+    header: tuple[str, ...] = ()
 
     def among(self, names: Sequence[str]) -> list[str]:
         """The columns to read of those there are; a name that stands twice is nobody's."""
@@ -39,6 +42,8 @@ class Doubt:
     row: int | None  # of the table; None where the row could not be read at all
     place: str  # 'line 17'
     message: str
+    sort: Literal["columns", "quotes", "json"]
+    quoted: bool = False  # whether the file has quotes, which may mean something else
 
 
 @dataclass(frozen=True)

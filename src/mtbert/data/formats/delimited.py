@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ def pieces_of_delimited(path: Path, asked: Asked) -> Iterator[Table]:
 
 
 def _table(file: _File, asked: Asked) -> Table:
-    header = next((cells for _, cells in file.rows()), None)
-    if header is None:
+    header = _first_row(file)
+    if not header:
         raise Mistake(f"{file.path} is empty")
     pieces, ragged = [], 0
     for start, end in file.pieces():
@@ -124,13 +124,23 @@ class _File:
 def _opened(path: Path, content: bytes, asked: Asked) -> _File:
     """A file of this content, or that begins with it."""
     content = utf8(path, content)
-    first_line, delimiter = 1, None
+    first_line, delimiter = 1, ""
     # Excel's way to name the separator; what it writes there is no row
     if named := re.match(rb'"?sep=([ -~\t])"?(?:\r\n|\r|\n)', content, re.IGNORECASE):
         content, first_line, delimiter = content[named.end() :], 2, named[1].decode()
     if not re.search(rb"[\r\n]", content):
         content += b"\n"  # Arrow takes a header without a line end for no header
-    return _File(path, content, first_line, delimiter or _delimiter(path, content, asked), asked.quotes)
+    delimiter = delimiter or _delimiter(path, content, asked)
+    file = _File(path, content, first_line, delimiter, asked.quotes)
+    needed = {*asked.header}.intersection(asked.columns or asked.header)
+    if not asked.header or (needed and needed <= {*_first_row(file)}):
+        return file  # where a file names its columns all the same, as one to predict may
+    names = delimiter.join(asked.header).encode() + b"\n"  # in names that a recipe gives there is no delimiter or quote
+    return replace(file, content=names + content, first_line=first_line - 1)
+
+
+def _first_row(file: _File) -> list[str]:
+    return next((cells for _, cells in file.rows()), [])
 
 
 def _header(file: _File) -> bytes:
@@ -143,8 +153,8 @@ def _header(file: _File) -> bytes:
 
 
 def _delimiter(path: Path, content: bytes, asked: Asked) -> str:
-    """The tab for .tsv; otherwise the one by which most of the columns asked for are in the header, and of these the
-    one that it has most of outside quotes.
+    """The tab for .tsv; otherwise the one by which most of the columns asked for are in the header, or by which there
+    are as many as the header has that is given, and of these the one that it has most of outside quotes.
     """
     if path.suffix.lower() == ".tsv":
         return "\t"
@@ -154,8 +164,9 @@ def _delimiter(path: Path, content: bytes, asked: Asked) -> str:
     bare = re.sub(cell, b"", header)
 
     def fits(delimiter: str) -> tuple[int, int]:
-        names = next(_File(path, header, 1, delimiter, asked.quotes).rows(), (1, []))[1]
-        return len({*names}.intersection(asked.columns or ())), bare.count(delimiter.encode())
+        names = _first_row(_File(path, header, 1, delimiter, asked.quotes))
+        fitting = len({*names}.intersection(asked.columns or ())) + (0 < len(asked.header) == len(names))
+        return fitting, bare.count(delimiter.encode())
 
     return max(DELIMITERS, key=fits)
 
@@ -198,8 +209,9 @@ def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int,
 def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
     """The rows with a suspicious cell or without `width` cells; raises Mistake where the header is such a row."""
     lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
+    question = " (is a quote left open?)" if file.quoted else ""
     messages = {
-        row: f"{cells} columns where the header has {width} (is a quote left open?)"
+        row: f"{cells} columns where the header has {width}{question}"
         for row, cells in enumerate(widths)
         if cells != width
     }
@@ -212,7 +224,13 @@ def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list
         raise Mistake(f"{file.path}, line {lines[0]}: {messages[0]}")
     place_in_table = list(accumulate(width == cells for cells in widths[1:]))
     return [
-        Doubt(place_in_table[row - 1] - 1 if widths[row] == width else None, f"line {lines[row]}", messages[row])
+        Doubt(
+            place_in_table[row - 1] - 1 if widths[row] == width else None,
+            f"line {lines[row]}",
+            messages[row],
+            "quotes" if row in first_in_row else "columns",
+            file.quoted,
+        )
         for row in sorted(messages)
     ]
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from mtbert.data.formats.base import Asked, Table, row_numbers, stretches, utf8, whole_text
+from mtbert.data.formats.base import Asked, Doubt, Table, row_numbers, stretches, utf8, whole_text
 from mtbert.data.formats.cells import json_column
 from mtbert.errors import Mistake
 
 
 def read_jsonl(path: Path, asked: Asked) -> Table:
-    """Read one JSON object per line; blank lines are skipped and absent keys are empty cells."""
+    """Read one JSON object per line; blank lines are skipped, absent keys are empty cells, and lines that hold no
+    object are its doubts.
+    """
     return _table(path, asked, path.read_bytes(), 1)
 
 
@@ -48,15 +50,20 @@ def pieces_of_json(path: Path, asked: Asked) -> Iterator[Table]:
 
 
 def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
-    """What stands in these lines of a file."""
+    """What stands in these lines of a file; raises Mistake where none of them holds an object."""
     cells: dict[str, list[Any]] = {}
     names: dict[str, None] = {}
     texts: set[str] = set()
     lines: list[int] = []
+    doubts: list[Doubt] = []
     for number, line in enumerate(io.BytesIO(utf8(path, content, first_line)), start=first_line):
         if not line.strip():
             continue
-        record = _with_nested(_object(line, path, number), asked)
+        try:
+            record = _with_nested(_object(line), asked)
+        except Mistake as mistake:
+            doubts.append(Doubt(None, f"line {number}", str(mistake), "json"))
+            continue
         names.update(dict.fromkeys(record))
         texts.update(name for name, cell in record.items() if isinstance(cell, str))
         for name in record if asked.columns is None else asked.columns:
@@ -66,6 +73,8 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
             column.append(record.get(name))
         lines.append(number)
 
+    if doubts and not lines:
+        raise Mistake(f"{path}, {doubts[0].place}: {doubts[0].message}")
     columns = {whole_text(name): json_column(column) for name, column in cells.items()}
     if not columns and lines:  # none of those asked for is there, but the rows are
         columns = {"": pa.nulls(len(lines))}
@@ -76,6 +85,7 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
         [whole_text(name) for name in names if name in texts],
         lambda rows: [f"line {lines[row]}" for row in rows],
         typed=True,
+        doubts=doubts,
     )
 
 
@@ -92,13 +102,13 @@ def _with_nested(record: dict[str, Any], asked: Asked) -> dict[str, Any]:
     return record
 
 
-def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode())
+        record = json.loads(line.decode().rstrip())
     except json.JSONDecodeError as error:
-        raise Mistake(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+        raise Mistake(f"not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:
-        raise Mistake(f"{path}, line {number}: cannot be read ({error})") from None
+        raise Mistake(f"cannot be read ({error})") from None
     if not isinstance(record, dict):
-        raise Mistake(f"{path}, line {number}: holds {line.decode().strip()[:40]}, not an object with columns")
+        raise Mistake(f"holds {line.decode().strip()[:40]}, not an object with columns")
     return record

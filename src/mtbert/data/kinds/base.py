@@ -111,6 +111,7 @@ class Task(BaseModel):
     bad_rows: Literal["error", "skip"] = "error"
     missing: Literal["error", "skip"] = "error"  # rows without a label: other tasks of the file may have one there
     quotes: Quotes = "checked"
+    header: tuple[str, ...] = Field(default=(), description="the columns of TSV and CSV without a line of names")
     pairs: Literal["joint", "separate"] = "joint"
     segments: Literal["pair", "zeros"] = "pair"
     symmetric: bool | Literal["train", "both"] = False
@@ -137,6 +138,14 @@ class Task(BaseModel):
         if not isinstance(label, str) and not cls.several_columns:
             raise Mistake("labels stand in one column; a column for each of several labels is for `kind: multilabel`")
         return label
+
+    @field_validator("header")
+    @classmethod
+    def _names_of_columns(cls, header: tuple[str, ...]) -> tuple[str, ...]:
+        for name in header:
+            if not re.fullmatch(r"[^,\t;|\"\r\n]+", name) or header.count(name) > 1:
+                raise Mistake(f"'{name}' cannot name a column here: each once, without quotes and separators (, ; |)")
+        return header
 
     @field_validator("name")
     @classmethod
@@ -190,6 +199,11 @@ class Task(BaseModel):
     def usual_method(cls, word: str, given: Mapping[str, Any]) -> Any:
         """The method of a family (`head`, `pooling`, ...) where the rest of the task's keys name none."""
         return cls.model_fields[word].default
+
+    @property
+    def format(self) -> tuple[Quotes, tuple[str, ...]]:
+        """How the task's files are written: what quotes mean, and the columns where no line names them."""
+        return self.quotes, self.header
 
     @property
     def main(self) -> str:

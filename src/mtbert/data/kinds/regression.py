@@ -98,6 +98,8 @@ class Regression(Task):
             score = float(text.replace("_", "no digit"))  # Python would read 4_6 as 46
         except ValueError:
             raise Mistake(f"label '{cut(text)}' is not a number") from None
+        if not math.isfinite(score):
+            raise Mistake(f"label '{cut(text)}' is not a finite number")
         if not low <= score <= high:
             raise Mistake(f"label '{cut(text)}' is outside the range {low:g} to {high:g}")
         return score
