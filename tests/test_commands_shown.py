@@ -26,6 +26,7 @@ from tests.test_site import TINY
 ALONE = {"schema", "cache"}  # commands that say something without an argument; others are then only named
 ELSEWHERE = {  # what is not run here, and where it is
     "mtbert bench": "tests/bench",
+    "mtbert compare recipe.yaml other.yaml --folds": "tests/comparison/test_folds.py",  # on rows that share no texts
     "mtbert demo": "tests/app/test_demo.py",
     "mtbert init my_data": "tests/test_documents.py",  # beside README's, which is the same
     "mtbert orderings --data": "tests/reproduction/test_orderings.py",
