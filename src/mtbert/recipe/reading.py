@@ -296,13 +296,10 @@ def _as_written(steps: Sequence[str | int], given: Any) -> Place:
     """The steps that a recipe's keys and entries are, without those that name one of the types a value may have."""
     written: list[str | int] = []
     for step in steps:
-        if isinstance(given, Mapping) and step in given:
+        entries = range(len(given)) if isinstance(given, (list, tuple)) else given
+        if isinstance(entries, (range, Mapping)) and step in entries:
             given = given[step]
-        elif isinstance(given, (list, tuple)) and isinstance(step, int) and step < len(given):
-            given = given[step]
-        else:
-            continue
-        written.append(step)
+            written.append(step)
     return tuple(written)
 
 
