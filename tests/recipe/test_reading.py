@@ -364,6 +364,21 @@ BAD: dict[str, tuple[str, str, list[str]]] = {
         ["line 7: tasks.mood.metric: unknown metric of kind classification: 'pearson'", "accuracy, macro_f1"],
     ),
     "a seed that is a text": ("keep: overall", "keep: overall\nseed: x", ["seed", "'x'", "integer"]),
+    "neither true nor a number": (
+        "label: mood",
+        "label: mood\n    counts: -2",
+        ["line 7: tasks.mood.counts: input should be true or false (found -2), or ", "greater than or equal to 0"],
+    ),
+    "unknown key of a data set": (
+        "label: mood",
+        "label: mood\n    hub: {name: a/b, confg: x}",
+        ["line 7: tasks.mood.hub.confg: unknown key 'confg'; did you mean 'config'? (valid: name, config, revision)"],
+    ),
+    "a weight of no class": (
+        "label: mood",
+        "label: mood\n    class_weights: {hgh: 2}",
+        ["line 7: tasks.mood.class_weights: ", "'hgh'; did you mean 'high'? (valid: low, mid, high)"],
+    ),
     "a name that torch uses": ("  near:", "  train:", ["'train' cannot name a task"]),
     "a task given twice": ("  near:", "  mood:", ["'mood' is given twice (first on line 3)", "line 9"]),
     "a key given twice": (
@@ -426,10 +441,19 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert all(problem.startswith(str(tmp_path / "recipe.yaml")) for problem in problems)
 
 
+def test_a_task_with_a_mistake_is_no_unknown_task(tmp_path: Path) -> None:
+    text = RECIPE.replace("label: mood", "label: mood\n    weight: 0") + "overall: {mood: 2}\n"
+    [problem] = complaint(tmp_path, text).split("\n")
+    assert f"line {line_of('label: mood') + 1}: tasks.mood.weight: " in problem
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("text: text", "text: 5"),
+        ("label: mood", "label: 5"),
+        ("label: mood", "label: mood\n    symmetric: x"),
+        ("label: mood", "label: mood\n    counts: x"),
         ("text: text", "text: [a, b, c]"),
         ("steps: 5", "steps: 5\n    regularizers: gaussian"),
         ("tasks: [mood, near]", "tasks: 5"),
@@ -438,7 +462,9 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_messages_speak_the_recipes_language_not_pythons(old: str, new: str, tmp_path: Path) -> None:
     message = complaint(tmp_path, RECIPE.replace(old, new, 1)).lower()
-    assert [word for word in ("tuple", "dictionary", "validation", "unhashable") if word in message] == []
+    assert [
+        word for word in ("tuple", "dictionary", "validation", "unhashable", ".str", ".bool") if word in message
+    ] == []
 
 
 @pytest.mark.parametrize("section", ["tasks", "stages"])

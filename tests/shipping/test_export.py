@@ -18,6 +18,7 @@ import torch
 import transformers
 
 import mtbert
+from mtbert.app.cli import app
 from mtbert.data.batches import Examples
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
@@ -52,17 +53,26 @@ VARIED: dict[str, dict[str, Any]] = {
     "topics": {"thresholds": {"art": 0.3}},
     "chosen": {"of": "mood"},
     "moved": {"of": "mood"},
+    "torn": {"of": "mood"},
     "weighed": {"of": "same"},
+    "climbed": {"of": "stars"},
+    "risen": {"of": "stars", "method": "cumulative"},
+    "heated": {"of": "topics", "thresholds": {"art": 0.3}},
 }
-# what was decided of some: the script obeys it
-DECIDED = {
-    "chosen": Decision(temperature=3.0, sure_from=0.4),
-    "weighed": Decision(temperature=0.5, threshold=0.6),
-    "soft": Decision(sure_from=0.9),
-    "moved": Decision(temperature=2.0, offsets={"low": 0.0, "mid": 3.0, "high": -1.0}),
-    "topics": Decision(temperature=2.0, thresholds={"art": 0.6, "food": 0.4, "home": 0.5}),
-    "stars": Decision(temperature=4.0),
+# what is decided of some, at which temperature: the script obeys it
+DECIDED: dict[str, tuple[float, tuple[str, ...]]] = {
+    "chosen": (3.0, ("sure_from",)),
+    "weighed": (0.5, ("threshold",)),
+    "soft": (1.0, ("sure_from",)),
+    "moved": (2.0, ("offsets",)),
+    "torn": (2.0, ("offsets", "sure_from")),
+    "climbed": (3.0, ("offsets",)),
+    "risen": (1.0, ("offsets",)),
+    "topics": (2.0, ("thresholds",)),
+    "heated": (3.0, ()),
+    "stars": (4.0, ()),
 }
+TEXTS = [text for text in [*SENTENCES, *WORDS] if text][:24]
 LONG = "film tea river " * 180
 
 
@@ -76,6 +86,21 @@ def tasks_of(recipe: dict[str, Any]) -> dict[str, Any]:
         | {"near": small["near"], "stars": small["stars"]}
         | {f"with_{name}": small["near"] for name in TASK_MODULES}
     )
+
+
+def halving(model: Predictor, task: str) -> Decision:
+    """A decision at the middle of what a model says of TEXTS, so that it tells these apart."""
+    temperature, parts = DECIDED[task]
+    rows: list[Any] = TEXTS if len(model.task(task).text) == 1 else [(text, "warm") for text in TEXTS]
+    shares = model.task(task).probabilities(model.outputs(task, rows) / temperature)
+    middle = {name: float(np.median(column)) for name, column in shares.items()}
+    known: dict[str, Any] = {
+        "threshold": list(middle.values())[-1],
+        "offsets": {name: -float(np.log(share)) for name, share in middle.items()},
+        "thresholds": middle,
+        "sure_from": float(np.quantile(np.max(list(shares.values()), axis=0), 0.3)),
+    }
+    return Decision(temperature, **{part: known[part] for part in parts})
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +117,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     model, tokenizer = load_model(run.part(BEST))
     run.replace(BEST, lambda new: save_model(shaken(model), tokenizer, new))
     nothing = HeldOut(0, 0, 0, 0, None, None, None, None)
-    write_decisions(run, {name: Calibrated(one, None, None, 12, nothing) for name, one in DECIDED.items()})
+    undecided = mtbert.load(run.folder)
+    decisions = {task: Calibrated(halving(undecided, task), None, None, 24, nothing) for task in DECIDED}
+    write_decisions(run, decisions)
     return run
 
 
@@ -201,11 +228,11 @@ def test_a_certificate_compares_with_its_first_side(run: Run) -> None:
         "torch": lambda task, examples: outputs_of(scored.model, examples),
         "other": shifted,
     }
-    found = certify(sides, sets, 0.0, {"processor": "any", "threads": 1})
+    found = certify(sides, sets, 1e-5, {"processor": "any", "threads": 1})
     assert found.tasks["near"]["other"].difference == pytest.approx(0.25, abs=1e-6)
     due = sides["torch"](None, sets["mood"])
     assert found.tasks["mood"]["other"].equal == pytest.approx(float((due.argmax(-1) == 1).float().mean()))
-    # a shift leaves a correlation as it is
+    # a shift leaves a correlation as it is, but for rounding
     assert [said for said in found.fallen if "near" in said] == []
 
 
@@ -248,15 +275,57 @@ def test_what_was_decided_changes_what_the_script_says(model: Predictor, alone: 
     assert said or np.abs(np.subtract(shares, decided)).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json"])
+def test_the_script_answers_as_mtbert_predict_does_whatever_was_decided(run: Run, alone: Path, tmp_path: Path) -> None:
+    script = Model(alone)
+    rows = [{"text": text, "first": text, "second": "warm"} for text in TEXTS]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for task, (_, parts) in DECIDED.items():
+        files = ["--input", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / f"{task}.jsonl")]
+        app(["predict", str(run.folder), "--task", task, *files], standalone_mode=False)
+        due = [json.loads(line) for line in (tmp_path / f"{task}.jsonl").read_text().splitlines()]
+        found = script.answers(task, [[row[column] for column in script.tasks[task]["text"]] for row in rows])
+        for one, line in zip(found, due, strict=True):
+            assert one["prediction"] == line["prediction"], task
+            shares = [line[f"probability_{name}"] for name in one["probabilities"]]
+            assert list(one["probabilities"].values()) == pytest.approx(shares, abs=1e-4), task
+        said = {str(one["prediction"]) for one in found}
+        assert len(said) > 1 or not parts, task  # one answer to everything would prove little
+        assert ("not sure" in said) == ("sure_from" in parts), task
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
 def test_a_damaged_export_says_nothing(alone: Path, tmp_path: Path, name: str) -> None:
     for one in alone.iterdir():
         (tmp_path / one.name).write_bytes(one.read_bytes())
     content = bytearray((tmp_path / name).read_bytes())
-    content[len(content) // 2] ^= 1
+    content[0 if name == "manifest.json" else len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SystemExit, match=f"{name} is damaged; export the model again"):
         Model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
+def test_an_export_without_one_of_its_files_says_which(alone: Path, tmp_path: Path, name: str) -> None:
+    for one in alone.iterdir():
+        if one.name != name:
+            (tmp_path / one.name).write_bytes(one.read_bytes())
+    ran = subprocess.run([sys.executable, tmp_path / "predict.py", "mood", "tea"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"{tmp_path / name} is missing; export the model again\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "there is no task '' of 0 text(s), but: mood TEXT, same FIRST SECOND, "),
+        (["mod", "tea"], "there is no task 'mod' of 1 text(s), but: mood TEXT, same FIRST SECOND, "),
+        (["same", "tea"], "there is no task 'same' of 1 text(s), but: mood TEXT, same FIRST SECOND, "),
+    ],
+)
+def test_the_script_says_what_it_can_be_asked(alone: Path, given: list[str], said: str) -> None:
+    ran = subprocess.run([sys.executable, alone / "predict.py", *given], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert ran.stderr.startswith(said)
 
 
 # ---- folders of other libraries

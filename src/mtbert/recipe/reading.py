@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,7 +18,7 @@ from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import DEFAULT_STAGE, LENGTHS, Base, Recipe, Stage
 from mtbert.recipe.tables import TABLE
 from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
-from mtbert.registry import EACH, ONE, OptionMistake
+from mtbert.registry import OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
 
 M = TypeVar("M", bound=BaseModel)
@@ -55,11 +55,11 @@ def read_recipe(
         ],
     }
     for name, weight in reader.mapping(given, "overall").items():
-        if parts["tasks"].get(name) is None:
+        if name not in parts["tasks"]:
             reader.problem(("overall", name), unknown("task", name, parts["tasks"]))
         elif isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < 1e9:
             reader.problem(("overall", name), f"is {shown(weight)}, not a number above 0")
-        else:
+        elif parts["tasks"][name] is not None:
             parts["tasks"][name] = parts["tasks"][name].model_copy(update={"counts": float(weight)})
     read = {name: task for name, task in parts["tasks"].items() if task is not None}
     reader.readable = Readable(given["data"], read | reader.rests)
@@ -117,27 +117,35 @@ class _Reader:
         try:
             return kind.model_validate(given)
         except ValidationError as error:
+            said: dict[Place, list[str]] = {}
             for one in error.errors():
-                key = tuple(step for step in one["loc"] if step not in (ONE.tag, EACH.tag, "[key]"))
-                if one["type"] == "extra_forbidden":
-                    keys = [name for name in kind.model_fields if name != "name"]
-                    message = unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if kind is Recipe and not place else [])])
-                elif one["type"] == "missing":
-                    message = f"needs `{key[-1]}`"
-                elif one["type"] == "value_error":
-                    mistake = one["ctx"]["error"]
-                    message = str(mistake)
-                    key = (*key, mistake.option) if isinstance(mistake, OptionMistake) else key
-                elif one["type"] == "too_short":
-                    message = f"needs at least {one['ctx']['min_length']}"
-                elif one["type"] == "too_long":
-                    message = f"takes at most {one['ctx']['max_length']} (found {shown(one['input'])})"
-                elif one["type"] == "tuple_type":
-                    message = f"is a list: [..., ...] (found {shown(one['input'])})"
-                else:
-                    message = f"{one['msg'][0].lower()}{one['msg'][1:]} (found {shown(one['input'])})"
-                self.problem((*place, *key), message)
+                key, message = self._mistake(kind, given, one, whole=kind is Recipe and not place)
+                said.setdefault(key, []).append(message)
+            for key, messages in said.items():  # several where a value may be of several types, and is of none
+                self.problem((*place, *key), ", or ".join(dict.fromkeys(messages)))
             return None
+
+    def _mistake(self, kind: type[BaseModel], given: Any, one: Any, whole: bool) -> tuple[Place, str]:
+        """Where below a section one of its mistakes stands, and what it is."""
+        key = _as_written(one["loc"], given)
+        if one["type"] == "extra_forbidden":
+            section = _section(kind, key[:-1])
+            keys = [name for name in section.model_fields if name != "name" or section is not kind]
+            return key, unknown("key", key[-1], [*keys, *(FOR_THE_TEXT if whole else [])])
+        if one["type"] == "missing":
+            return (*key, one["loc"][-1]), f"needs `{one['loc'][-1]}`"
+        if one["type"] == "value_error":
+            mistake = one["ctx"]["error"]
+            return (*key, mistake.option) if isinstance(mistake, OptionMistake) else key, str(mistake)
+        if one["type"] == "too_short":
+            return key, f"needs at least {one['ctx']['min_length']}"
+        if one["type"] == "too_long":
+            return key, f"takes at most {one['ctx']['max_length']} (found {shown(one['input'])})"
+        if one["type"] in ("bool_type", "bool_parsing"):
+            return key, f"input should be true or false (found {shown(one['input'])})"
+        if one["type"] == "tuple_type":
+            return key, f"is a list: [..., ...] (found {shown(one['input'])})"
+        return key, f"{one['msg'][0].lower()}{one['msg'][1:]} (found {shown(one['input'])})"
 
     def task(self, name: Any, given: Any) -> Task | None:
         place = ("tasks", str(name))
@@ -282,3 +290,26 @@ class _Reader:
                 self.problem(place, unknown("task", name, recipe.tasks))
         for name in {name for name in names if names.count(name) > 1}:
             self.problem(place, f"names '{name}' twice")
+
+
+def _as_written(steps: Sequence[str | int], given: Any) -> Place:
+    """The steps that a recipe's keys and entries are, without those that name one of the types a value may have."""
+    written: list[str | int] = []
+    for step in steps:
+        entries = range(len(given)) if isinstance(given, (list, tuple)) else given
+        if isinstance(entries, (range, Mapping)) and step in entries:
+            given = given[step]
+            written.append(step)
+    return tuple(written)
+
+
+def _section(kind: type[BaseModel], steps: Place) -> type[BaseModel]:
+    """The part of a section that its keys lead to."""
+    for step in steps:
+        parts = _within(kind.model_fields[step].annotation) if step in kind.model_fields else []
+        kind = next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), kind)
+    return kind
+
+
+def _within(annotation: Any) -> list[Any]:
+    return [annotation, *(part for one in get_args(annotation) for part in _within(one))]

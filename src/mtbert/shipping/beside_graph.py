@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mtbert.data.kinds.base import Task
 from mtbert.scoring.decisions import Decision
 
-READ = {"kind", "text", "pairs", "segments", "classes", "range"}
+READ = {"kind", "text", "segments", "classes", "range"}
 
 
 class Says(NamedTuple):
@@ -30,7 +30,11 @@ SAYS = {
 
 
 def described(task: Task, positions: int, decision: Decision) -> dict[str, object]:
-    """A task as the script reads it, for a model with so many positions; what was decided on a run is obeyed."""
+    """A task as the script reads it, for a model with so many positions; what was decided on a run is obeyed.
+
+    `reads` holds, for each order of its texts, the places of those in each sequence; `temperatures` that of the
+    probabilities that are told, and that of those by which is decided.
+    """
     shares, says = SAYS[getattr(task, "method", task.kind)]
     threshold = getattr(task, "thresholds", None)
     if isinstance(threshold, dict):
@@ -41,16 +45,18 @@ def described(task: Task, positions: int, decision: Decision) -> dict[str, objec
         says, threshold = "offset", [decision.offsets[name] for name in task.class_names]
     elif decision.thresholds is not None:
         threshold = [decision.thresholds[name] for name in task.class_names]
-    fitted = (decision.threshold, decision.offsets, decision.thresholds)
+    # what nobody decided is said as the task says it by itself, whatever the temperature
+    by_itself = all(one is None for one in (decision.threshold, decision.offsets, decision.thresholds))
+    places = list(range(len(task.text)))
+    orders = [places, places[::-1]] if task.predicted_in_both_orders else [places]
     return {
         **task.model_dump(mode="json", include=READ),
-        "symmetric": task.predicted_in_both_orders,
+        "reads": [[[place] for place in order] if task.sequences == 2 else [order] for order in orders],
         "max_length": min(task.max_length, positions),
         "shares": shares,
         "says": says,
         "threshold": threshold,
-        "decided": any(one is not None for one in fitted),  # on probabilities at the temperature
-        "temperature": decision.temperature,
+        "temperatures": [decision.temperature, 1.0 if by_itself else decision.temperature],
         "sure_from": decision.sure_from or 0.0,
         **({"ends": task.ends} if task.scored else {}),
     }

@@ -16,7 +16,7 @@ def sigmoid(z: Any) -> Any:
 
 
 SHARES: dict[str, Any] = {  # from outputs to the probability of each class: (B, outputs) -> (B, C)
-    "softmax": lambda z: np.exp(z - z.max(-1, keepdims=True)) / np.exp(z - z.max(-1, keepdims=True)).sum(-1)[:, None],
+    "softmax": lambda z: np.exp(z - np.logaddexp.reduce(z, axis=-1, keepdims=True)),
     "sigmoid": sigmoid,
     "cumulative": lambda z: -np.diff(sigmoid(z), prepend=1, append=0),
     "corn": lambda z: -np.diff(sigmoid(z).cumprod(-1), prepend=1, append=0),
@@ -33,10 +33,16 @@ class Model:
     """An exported model: its graph (model.int8.onnx where there is one), its tokenizer and its tasks."""
 
     def __init__(self, folder: Path) -> None:
-        for name, digest in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["sha256"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise SystemExit(f"{folder / name} is damaged; export the model again")
-        self.tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+        file = folder / "manifest.json"
+        try:
+            for name, digest in json.loads(file.read_bytes())["sha256"].items():
+                file = folder / name
+                if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+                    raise ValueError
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            state = "damaged" if file.exists() else "missing"
+            raise SystemExit(f"{file} is {state}; export the model again") from None
+        self.tasks = json.loads((folder / "tasks.json").read_bytes())
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = onnxruntime.InferenceSession(min(folder.glob("*.onnx")))
         self.options = onnxruntime.RunOptions()
@@ -45,42 +51,43 @@ class Model:
     def answers(self, name: str, rows: list[list[str]]) -> list[dict[str, Any]]:
         """What is said of every row, a list of one text or two, with the probability of each class."""
         task = self.tasks[name]
-        orders = [rows, [row[::-1] for row in rows]] if task["symmetric"] else [rows]
-        outputs: Any = np.mean([self.outputs(name, order) for order in orders], axis=0, dtype=np.float64)
+        outputs: Any = np.mean([self.outputs(name, rows, order) for order in task["reads"]], axis=0, dtype=np.float64)
         if task["says"] == "score":
             return [{"prediction": float(one)} for one in np.interp(outputs[:, 0], task["ends"], task["range"])]
-        names, shares = task["classes"], SHARES[task["shares"]](outputs / task["temperature"])
-        judged = shares if task["decided"] else SHARES[task["shares"]](outputs)
+        names = task["classes"]
+        shares, judged = (SHARES[task["shares"]](outputs / temperature) for temperature in task["temperatures"])
         if task["says"] == "each":
             said: list[Any] = [[names[place] for place in row.nonzero()[0]] for row in judged > task["threshold"]]
         else:
             places = SAID[task["says"]](judged, task["threshold"])
             sure = shares[range(len(rows)), places] >= task["sure_from"]
             said = [names[place] if fine else "not sure" for place, fine in zip(places, sure, strict=True)]
-        probabilities = [dict(zip(names, row, strict=True)) for row in shares.tolist()]
-        return [{"prediction": a, "probabilities": b} for a, b in zip(said, probabilities, strict=True)]
+        columns = [dict(zip(names, row, strict=True)) for row in shares.tolist()]
+        return [{"prediction": a, "probabilities": b} for a, b in zip(said, columns, strict=True)]
 
-    def outputs(self, name: str, rows: list[list[str]]) -> Any:
-        """The graph's outputs for a task: (B, outputs)."""
-        task = self.tasks[name]
-        if task["pairs"] == "separate" and len(task["text"]) == 2:  # all first texts, then all second ones
-            rows = [[row[side]] for side in (0, 1) for row in rows]
-        read = [self.sequence(row, task["max_length"] - 1 - len(row)) for row in rows]
+    def outputs(self, name: str, rows: list[list[str]], order: list[list[int]]) -> Any:
+        """The graph's outputs, with the texts at these places in each of a row's sequences: (B, outputs)."""
+        most, segments = self.tasks[name]["max_length"], self.tasks[name]["segments"]
+        read = [self.sequence([row[place] for place in places], most) for places in order for row in rows]
         for one in read:
             one.pad(max(map(len, read)), pad_id=self.tokenizer.token_to_id("[PAD]"))
         parts = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
-        given = {name: np.array([getattr(one, part) for one in read]) for name, part in parts.items()}
-        given["token_type_ids"] *= task["segments"] == "pair"
+        given = {key: np.array([getattr(one, part) for one in read]) for key, part in parts.items()}
+        given["token_type_ids"] *= segments == "pair"
         return self.session.run([name], given, self.options)[0]
 
-    def sequence(self, row: list[str], room: int) -> Any:
-        """The tokens of one text or two, cut to the room that special tokens leave, a pair's longer text first."""
-        parts = [self.tokenizer.encode(text, add_special_tokens=False) for text in row]
-        others = [len(part) for part in reversed(parts)] if len(parts) == 2 else [0]
-        for place, (part, other) in enumerate(zip(parts, others, strict=True)):
-            part.truncate(max(room - other, (room + 1 - place) // 2))
-        return self.tokenizer.post_process(parts[0], parts[1] if len(parts) == 2 else None)
+    def sequence(self, texts: list[str], most: int) -> Any:
+        """The tokens of one text or two between special tokens, cut to so many, a pair's longer text first."""
+        parts: list[Any] = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        room, total = most - 1 - len(parts), sum(map(len, parts))
+        for place, part in enumerate(parts):
+            part.truncate(max(room - (total - len(part)), (room + 1 - place) // 2))
+        return self.tokenizer.post_process(*parts)
 
 
 if __name__ == "__main__":
-    print(json.dumps(Model(Path(__file__).parent).answers(sys.argv[1], [sys.argv[2:]])[0], ensure_ascii=False))
+    model, name, texts = Model(Path(__file__).parent), "".join(sys.argv[1:2]), sys.argv[2:]
+    if name not in model.tasks or len(texts) != len(model.tasks[name]["text"]):
+        known = ", ".join(f"{name} {' '.join(task['text']).upper()}" for name, task in model.tasks.items())
+        raise SystemExit(f"there is no task '{name}' of {len(texts)} text(s), but: {known}")
+    print(json.dumps(model.answers(name, [texts])[0], ensure_ascii=False))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtbert.data.kinds.metrics import Floats
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import unknown
+from mtbert.registry import OptionMistake
 
 BALANCED = "balanced"
 ClassWeights = Literal["balanced"] | Mapping[str, float]
@@ -21,9 +22,9 @@ def check_weights(given: ClassWeights | None, classes: tuple[str, ...]) -> None:
     """Raises Mistake for the weight of a class that there is not, or of none or less."""
     for name, weight in given.items() if isinstance(given, Mapping) else ():
         if classes and name not in classes:
-            raise Mistake(unknown("class of a weight:", name, classes))
+            raise OptionMistake(unknown("class of a weight:", name, classes), "class_weights")
         if not 0 < weight < 1e6:
-            raise Mistake(f"the weight of class '{name}' is {weight:g}, not a number above 0")
+            raise OptionMistake(f"the weight of class '{name}' is {weight:g}, not a number above 0", "class_weights")
 
 
 def weights_of(given: ClassWeights | None, classes: tuple[str, ...], labels: Floats) -> Tensor | None:
