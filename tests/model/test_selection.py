@@ -167,7 +167,7 @@ def test_parts_without_options_are_written_as_names(small_recipe: dict[str, Any]
         ({"layers": 1}, r"which of part to train 'layers' is 1: input should be a valid list"),
         ({"layers": []}, r"which of part to train 'layers' is \[\]"),
         ("layers", r"part to train 'layers' needs the option 'which'"),
-        ({"heads": [1]}, r"stages\.0\.train\.0: needs a name"),
+        ({"heads": [1]}, r"stages\.0\.train: needs a name"),
         (3, r"stages\.0\.train"),
     ],
 )
