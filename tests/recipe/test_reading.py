@@ -714,3 +714,11 @@ def test_names_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert content == {"names": names, "numbers": list(numbers.values())}
     path.write_text(as_text(content))
     assert RecipeText(path).content == content
+
+
+@pytest.mark.parametrize("written", ["3", "0.5", "true"])
+def test_a_number_where_a_file_is_due_is_laid_on_its_line(tmp_path: Path, written: str) -> None:
+    said = complaint(tmp_path, RECIPE.replace("train: mood.tsv", f"train: {written}"))
+    found = written.title() if written == "true" else written
+    due = "a file, a list of files, a folder or a share such as 10%"
+    assert f"recipe.yaml, line 8: tasks.mood.train: is {due} (found {found})" in said

@@ -139,6 +139,13 @@ class Task(BaseModel):
             raise Mistake("labels stand in one column; a column for each of several labels is for `kind: multilabel`")
         return label
 
+    @field_validator("train", "dev", "test")
+    @classmethod
+    def _files_or_tables(cls, source: Any) -> Any:
+        if isinstance(source, (bool, int, float)):
+            raise Mistake(f"is a file, a list of files, a folder or a share such as 10% (found {source})")
+        return source
+
     @field_validator("header")
     @classmethod
     def _names_of_columns(cls, header: tuple[str, ...]) -> tuple[str, ...]:
