@@ -9,11 +9,10 @@ from pathlib import Path
 
 from mtbert.comparison.measured import Measured, Stopwatch, measure, read_measured, remove_weights
 from mtbert.comparison.plan import PlannedRun
-from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener, Listeners
-from mtbert.runs.lock import holder, locked
+from mtbert.runs.lock import UnderWay, locked
 from mtbert.runs.train import train_recipe
 from mtbert.training.trainer import Unstable
 
@@ -58,9 +57,7 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
     with ExitStack() as held:
         try:
             held.enter_context(locked(claim))
-        except Mistake:
-            if holder(claim) is None:  # it is not another process that is in the way
-                raise
+        except UnderWay:
             yield False
         else:
             yield True

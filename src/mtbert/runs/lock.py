@@ -20,9 +20,13 @@ TRIES, PAUSE = 5, 0.02  # someone who only looks holds the lock for a moment
 BEYOND = 1 << 30  # the byte that Windows locks lies behind the text, so that others may read the text
 
 
+class UnderWay(Mistake):
+    """Somebody else has the lock, or had it a moment ago."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is not there; raises Mistake saying who else holds it.
+    """Hold the lock of a folder, which is made where it is not there; raises UnderWay saying who else holds it.
 
     The system keeps the lock for as long as the process lives: one whose holder was killed is free. The file says who
     holds it, on which machine and since when.
@@ -49,7 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
 def in_turn(folder: Path, patience: float = 60.0) -> Iterator[None]:
     """Hold the lock of a folder as soon as whoever has it lets go of it: for what takes moments.
 
-    Raises Mistake where somebody still has it after `patience` seconds.
+    Raises UnderWay where somebody still has it after `patience` seconds.
     """
     last = time.monotonic() + patience
     with ExitStack() as held:
@@ -57,7 +61,7 @@ def in_turn(folder: Path, patience: float = 60.0) -> Iterator[None]:
             try:
                 held.enter_context(locked(folder))
                 break
-            except Mistake:
+            except UnderWay:
                 if time.monotonic() > last:
                     raise
         yield
@@ -76,7 +80,7 @@ def holder(folder: Path) -> str | None:
 
 
 def _opened(path: Path) -> int:
-    """The lock file, locked; raises Mistake where another process has it."""
+    """The lock file, locked; raises UnderWay where another process has it."""
     for _ in range(TRIES):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if not _lock(descriptor):
@@ -86,7 +90,7 @@ def _opened(path: Path) -> int:
             return descriptor
         else:  # its last holder removed it after it was opened here: this one is nobody's
             os.close(descriptor)
-    raise Mistake(
+    raise UnderWay(
         f"{path.parent} is under way: {_said(path)} works in it; wait for it or end it, or name another with --out"
     )
 
