@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from mtbert.data.kinds.table import KINDS
 from tests.support.small import recipe_over, write_small_data
+from tests.support.toy_kind import Counts
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
@@ -44,3 +46,9 @@ def small_data(tmp_path: Path) -> Path:
 def small_recipe(small_data: Path) -> dict[str, Any]:
     """A recipe over small_data that trains in a second."""
     return recipe_over(small_data)
+
+
+@pytest.fixture
+def counts_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toy kind of task: the one line in the table."""
+    monkeypatch.setitem(KINDS._makers, "counts", Counts)

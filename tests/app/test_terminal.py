@@ -29,18 +29,15 @@ def many(data: Path, tasks: int) -> dict[str, Any]:
     recipe = recipe_over(data)
     kinds = list(recipe["tasks"].values())
     recipe["tasks"] = {f"a_task_with_a_long_name_{n}": kinds[n % 3] | {"limit": 6} for n in range(tasks)}
-    recipe["stages"][0] |= {"steps": 4, "evaluate_every": 4, "observe": [{"name": "conflict", "every": 2}]}
+    recipe["stages"][0] |= {"steps": 6, "evaluate_every": 3, "observe": [{"name": "conflict", "every": 3}]}
     return recipe
 
 
 def commands_on(kind: str, width: int) -> list[str]:
-    """Training of 5 and of 20 tasks on the usual width, and the looks at these runs and recipes; on the other,
-    the looks at 20 tasks on a terminal and at 5 in a pipe.
-    """
+    """Training of 5 and of 20 tasks on the usual width, and on every width the looks at these runs and recipes."""
     commands = ["train {1}.yaml --out {0}"] if width == TRAINED_ON else []
     commands += ["evaluate {0}", "conflict {0}", "check {1}.yaml", "info {0}"]
-    shown = TASKS if width == TRAINED_ON else TASKS[1:] if kind == "live" else TASKS[:1]
-    return [command.format(f"{kind}-{tasks}", tasks) for tasks in shown for command in commands]
+    return [command.format(f"{kind}-{tasks}", tasks) for tasks in TASKS for command in commands]
 
 
 @pytest.fixture(scope="module")

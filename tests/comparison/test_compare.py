@@ -33,6 +33,7 @@ from mtbert.comparison.plan import Plan
 from mtbert.comparison.result import Comparison
 from mtbert.data.tables import read_table
 from mtbert.errors import Mistake
+from mtbert.runs import lock
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Step
@@ -501,3 +502,17 @@ def test_a_plan_counts_what_is_done_and_takes_its_seconds(whole: tuple[Path, Pla
     assert all(one.done == one.runs + one.trials for one in shown.prospects)
     assert {one.measured for one in shown.prospects} == {"runs that are there"}
     assert shown.hours == 0
+
+
+def test_a_claim_given_back_while_one_looks_who_has_it_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_a_moment_ago(path: Path) -> int:
+        raise lock.UnderWay("somebody had it, and nobody has it now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_opened", taken_a_moment_ago)
+        with claimed(tmp_path, "run") as ours:
+            assert not ours
+    with claimed(tmp_path, "run") as ours:
+        assert ours

@@ -18,7 +18,6 @@ from mtbert.data.labels import Ragged, joined
 from mtbert.scoring.evaluation import Scores
 from mtbert.scoring.intervals import intervals
 from mtbert.scoring.zero_shot import best_threshold
-from tests.support.toy_kind import counts_in_the_table  # noqa: F401
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "classification": {"classes": ["a", "b", "c"]},

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
+from tests.support.recipe_files import complaint, recipe_file
 
 LINES = """\
 task_defaults: {dropout: 0.3, head: {name: linear, activation: relu}, limit: 20}
@@ -27,17 +27,7 @@ stages:
 
 
 def recipe(folder: Path, text: str = LINES, like: str | None = None) -> Path:
-    (folder / "base.yaml").write_text(text, encoding="utf-8")
-    if like is None:
-        return folder / "base.yaml"
-    (folder / "own.yaml").write_text(f"like: base.yaml\n{like}", encoding="utf-8")
-    return folder / "own.yaml"
-
-
-def complaint(path: Path, *overrides: str) -> str:
-    with pytest.raises(Mistake) as caught:
-        read_recipe(path, overrides)
-    return str(caught.value)
+    return recipe_file(folder, text, like)
 
 
 def test_every_task_and_stage_has_the_defaults_where_it_says_nothing_itself(tmp_path: Path) -> None:

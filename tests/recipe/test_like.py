@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.recipe.text import merged
+from tests.support.recipe_files import complaint
 
 BASE = """\
 encoder: {name: random, layers: 1}
@@ -43,12 +43,6 @@ def written(folder: Path, **files: str) -> Path:
 
 def like_base(tmp_path: Path, text: str, *overrides: str) -> Recipe:
     return read_recipe(written(tmp_path, own=f"like: base.yaml\n{text}", base=BASE), overrides)
-
-
-def complaint(path: Path | dict[str, Any], *overrides: str) -> str:
-    with pytest.raises(Mistake) as caught:
-        read_recipe(path, overrides)
-    return str(caught.value)
 
 
 # ---- what is taken

@@ -12,6 +12,7 @@ import yaml
 from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
+from tests.support.recipe_files import complaint, recipe_file
 from tests.support.small import recipe_over, with_more_kinds, write_small_data
 
 LINES = """\
@@ -34,17 +35,7 @@ tasks:
 
 
 def recipe(folder: Path, text: str = LINES, like: str | None = None) -> Path:
-    (folder / "base.yaml").write_text(text, encoding="utf-8")
-    if like is None:
-        return folder / "base.yaml"
-    (folder / "own.yaml").write_text(f"like: base.yaml\n{like}", encoding="utf-8")
-    return folder / "own.yaml"
-
-
-def complaint(path: Path, *overrides: str) -> str:
-    with pytest.raises(Mistake) as caught:
-        read_recipe(path, overrides)
-    return str(caught.value)
+    return recipe_file(folder, text, like)
 
 
 def test_a_table_is_its_tasks_written_out(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mtbert.runs.folder import Run
 from mtbert.serving.results import WRITERS
 from tests.support.cut_off import assert_goes_on_to_the_bit
 from tests.support.small import recipe_over, sentence, write_small_data
-from tests.support.toy_kind import Counts, counts_in_the_table  # noqa: F401
+from tests.support.toy_kind import Counts
 
 pytestmark = pytest.mark.usefixtures("counts_in_the_table")
 

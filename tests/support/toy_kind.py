@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.metrics import Metric, mean_absolute_error, off_by_one
-from mtbert.data.kinds.table import KINDS
 from mtbert.data.labels import Labels, plain
 from mtbert.errors import Mistake
 
@@ -87,9 +85,3 @@ class Counts(Task):
 
     def describe_labels(self, labels: Labels) -> str:
         return f"{plain(labels).mean():.2f} on average"
-
-
-@pytest.fixture
-def counts_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one line in the table."""
-    monkeypatch.setitem(KINDS._makers, "counts", Counts)

@@ -237,7 +237,8 @@ def _whole_answer(connection: socket.socket) -> bytes:
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
-    return tuple(float(one) for one in np.percentile(values, [50, 95, 99]))  # type: ignore[return-value]
+    half, most, nearly_all = np.percentile(values, [50, 95, 99]).tolist()
+    return half, most, nearly_all
 
 
 def _counts(counts: Mapping[Any, int]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+if TYPE_CHECKING:  # one of two classes alike, by what is installed
+    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
+else:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol as Protocol
 
 HEAD = 1 << 16  # bytes that come before a request is complete up to its body
 
-_Protocol: Any = AutoHTTPProtocol  # one of two classes, by what is installed
 
-
-class Hurried(_Protocol):  # type: ignore[misc]
+class Hurried(Protocol):
     """A connection that is closed where a request's headers are not there in time, or are too many.
 
     uvicorn waits for them for ever, and whoever opens connections and says nothing would leave none for others. Bodies
@@ -21,7 +22,7 @@ class Hurried(_Protocol):  # type: ignore[misc]
 
     seconds = 30.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._head, self._late = 0, self._clock()
 
