@@ -120,7 +120,7 @@ def test_baselines_see_as_many_examples_as_the_first_recipe(small_recipe: dict[s
     stages = [{"steps": 30, "batch_size": 8, "sampler": "joint", "combiner": "pcgrad", "regularizers": regularizers}]
     content = content_of(read_recipe(small_recipe | {"modules": modules, "stages": stages}))
     found = lengths(read_recipe(content), ROWS)
-    made = {method.name: method for method in baselines(plain("it", content), content, ROWS, found)}
+    made = {method.name: method for method in baselines(plain("it", content), content, ROWS)}
 
     apart = made[APART].candidates["all"]
     assert set(apart) == set(ROWS)
@@ -142,10 +142,22 @@ def test_baselines_see_as_many_examples_as_the_first_recipe(small_recipe: dict[s
     assert weights == [(1, 1, 1), (3, 1, 1), (1, 3, 1), (1, 1, 3)]
 
 
+def test_teachers_that_are_trained_first_are_part_of_a_budget(small_recipe: dict[str, Any]) -> None:
+    alone = with_stage(small_recipe, steps=30, batch_size=8, sampler="joint")
+    taught = with_stage(small_recipe, steps=30, batch_size=8, sampler="joint", distill={"teachers": 3})
+    assert within(alone, ROWS, Budget("steps", 40), "alone")["stages"][0]["steps"] == 40
+    resized = within(taught, ROWS, Budget("steps", 40), "taught")
+    assert resized["stages"][0]["steps"] == 10  # and as many for each of the three
+    made = {method.name: method for method in baselines(plain("it", resized), resized, ROWS)}
+    summed = made[SUM].candidates["all"]["all"]
+    assert summed["stages"][0]["distill"] is None
+    assert spent(lengths(read_recipe(summed), ROWS), "examples") == 40 * 3 * 8
+
+
 def test_the_a_a_check_is_the_first_recipe_under_other_seeds(small_recipe: dict[str, Any]) -> None:
     content = with_stage(small_recipe)
     first = plain("it", content)
-    *_, again = baselines(first, content, ROWS, lengths(read_recipe(content), ROWS))
+    *_, again = baselines(first, content, ROWS)
     assert again.other_seeds
     assert again.candidates == first.candidates
 

@@ -17,16 +17,22 @@ import mtbert
 from mtbert.app.cli import app
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
+from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
+from mtbert.reports.check import check
 from mtbert.reports.info import read as info
+from mtbert.reports.verify import verify
 from mtbert.runs.build import build
 from mtbert.runs.ensemble import ensemble
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
+from mtbert.runs.listener import Listener
 from mtbert.runs.log import Step
 from mtbert.scoring.evaluation import outputs_of
 from mtbert.training.distillation import distance
+from mtbert.training.trainer import Record
 from tests.support.cut_off import Kill, Killed, assert_same_run
+from tests.support.screen import shown_lines
 from tests.support.small import recipe_over, write_small_data
 from tests.support.tiny_models import MOOD, NEAR
 
@@ -201,4 +207,111 @@ def test_teachers_that_do_not_fit_are_a_mistake_before_anything_is_written(
     with pytest.raises(Mistake, match="distill") as refusal:
         mtbert.train(recipe, out=tmp_path / "run")
     assert said in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+# ---- teachers that are trained first
+
+
+def with_own_teachers(runs: list[Run], number: int = 2, **more: Any) -> dict[str, Any]:
+    share = {"name": "linear", "value": 1.0, "warmup": 0}
+    return recipe_of(runs, steps=4, evaluate_every=2, distill={"teachers": number, "share": share}) | more
+
+
+@pytest.fixture(scope="module")
+def taught_by_two(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return mtbert.train(with_own_teachers(runs), out=tmp_path_factory.mktemp("own") / "run")
+
+
+def test_own_teachers_are_the_same_recipe_with_other_seeds_to_the_bit(
+    runs: list[Run], taught_by_two: Run, tmp_path: Path
+) -> None:
+    first, second = (Run(taught_by_two.folder / "teachers" / name) for name in ("1", "2"))
+    seeds = [taught_by_two.recipe().seed, first.recipe().seed, second.recipe().seed]
+    assert len(set(seeds)) == 3
+    plain = recipe_of(runs, steps=4, evaluate_every=2)
+    assert_same_run(second, mtbert.train(plain | {"seed": seeds[2]}, out=tmp_path / "plain"))
+
+
+def test_a_student_of_own_teachers_is_that_of_the_same_runs_by_name(
+    runs: list[Run], taught_by_two: Run, tmp_path: Path
+) -> None:
+    recipe = with_own_teachers(runs)
+    named = [str(taught_by_two.folder / "teachers" / name) for name in ("1", "2")]
+    recipe["stages"][0]["distill"]["teachers"] = named
+    assert_same_run(taught_by_two, mtbert.train(recipe, out=tmp_path / "named"))
+    found = verify(taught_by_two)
+    assert (found.equal, found.differences) == (True, [])
+
+
+@pytest.mark.parametrize("steps", [3, 4, 6, 10])  # in the first teacher, at its end, in the second, in the student
+def test_a_run_killed_among_its_teachers_goes_on_to_the_bit(
+    runs: list[Run], taught_by_two: Run, tmp_path: Path, steps: int
+) -> None:
+    with pytest.raises(Killed):
+        mtbert.train(with_own_teachers(runs), out=tmp_path / "cut", listener=Kill(steps=steps))
+    torch.manual_seed(12345)  # a new process knows nothing of the old one's random state
+    found = mtbert.train(with_own_teachers(runs), out=tmp_path / "cut", resume=True)
+    assert_same_run(found, taught_by_two)
+    for name in ("1", "2"):
+        assert_same_run(Run(found.folder / "teachers" / name), Run(taught_by_two.folder / "teachers" / name))
+
+
+def test_a_listener_that_ends_a_teacher_ends_the_run_and_it_goes_on(
+    runs: list[Run], taught_by_two: Run, tmp_path: Path
+) -> None:
+    class Enough(Listener):
+        def __init__(self) -> None:
+            self.taken = 0
+
+        def step(self, record: Record) -> None:
+            self.taken += 1
+
+        def reason_to_stop(self) -> str | None:
+            return "the tea" if self.taken == 5 else None
+
+    run = mtbert.train(with_own_teachers(runs), out=tmp_path / "run", listener=Enough())
+    assert run.stopped == "the tea"
+    assert info(run).state == "stopped by the tea; --resume goes on"
+    again = mtbert.train(with_own_teachers(runs), out=tmp_path / "run", resume=True)
+    assert again.stopped is None
+    assert_same_run(again, taught_by_two)
+
+
+def test_teachers_take_their_part_of_the_minutes(runs: list[Run]) -> None:
+    recipe = read_recipe(with_own_teachers(runs, 3))
+    assert [stage.minutes for stage in in_minutes(recipe, 20.0).stages] == [5.0]
+
+
+def test_check_says_what_teachers_cost(runs: list[Run]) -> None:
+    found = check(build(read_recipe(with_own_teachers(runs, 3))))
+    assert found.teachers == 3
+    assert any("before that 3 teachers" in line for line in shown_lines(found, 100))
+
+
+def test_overwriting_a_run_removes_its_teachers_and_nothing_else(
+    runs: list[Run], taught_by_two: Run, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(taught_by_two.folder, tmp_path / "run"))
+    (copied / "teachers" / "1" / "notes.txt").write_text("mine")
+    with pytest.raises(Mistake, match=r"teachers/1/notes\.txt"):
+        mtbert.train(recipe_of(runs), out=copied, overwrite=True)
+    (copied / "teachers" / "1" / "notes.txt").unlink()
+    mtbert.train(recipe_of(runs, steps=1, evaluate_every=1), out=copied, overwrite=True)
+    assert not (copied / "teachers").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda recipe: recipe["tasks"]["mood"].update(limit=20), "limit draws the training rows by the seed"),
+        (lambda recipe: recipe["stages"][0]["distill"].update(teachers=0), "greater than or equal to 1"),
+        (lambda recipe: recipe["stages"][0]["distill"].update(teachers=2.5), "teachers"),
+    ],
+)
+def test_own_teachers_that_cannot_be_are_a_mistake(runs: list[Run], tmp_path: Path, change: Any, said: str) -> None:
+    recipe = with_own_teachers(runs)
+    change(recipe)
+    with pytest.raises(Mistake, match=said):
+        mtbert.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtbert.comparison.budget import Budget, Length, spent, within
+from mtbert.comparison.budget import Budget, cost, lengths, within
 from mtbert.comparison.methods import WHOLE, Content, Method
+from mtbert.recipe.reading import read_recipe
+from mtbert.recipe.schema import Recipe
 
 CONSTANT = "constant predictor"
 APART = "one model a task"
@@ -16,29 +18,30 @@ AGAIN = "A/A"
 RAISED = 3.0  # a task's weight in the sweep, where the others have 1
 
 
-def baselines(first: Method, content: Content, rows: Mapping[str, int], found: Sequence[Length]) -> list[Method]:
-    """All of them, each with as many examples as the first method: `content` is its recipe within the budget, whose
-    stages have these lengths.
+def baselines(first: Method, content: Content, rows: Mapping[str, int]) -> list[Method]:
+    """All of them, each with as many examples as the first method, whose recipe within the budget is `content`.
 
     The constant predictor is not among them: it needs no run and stands in every table.
     """
-    equal = Budget("examples", spent(found, "examples"))
+    recipe = read_recipe(content)
+    equal = Budget("examples", cost(recipe, rows, "examples"))
     summed = within(_summed(content), rows, equal, SUM)
     return [
-        Method(APART, {WHOLE: _apart(content, rows, found)}, baseline=True),
+        Method(APART, {WHOLE: _apart(content, rows, recipe)}, baseline=True),
         Method(SUM, {WHOLE: {WHOLE: summed}}, baseline=True),
         Method(WEIGHTS, {label: {WHOLE: one} for label, one in _weighted(summed).items()}, baseline=True),
         Method(f"{AGAIN}: {first.name} again", first.candidates, baseline=True, other_seeds=True),
     ]
 
 
-def _apart(content: Content, rows: Mapping[str, int], found: Sequence[Length]) -> dict[str, Content]:
+def _apart(content: Content, rows: Mapping[str, int], recipe: Recipe) -> dict[str, Content]:
     """One model a task, each with as many examples as the recipe spends on its task."""
+    found, models = lengths(recipe, rows), 1 + recipe.own_teachers
     return {
         task: within(
             _alone(content, task),
             rows,
-            Budget("examples", sum(length.examples_by_task.get(task, 0.0) for length in found)),
+            Budget("examples", models * sum(length.examples_by_task.get(task, 0.0) for length in found)),
             f"{APART}, {task}",
         )
         for task in content["tasks"]
@@ -90,7 +93,7 @@ def _of(task: str, given: Any, otherwise: Any) -> Any:
 def _summed(content: Content) -> Content:
     """Every step the sum of all tasks' losses, in batches that together are as large as the recipe's.
 
-    With the length, the rates and the schedule of the recipe's first stage; no modules, no penalties.
+    With the length, the rates and the schedule of the recipe's first stage; no modules, penalties or teachers.
     """
     tasks, stage = content["tasks"], content["stages"][0]
     plain: dict[str, Any] = {
@@ -103,6 +106,7 @@ def _summed(content: Content) -> Content:
         "regularizers": [],
         "observe": [],
         "keep": "best",
+        "distill": None,
         "batch_size": _shared(stage["batch_size"], list(tasks)),
     }
     return {

@@ -71,8 +71,13 @@ def lengths(recipe: Recipe, rows: Mapping[str, int]) -> list[Length]:
         ]
 
 
+def cost(recipe: Recipe, rows: Mapping[str, int], currency: str) -> float:
+    """What a recipe costs, with the teachers that it has trained first, in examples or steps."""
+    return (1 + recipe.own_teachers) * spent(lengths(recipe, rows), currency)
+
+
 def spent(found: Sequence[Length], currency: str, rates: Sequence[float] = ()) -> float:
-    """What stages of these lengths cost; `rates` are seconds a step, stage by stage."""
+    """What stages of these lengths cost, teachers left aside; `rates` are seconds a step, stage by stage."""
     if currency == "seconds":
         return sum(length.steps * rate for length, rate in zip(found, rates, strict=True))
     return sum(length.examples if currency == "examples" else length.steps for length in found)
@@ -83,17 +88,18 @@ def within(
 ) -> dict[str, Any]:
     """A recipe's content with every stage made longer or shorter by one factor, so that the whole costs the budget.
 
+    Teachers that the recipe has trained first are part of the whole, each as long as the model that learns from them.
     Raises TooShort where that makes a stage too short for one epoch of its sampler, so that a task gets less than half
     the share of the batches that a whole epoch would give it.
     """
     if budget.currency == "as written" or budget.amount is None:
         return dict(content)
     recipe = read_recipe(content)
-    written = lengths(recipe, rows)
-    factor = budget.amount / spent(written, budget.currency, rates)
+    written, amount = lengths(recipe, rows), budget.amount / (1 + recipe.own_teachers)
+    factor = amount / spent(written, budget.currency, rates)
     resized = _resized(content, recipe, written, factor)
     # draws near the end of a stage may differ from those that were left out: once more, by what came of it
-    factor *= budget.amount / spent(lengths(read_recipe(resized), rows), budget.currency, rates)
+    factor *= amount / spent(lengths(read_recipe(resized), rows), budget.currency, rates)
     resized = _resized(content, recipe, written, factor)
     _check(read_recipe(resized), rows, written, budget, name)
     return resized

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.comparison.baselines import baselines
-from mtbert.comparison.budget import Budget, lengths, spent, within
+from mtbert.comparison.budget import Budget, cost, within
 from mtbert.comparison.methods import Content, Method, Parts, check_names, with_rates
 from mtbert.comparison.plan import Plan, read_plan
 from mtbert.comparison.splits import Splits, find_folds, find_splits, to_be_timed
@@ -67,7 +67,7 @@ def declare(asked: Asked, folder: Path) -> Plan:
     methods = [_within(method, rows, budget, paces.get(method.name, ())) for method in asked.methods]
     if asked.baselines:
         content = only(methods[0])
-        methods += baselines(methods[0], content, rows, lengths(read_recipe(content), rows))
+        methods += baselines(methods[0], content, rows)
     check_names(methods)
     methods = [with_rates(method, asked.rates) for method in methods]
     blocks = asked.blocks * max(asked.folds, 1)
@@ -126,7 +126,7 @@ def _settled(budget: Budget, recipe: Recipe, rows: Mapping[str, int]) -> Budget:
     """The budget with its amount: that of the first recipe where none was given."""
     if budget.amount is not None or budget.currency == "as written":
         return budget
-    return replace(budget, amount=spent(lengths(recipe, rows), budget.currency))
+    return replace(budget, amount=cost(recipe, rows, budget.currency))
 
 
 def _within(method: Method, rows: Mapping[str, int], budget: Budget, paces: Sequence[float]) -> Method:

@@ -11,6 +11,8 @@ from mtbert.recipe.schema import LENGTHS, Recipe
 def in_minutes(recipe: Recipe, minutes: float | None) -> Recipe:
     """The recipe whose stages last for so many minutes together, divided as their lengths are; as it is for None.
 
+    Teachers that it has trained first take part of them, each as much as the model that learns from them.
+
     Raises Mistake for no time at all, and where the lengths of several stages cannot be compared.
     """
     if minutes is None:
@@ -25,6 +27,7 @@ def in_minutes(recipe: Recipe, minutes: float | None) -> Recipe:
         )
     (unit,) = units
     lengths = [getattr(stage, unit) for stage in recipe.stages]
+    minutes /= 1 + recipe.own_teachers
     stages = tuple(
         stage.model_copy(update={"epochs": None, "steps": None, "minutes": minutes * length / sum(lengths)})
         for stage, length in zip(recipe.stages, lengths, strict=True)

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
     SerializeAsAny,
@@ -51,6 +52,11 @@ def _one_or_more(given: Any) -> Any:
     return (given,) if isinstance(given, (str, Mapping)) else given
 
 
+def _how_many(given: Any) -> str:
+    """Whether a number of teachers was meant, or their names."""
+    return (ONE if isinstance(given, (int, float)) else EACH).tag
+
+
 LENGTHS = ("epochs", "steps", "minutes")  # of these keys a stage has one
 Reduction = Literal["mean", "fixed_batch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])]
@@ -59,11 +65,11 @@ Watcher = Annotated[Choice[Observer], FAMILIES["observe"]]
 
 
 class Distill(BaseModel):
-    """Runs whose models a stage learns from, beside its labels."""
+    """The models that a stage learns from beside its labels: those of runs, or of so many that are trained first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    teachers: Annotated[Names, Field(min_length=1)]
+    teachers: Annotated[Annotated[Count, ONE] | Annotated[Names, Field(min_length=1), EACH], Discriminator(_how_many)]
     share: Varying = 0.5
     temperature: Positive = 1.0
 
@@ -133,6 +139,10 @@ class Stage(BaseModel):
 DEFAULT_STAGE: Mapping[str, Any] = {"epochs": 5, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 1.2e-4}}
 
 
+MOST_SEED = 2**62
+SEEDS_APART = 1_000_003  # a teacher's seed and the next one's
+
+
 class Base(BaseModel):
     """The run whose kept model a recipe goes on from, and the tasks that come from it; `mtbert add-task` writes it."""
 
@@ -159,7 +169,7 @@ class Recipe(BaseModel):
     recompute: bool = False
     log: Annotated[tuple[Annotated[Choice[Logger], FAMILIES["log"]], ...], BeforeValidator(_one_or_more)] = ()
     save_every: Positive | None = 600.0
-    seed: Annotated[int, Strict()] = Field(11711, ge=0, le=2**62)
+    seed: Annotated[int, Strict()] = Field(11711, ge=0, le=MOST_SEED)
     _text: RecipeText | None = PrivateAttr(None)
 
     @field_serializer("tasks")
@@ -185,6 +195,20 @@ class Recipe(BaseModel):
         names = stage.tasks or tuple(self.tasks)
         minutes = None if stage.minutes is None else stage.minutes / len(names)
         return [stage.model_copy(update={"tasks": (name,), "minutes": minutes}) for name in names]
+
+    @property
+    def own_teachers(self) -> int:
+        """How many teachers are trained before the first stage, each by `for_teacher`."""
+        asked = [stage.distill.teachers for stage in self.stages if stage.distill is not None]
+        return max((number for number in asked if isinstance(number, int)), default=0)
+
+    def for_teacher(self, number: int) -> Recipe:
+        """The recipe of a teacher that this one asks for: the same without any `distill`, and with another seed.
+
+        The seeds lie so far apart that the teachers of one seed are not those of the next.
+        """
+        stages = tuple(stage.model_copy(update={"distill": None}) for stage in self.stages)
+        return self.model_copy(update={"stages": stages, "seed": (self.seed + number * SEEDS_APART) % MOST_SEED})
 
     @property
     def learned(self) -> list[str]:

@@ -93,6 +93,7 @@ class CheckReport(Report):
     stages: list[StageReport]
     peak_memory_gib: float | None  # None where the system does not keep count
     beside: BesideReport | None = None  # where heads read features beside the vector
+    teachers: int = 0  # that are trained first, each as long as all stages together
 
     @property
     def sights(self) -> list[Sight]:
@@ -115,6 +116,9 @@ class CheckReport(Report):
             yield from _split_shown(split) if few else _labels_shown(split)
         for stage in self.stages:
             yield from _stage_shown(stage)
+        if self.teachers:
+            minutes = self.teachers * sum(stage.minutes for stage in self.stages)
+            yield plain(f"before that {count(self.teachers, 'teacher')}, each as long: {minutes:.1f} minutes more")
         if self.beside is not None:
             yield plain(self.beside.said)
         if self.peak_memory_gib is not None:
@@ -127,7 +131,7 @@ class CheckReport(Report):
 def check(experiment: Experiment) -> CheckReport:
     """Look at the data, and take a few timed steps of every stage on a model that is then thrown away."""
     splits, beside = _splits(experiment), _beside(experiment)
-    return CheckReport(splits, _stages(experiment), peak_memory_gib(), beside)
+    return CheckReport(splits, _stages(experiment), peak_memory_gib(), beside, experiment.recipe.own_teachers)
 
 
 def costs(experiment: Experiment) -> list[StageReport]:

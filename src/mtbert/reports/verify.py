@@ -59,7 +59,7 @@ def verify(run: Run, steps: int = 3) -> Verification:
     # of a stage that is minutes long: after which step it was found to have how many
     settled = {line.step: line.steps for line in run.log.only(Settled) if line.stage == 0}
     then = run.environment
-    experiment = prepare(run.recipe(), commit=commit_then(run))
+    experiment = prepare(run.recipe(), commit=commit_then(run)).taught_in(run)
     now = environment(experiment.model, experiment.rows, experiment.tokenizer, experiment.commit)
     moved = bits_changes(then, now)
     found = [

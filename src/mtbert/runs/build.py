@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.data import read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.resume import commit_then
-from mtbert.runs.teachers import check_teachers, taught
+from mtbert.runs.teachers import check_own_teachers, check_teachers, taught
 from mtbert.schedules import Varied
 from mtbert.training.combiners.base import Combiner
 from mtbert.training.distillation import Distillation
@@ -66,6 +66,7 @@ class Experiment:
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
     commit: str | None = None  # of the hub, where the encoder comes from there
+    own_teachers: tuple[str, ...] = ()  # runs, where the recipe has its teachers trained first: once they are there
 
     @property
     def precision(self) -> str:
@@ -77,6 +78,11 @@ class Experiment:
         """The sets whose texts the original encoder reads too, for features beside the vector."""
         asked = read_apart(self.model.tasks.values())
         return [by_task[task] for by_task in self.sets.values() for task in asked if task in by_task]
+
+    def taught_in(self, run: Run) -> Experiment:
+        """The experiment whose own teachers, where the recipe asks for some, are those of this run."""
+        numbers = range(1, self.recipe.own_teachers + 1)
+        return replace(self, own_teachers=tuple(str(run.teacher(number)) for number in numbers))
 
     def stage(self, index: int, world: World = ALONE) -> PreparedStage:
         """A stage of the unrolled recipe, ready for its first step; raises Mistake where its parts do not fit together.
@@ -189,12 +195,20 @@ class Experiment:
             return Objective(model, regularizers, weighting, divisors, distillation)
 
     def _distillation(self, stage: Stage) -> Distillation | None:
-        """What the stage learns from its teachers, who are asked when it begins."""
+        """What the stage learns from its teachers, who are asked when it begins; none before they are trained."""
         if stage.distill is None:
             return None
-        teachers, names = stage.distill.teachers, stage.tasks or self.recipe.learned
+        names = stage.tasks or self.recipe.learned
+        tasks = {name: self.recipe.tasks[name] for name in names}
+        teachers = stage.distill.teachers
         with at("distill", "teachers"):
-            check_teachers(teachers, {name: self.recipe.tasks[name] for name in names})
+            if isinstance(teachers, int):
+                check_own_teachers(tasks)
+                teachers = self.own_teachers[:teachers]
+                if not teachers:
+                    return None
+            else:
+                check_teachers(teachers, tasks)
         sets = {name: self.sets["train"][name] for name in names}
         share, temperature = Varied(stage.distill.share), stage.distill.temperature
         return Distillation(lambda: taught(teachers, sets, self.tokenizer), share, temperature)

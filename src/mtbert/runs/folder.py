@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,9 @@ RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
 OUTPUTS = "outputs.safetensors"  # in best/: task -> what the kept model says of its dev rows (N, outputs)
 PAGE, BESIDE = "report.html", "side_by_side.html"
 LOGS = "logs"  # what loggers leave here
+TEACHERS = "teachers"  # the runs of teachers that the recipe has trained first: 1, 2, ...
 DRAWN = ("conflict.png", "conflict.svg", PAGE, BESIDE)  # what a report leaves here
-WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, LOGS, *DRAWN)
+WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, LOGS, TEACHERS, *DRAWN)
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
 
@@ -62,8 +63,8 @@ class Run:
     """A run folder: what was asked for, how training went, and the models that came of it.
 
     recipe.yaml as it was run, run.json (the mark: format and version of mtbert), environment.json, log.jsonl,
-    scores.json, best/ (the kept model and its scores) and last/ (the checkpoint that --resume goes on from). While a
-    process works in it, .lock says which.
+    scores.json, best/ (the kept model and its scores) and last/ (the checkpoint that --resume goes on from), and
+    teachers/ where the recipe has some trained first. While a process works in it, .lock says which.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -148,7 +149,20 @@ class Run:
         found = [path.name for path in self.folder.iterdir() if path.name not in ours]
         if self.exists and (self.folder / LOGS).is_dir():
             found += [f"{LOGS}/{path.name}" for path in (self.folder / LOGS).iterdir() if path.name not in LOGGERS]
-        return sorted([*found, *(f"{name}/{file}" for name in (BEST, LAST) for file in self._strangers_in(name))])
+        found += [f"{name}/{file}" for name in (BEST, LAST) for file in self._strangers_in(name)]
+        return sorted([*found, *self._strangers_among_teachers()])
+
+    def teacher(self, number: int) -> Path:
+        """The folder of a teacher that the recipe has trained first, counted from 1."""
+        return self.folder / TEACHERS / str(number)
+
+    def _strangers_among_teachers(self) -> Iterator[str]:
+        folder = self.folder / TEACHERS
+        for path in folder.iterdir() if self.exists and folder.is_dir() else ():
+            if path.name.isdecimal() and path.is_dir():
+                yield from (f"{TEACHERS}/{path.name}/{name}" for name in Run(path).strangers)
+            else:
+                yield f"{TEACHERS}/{path.name}"
 
     def _strangers_in(self, name: str) -> list[str]:
         """The files in `best` or `last` that its manifest does not name; none where it has no manifest."""
@@ -224,7 +238,8 @@ class Run:
             for name in (BEST, LAST):
                 for folder in self._generations(name):
                     shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(self.folder / LOGS, ignore_errors=True)
+            for name in (LOGS, TEACHERS):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
             for name in (*DRAWN, LOG, SCORES, RECIPE, ENVIRONMENT, MARK):
                 (self.folder / name).unlink(missing_ok=True)
 

@@ -34,6 +34,16 @@ def check_teachers(runs: Sequence[str], tasks: Mapping[str, Task]) -> None:
                 )
 
 
+def check_own_teachers(tasks: Mapping[str, Task]) -> None:
+    """Raise Mistake where teachers with other seeds would learn from rows that the student does not have."""
+    for task in tasks.values():
+        if task.at_most("train") is not None:
+            raise Mistake(
+                f"tasks.{task.name}.limit draws the training rows by the seed, and teachers that are trained first "
+                "have other seeds, and so would learn from other rows: train them as runs of their own, and name these"
+            )
+
+
 def taught(runs: Sequence[str], sets: Mapping[str, Examples], tokenizer: Tokenizer) -> dict[str, Tensor]:
     """Task -> what the teachers say on average of each row of its set: (N, outputs).
 

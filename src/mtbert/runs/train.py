@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtbert.cost import seconds
 from mtbert.data.tables import forget
 from mtbert.errors import Mistake
@@ -24,6 +26,7 @@ from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, Watched
 from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
+from mtbert.runs.log import Note
 from mtbert.runs.logging import Logging, check_loggers
 from mtbert.runs.resume import check_environment, check_recipe, commit_then
 from mtbert.runs.stage import StageUnderWay
@@ -67,8 +70,13 @@ def train_recipe(
     overwrite: bool = False,
     force: bool = False,
     listener: Listener | None = None,
+    beside: Experiment | None = None,
 ) -> Run:
-    """Train a recipe that has been read; as `train` otherwise."""
+    """Train a recipe that has been read; as `train` otherwise.
+
+    Where the original encoder reads texts too, it need not where the experiment `beside`, on the same rows, has had it
+    read them.
+    """
     listener, together = listener or Listener(), world()
     check_loggers(recipe.log)
     if together.size > 1 and any(stage.minutes is not None for stage in recipe.stages):
@@ -87,8 +95,12 @@ def train_recipe(
             run = Watched(run.folder)
             experiment = prepare(recipe, commit=commit_then(run))
             forget(experiment.rows)
-        _read_apart(experiment, listener)
-        _train_stages(run, experiment, listener, together)
+        _read_apart(experiment, listener, beside)
+        stopped = _train_teachers(run, experiment, force, listener)
+        if stopped is not None:
+            run.log_line(Note(0, 0, stopped))
+        else:
+            _train_stages(run, experiment.taught_in(run), listener, together)
         together.wait()  # for what the first one still writes
     return run
 
@@ -133,9 +145,32 @@ def _enter(run: Run, experiment: Experiment, resume: bool, force: bool, listener
     forget(experiment.rows)  # the sets hold their tokens: nobody reads the texts again
 
 
-def _read_apart(experiment: Experiment, listener: Listener) -> None:
+def _train_teachers(run: Run, experiment: Experiment, force: bool, listener: Listener) -> str | None:
+    """Train the teachers that the recipe asks for, into the run's own folder; why that ended before its time, or None.
+
+    They draw random numbers of their own: those of the student are as if they had been there all along.
+    """
+    if run.has(LAST):
+        return None  # the student has begun
+    recipe = experiment.recipe
+    with torch.random.fork_rng():
+        for number in range(1, recipe.own_teachers + 1):
+            teacher = Run(run.teacher(number))
+            listener.note(f"teacher {number} of {recipe.own_teachers}, which stays in {teacher.folder}")
+            asked = recipe.for_teacher(number)
+            resume = teacher.exists
+            train_recipe(asked, teacher, resume=resume, force=force, listener=listener, beside=experiment)
+            if teacher.stopped is not None:
+                return teacher.stopped
+    return None
+
+
+def _read_apart(experiment: Experiment, listener: Listener, beside: Experiment | None) -> None:
     """Have the original encoder read its texts before the first step, where heads read features beside the vector."""
-    if experiment.read_apart:
+    if beside is not None:
+        for own, read in zip(experiment.read_apart, beside.read_apart, strict=True):
+            own.vectors = read.vectors
+    elif experiment.read_apart:
         texts, done = sum(len(examples) * len(examples.tokens) for examples in experiment.read_apart), 0
 
         def tell(more: int) -> None:
