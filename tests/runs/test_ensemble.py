@@ -17,6 +17,7 @@ import mtbert
 from mtbert.app.cli import app
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
+from mtbert.pages.run_page import run_page
 from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import check
@@ -287,6 +288,11 @@ def test_check_says_what_teachers_cost(runs: list[Run]) -> None:
     found = check(build(read_recipe(with_own_teachers(runs, 3))))
     assert found.teachers == 3
     assert any("before that 3 teachers" in line for line in shown_lines(found, 100))
+
+
+def test_the_page_says_what_the_teachers_took(runs: list[Run], taught_by_two: Run) -> None:
+    assert "2 teachers, " in run_page(taught_by_two)
+    assert "teachers, " not in run_page(runs[0])
 
 
 def test_overwriting_a_run_removes_its_teachers_and_nothing_else(

@@ -50,6 +50,11 @@ class History:
         return [line for line in self.lines if isinstance(line, Step)]
 
     @property
+    def seconds(self) -> float:
+        """What the steps took, evaluations not counted."""
+        return sum(step.seconds for step in self.steps)
+
+    @property
     def evaluations(self) -> list[Evaluation]:
         return [line for line in self.lines if isinstance(line, Evaluation)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
         data=_data(examination),
         seen=_seen(examination),
         recipe=(run.folder / RECIPE).read_text(encoding="utf-8"),
-        costs=_costs(history, info),
+        costs=_costs(history, [History.of(teacher) for teacher in run.teachers], info),
         machine=_machine(info),
         commands=_commands(run),
     )
@@ -118,7 +118,7 @@ def _summary(examination: Examination, history: History, info: Info | None) -> s
     said = [f"{count(len(recipe.tasks), 'task')}, one model on {recipe.encoder.name}"]
     if steps:
         said.append(f"{count(len(steps), 'step')}, {count(sum(step.examples for step in steps), 'example')}")
-        said.append(f"{duration(sum(step.seconds for step in steps))} of training")
+        said.append(f"{duration(history.seconds)} of training")
     if info is not None and info.environment.get("parameters"):
         said.append(f"{info.environment['parameters'] / 1e6:,.1f} million parameters")
     return "; ".join(said)
@@ -216,17 +216,20 @@ def _seen(examination: Examination) -> SeenData:
         return SeenData([], f"The data could not be looked at again: {mistake}")
 
 
-def _costs(history: History, info: Info | None) -> list[Fact]:
+def _costs(history: History, teachers: Sequence[History], info: Info | None) -> list[Fact]:
     steps = history.steps
     facts = []
     if steps:
-        spent, examples = sum(step.seconds for step in steps), sum(step.examples for step in steps)
+        spent, examples = history.seconds, sum(step.examples for step in steps)
         facts = [
             Fact("training", f"{duration(spent)} in {count(len(steps), 'step')}, evaluations not counted"),
             Fact(
                 "a step", f"{1000 * spent / len(steps):,.0f} ms, {examples / max(spent, 1e-9):,.0f} examples a second"
             ),
         ]
+    if teachers:
+        spent = sum(teacher.seconds for teacher in teachers)
+        facts.append(Fact("before that", f"{count(len(teachers), 'teacher')}, {duration(spent)} of training"))
     if info is not None:
         facts += [
             Fact(f"{name}/" if "." not in name else name, f"{size / 1e6:,.1f} MB") for name, size in info.sizes.items()

@@ -104,7 +104,7 @@ def _one(run: Run, name: str, data: str | Path | None) -> OneRun:
         overall=overall,
         scores=scores,
         alone=len(recipe.tasks) == 1,
-        seconds=sum(step.seconds for step in history.steps),
+        seconds=sum(one.seconds for one in [history, *map(History.of, run.teachers)]),
         steps=len(history.steps),
         notes=notes,
         history=history,

@@ -156,6 +156,12 @@ class Run:
         """The folder of a teacher that the recipe has trained first, counted from 1."""
         return self.folder / TEACHERS / str(number)
 
+    @property
+    def teachers(self) -> list[Run]:
+        """The teachers' runs that are there, in their order."""
+        found = sorted(int(path.name) for path in (self.folder / TEACHERS).glob("*") if path.name.isdecimal())
+        return [run for number in found if (run := Run(self.teacher(number))).exists]
+
     def _strangers_among_teachers(self) -> Iterator[str]:
         folder = self.folder / TEACHERS
         for path in folder.iterdir() if self.exists and folder.is_dir() else ():
