@@ -28,8 +28,8 @@ from mtbert.runs.ensemble import ensemble
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
-from mtbert.runs.log import Step
-from mtbert.scoring.evaluation import outputs_of
+from mtbert.runs.log import Evaluation, Step
+from mtbert.scoring.evaluation import Scores, outputs_of
 from mtbert.training.distillation import distance
 from mtbert.training.trainer import Record
 from tests.support.cut_off import Kill, Killed, assert_same_run
@@ -288,6 +288,39 @@ def test_check_says_what_teachers_cost(runs: list[Run]) -> None:
     found = check(build(read_recipe(with_own_teachers(runs, 3))))
     assert found.teachers == 3
     assert any("before that 3 teachers" in line for line in shown_lines(found, 100))
+
+
+def test_whoever_follows_a_run_hears_the_scores_of_its_own_model_alone(runs: list[Run], tmp_path: Path) -> None:
+    class Heard(Listener):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+            self.overall: list[float] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+        def scores(self, scores: Scores, kept: bool) -> None:
+            self.overall.append(scores.overall)
+
+    heard = Heard()
+    run = mtbert.train(with_own_teachers(runs, 1), out=tmp_path / "run", listener=heard)
+    assert heard.overall == [line.overall for line in run.log.only(Evaluation)]
+    (teacher,) = run.teachers
+    said = [f"overall {line.overall:.4f} on dev" for line in teacher.log.only(Evaluation)]
+    assert [note for note in heard.notes if "overall" in note] == [
+        f"teacher 1: {one}" + (", kept" if line.kept else "")
+        for one, line in zip(said, teacher.log.only(Evaluation), strict=True)
+    ]
+
+
+def test_removing_weights_removes_those_of_teachers_and_leaves_what_was_found(
+    taught_by_two: Run, tmp_path: Path
+) -> None:
+    copied = Run(shutil.copytree(taught_by_two.folder, tmp_path / "run"))
+    copied.remove_weights()
+    assert list(copied.folder.rglob("*.safetensors")) == []
+    assert copied.scores == taught_by_two.scores
+    assert list(copied.log) == list(taught_by_two.log)
 
 
 def test_the_page_says_what_the_teachers_took(runs: list[Run], taught_by_two: Run) -> None:

@@ -90,6 +90,9 @@ class TrainingProgress(Listener):
         self._steps = steps
         self._taken = self._examples = 0
         self._seconds = 0.0
+        if not done:  # what went before was another model's
+            self._since_line.clear()
+            self._since_scores.clear()
         going_on = f", going on from step {done:,}" if done else ""
         self._line.console.print(f"stage {stage}: {count(steps, 'step')}{going_on}")
         self._line.__enter__()

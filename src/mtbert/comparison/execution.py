@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mtbert.comparison.measured import Measured, Stopwatch, measure, read_measured, remove_weights
+from mtbert.comparison.measured import Measured, Stopwatch, measure, read_measured
 from mtbert.comparison.plan import PlannedRun
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.folder import Run
@@ -84,4 +84,4 @@ def tidy(planned: Sequence[PlannedRun], folder: Path) -> None:
     for one in planned:
         with claimed(folder, one.name) as ours:
             if ours and read_measured(folder, one.name) is not None:
-                remove_weights(Run(run_folder(folder, one.name)))
+                Run(run_folder(folder, one.name)).remove_weights()

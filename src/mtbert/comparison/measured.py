@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from mtbert.model.devices import best_device
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import examples_of
 from mtbert.runs.data import read_splits
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run
+from mtbert.runs.folder import BEST, ENVIRONMENT, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Step
 from mtbert.runs.writing import write_whole
@@ -134,7 +133,7 @@ def measure(
         failure=failure,
     )
     _write(folder, measured, predictions)
-    remove_weights(run)
+    run.remove_weights()
     return measured
 
 
@@ -153,13 +152,6 @@ def constant_predictions(recipe: Recipe, rows: Mapping[str, Rows]) -> dict[str, 
     """The best prediction that ignores the text, learned from the training rows."""
     learned = read_splits(recipe, list(rows), ["train"])["train"]
     return {task: some.task.constantly(labels_of(learned[task]), labels_of(some)) for task, some in rows.items()}
-
-
-def remove_weights(run: Run) -> None:
-    """Remove the models of a run that has been measured; its recipe, log, scores and environment stay."""
-    for part in (BEST, LAST):
-        if run.has(part):
-            shutil.rmtree(run.part(part))
 
 
 def _note_reading(folder: Path, name: str) -> None:

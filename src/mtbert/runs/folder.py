@@ -249,6 +249,13 @@ class Run:
             for name in (*DRAWN, LOG, SCORES, RECIPE, ENVIRONMENT, MARK):
                 (self.folder / name).unlink(missing_ok=True)
 
+    def remove_weights(self) -> None:
+        """Remove the models, of a run that nobody goes on with; its recipe, log, scores and environment stay."""
+        for name in (BEST, LAST):
+            if self.has(name):
+                shutil.rmtree(self.part(name))
+        shutil.rmtree(self.folder / TEACHERS, ignore_errors=True)
+
     def part(self, name: str) -> Path:
         """The folder `best` or `last`; finishes a replacement that was cut off; raises Mistake where it never was."""
         folder = self._finish(name)

@@ -62,3 +62,17 @@ class Listeners(Listener):
     def reason_to_stop(self) -> str | None:
         reasons = [listener.reason_to_stop() for listener in self._listeners]
         return next((reason for reason in reasons if reason is not None), None)
+
+
+class OfTeacher(Listeners):
+    """Hears how a teacher is trained, for a listener that follows the model which learns from it.
+
+    Scores become notes: they are not that model's.
+    """
+
+    def __init__(self, listener: Listener, number: int) -> None:
+        super().__init__([listener])
+        self._number = number
+
+    def scores(self, scores: Scores, kept: bool) -> None:
+        self.note(f"teacher {self._number}: overall {scores.overall:.4f} on dev" + (", kept" if kept else ""))

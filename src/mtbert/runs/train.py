@@ -24,7 +24,7 @@ from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
 from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, Watched
-from mtbert.runs.listener import Listener, Listeners
+from mtbert.runs.listener import Listener, Listeners, OfTeacher
 from mtbert.runs.lock import locked
 from mtbert.runs.log import Note
 from mtbert.runs.logging import Logging, check_loggers
@@ -157,9 +157,8 @@ def _train_teachers(run: Run, experiment: Experiment, force: bool, listener: Lis
         for number in range(1, recipe.own_teachers + 1):
             teacher = Run(run.teacher(number))
             listener.note(f"teacher {number} of {recipe.own_teachers}, which stays in {teacher.folder}")
-            asked = recipe.for_teacher(number)
-            resume = teacher.exists
-            train_recipe(asked, teacher, resume=resume, force=force, listener=listener, beside=experiment)
+            asked, resume, told = recipe.for_teacher(number), teacher.exists, OfTeacher(listener, number)
+            train_recipe(asked, teacher, resume=resume, force=force, listener=told, beside=experiment)
             if teacher.stopped is not None:
                 return teacher.stopped
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.extras import needed
-from mtbert.runs.folder import BEST, LAST, Run
+from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener, Listeners
 from mtbert.runs.lock import locked
 from mtbert.runs.log import Evaluation
@@ -155,7 +154,7 @@ class _Search:
             self._study.tell(trial, state=self._states.PRUNED)
         else:
             self._study.tell(trial, score_of(run, self._recipe.keep))
-        _drop_weights(run)
+        run.remove_weights()
         return None
 
     def _finalist(self, trial: Any) -> tuple[Finalist | None, str | None]:
@@ -173,7 +172,7 @@ class _Search:
                 evaluations = len(list(run.log.only(Evaluation)))
                 content = {"score": score_of(run, self._recipe.keep), "evaluations": evaluations}
                 write_whole(done, json.dumps(content) + "\n")
-                _drop_weights(run)
+                run.remove_weights()
             scores.append(json.loads(done.read_text(encoding="utf-8"))["score"])
         return Finalist(trial.number, overrides, scores), None
 
@@ -258,9 +257,3 @@ def _declare(recipe: Recipe, dimensions: Sequence[Dimension], folder: Path) -> N
     if strangers:
         raise Mistake(f"{folder} holds no search (it holds {', '.join(strangers[:3])}); name another with --out")
     write_whole(path, asked)
-
-
-def _drop_weights(run: Run) -> None:
-    """What a trial leaves is its recipe, its log and its scores."""
-    for part in (BEST, LAST):
-        shutil.rmtree(run.folder / part, ignore_errors=True)
