@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of <malloc.h>
 
-
 # how launchers such as torchrun tell processes of each other
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # what torchrun's report of a failure quotes
 
 
 def number() -> int | None:
     """Which of the processes that a launcher has started together this is; None for one that began alone."""
     return int(os.environ["RANK"]) if all(name in os.environ for name in LAUNCHED) else None
+
+
+def left_alone() -> bool:
+    """Whether accelerate's launcher was asked for several processes and has started this one, as it does on a CPU."""
+    return number() is None and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def tell_launcher(message: str) -> None:
+    """Leave what went wrong for the report of a launcher, which otherwise says that it knows no reason."""
+    if ERROR_FILE in os.environ:
+        with suppress(OSError):
+            Path(os.environ[ERROR_FILE]).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
 
 
 def reuse_freed_memory(limit: int = 1 << 30) -> None:

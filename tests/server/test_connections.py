@@ -69,3 +69,18 @@ def test_a_connection_that_asks_now_and_then_stays(port: int) -> None:
             time.sleep(SOON / 2)
             patient.sendall(request(b'{"text": "good film"}'))
             assert patient.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_who_closes_its_half_after_a_request_gets_the_answer_and_no_one_else_is_kept(port: int) -> None:
+    sound = request(b'{"text": "good film"}')
+    with connected(port) as done:
+        done.sendall(sound)
+        done.shutdown(socket.SHUT_WR)
+        assert done.recv(1000).startswith(b"HTTP/1.1 200")
+    for sent in (b"", sound[:20], sound[:-5]):
+        began = time.monotonic()
+        with connected(port) as gone:
+            gone.sendall(sent)
+            gone.shutdown(socket.SHUT_WR)
+            assert gone.recv(1000) == b""
+        assert time.monotonic() - began < SOON

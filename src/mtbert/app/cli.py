@@ -102,6 +102,8 @@ def main() -> None:
             app()
     except Mistake as mistake:
         from mtbert.app.console import fail
+        from mtbert.process import tell_launcher
 
         fail(str(mistake))
+        tell_launcher(str(mistake))
         sys.exit(2)

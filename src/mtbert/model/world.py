@@ -18,12 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mtbert.errors import Mistake
-from mtbert.process import number
+from mtbert.process import left_alone, number
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)  # how long the others are waited for, such as while one reads its data
-SMALL = 1 << 21  # numbers of a tensor that is copied, so that many are added up in one round
+SMALL = 1 << 16  # numbers of a tensor that is copied, so that many are added up in one round
 TALL = 16  # rows a column, from which on a tensor may be the gradient of a table
 OWN = "random_of_process."
 
@@ -163,7 +163,15 @@ class Together(World):
 
 
 def world() -> World:
-    """The processes that a launcher such as torchrun started together with this one, joined when first asked for."""
+    """The processes that a launcher such as torchrun started together with this one, joined when first asked for.
+
+    Raises Mistake where a launcher was asked for several and has started one.
+    """
+    if left_alone():
+        raise Mistake(
+            "accelerate's launcher was asked for several processes, but starts a single one on a CPU; "
+            "give it --multi_gpu (which needs no GPU) in place of --cpu, or use torchrun --nproc-per-node"
+        )
     if not dist.is_available() or (number() is None and not dist.is_initialized()):
         return ALONE
     if not dist.is_initialized():

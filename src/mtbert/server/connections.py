@@ -1,4 +1,6 @@
-"""Connections on which a request is long in coming, or has headers without an end: they are closed."""
+"""Connections on which a request is long in coming, or has headers without an end: they are closed; those whose client
+has said all it has to say are not, before it has its answer.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,10 @@ class Hurried(Protocol):
             self._stop()
         elif self._head > HEAD:
             self._end()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays: for a client that closes its half after a request, and waits for the answer."""
+        return not self._waits and not self.cycle.more_body
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from math import log
+from typing import Any, NamedTuple
 
 from mtbert.data.kinds.base import Task
 from mtbert.scoring.decisions import Decision
@@ -33,18 +34,19 @@ def described(task: Task, positions: int, decision: Decision) -> dict[str, objec
     """A task as the script reads it, for a model with so many positions; what was decided on a run is obeyed.
 
     `reads` holds, for each order of its texts, the places of those in each sequence; `temperatures` that of the
-    probabilities that are told, and that of those by which is decided.
+    probabilities that are told, and that of those by which is decided; `by` the offsets of their logarithms, or their
+    thresholds.
     """
     shares, says = SAYS[getattr(task, "method", task.kind)]
-    threshold = getattr(task, "thresholds", None)
-    if isinstance(threshold, dict):
-        threshold = [threshold.get(name, 0.5) for name in task.class_names]
+    by: Any = getattr(task, "thresholds", 0.0)
+    if isinstance(by, dict):
+        by = [by.get(name, 0.5) for name in task.class_names]
     if decision.threshold is not None:
-        says, threshold = "second", decision.threshold
+        says, by = "likeliest", _from(decision.threshold)
     elif decision.offsets is not None:
-        says, threshold = "offset", [decision.offsets[name] for name in task.class_names]
+        says, by = "likeliest", [decision.offsets[name] for name in task.class_names]
     elif decision.thresholds is not None:
-        threshold = [decision.thresholds[name] for name in task.class_names]
+        by = [decision.thresholds[name] for name in task.class_names]
     # what nobody decided is said as the task says it by itself, whatever the temperature
     by_itself = all(one is None for one in (decision.threshold, decision.offsets, decision.thresholds))
     places = list(range(len(task.text)))
@@ -55,8 +57,14 @@ def described(task: Task, positions: int, decision: Decision) -> dict[str, objec
         "max_length": min(task.max_length, positions),
         "shares": shares,
         "says": says,
-        "threshold": threshold,
+        "by": by,
         "temperatures": [decision.temperature, 1.0 if by_itself else decision.temperature],
         "sure_from": decision.sure_from or 0.0,
         **({"ends": task.ends} if task.scored else {}),
     }
+
+
+def _from(threshold: float) -> list[float]:
+    """Offsets under which the second of two classes is the likeliest from this probability on."""
+    first, second = (log(max(share, 1e-300)) for share in (threshold, 1 - threshold))
+    return [first, second + 1e-12]  # where both are equally likely, the second is said

@@ -21,11 +21,10 @@ SHARES: dict[str, Any] = {  # from outputs to the probability of each class: (B,
     "cumulative": lambda z: -np.diff(sigmoid(z), prepend=1, append=0),
     "corn": lambda z: -np.diff(sigmoid(z).cumprod(-1), prepend=1, append=0),
 }
-SAID: dict[str, Any] = {  # the place of the class that is said: (B, C) -> (B,)
-    "likeliest": lambda p, at: p.argmax(-1),
-    "second": lambda p, at: (p[:, 1] >= at).astype(int),
-    "offset": lambda p, at: (np.log(np.maximum(p, 1e-300)) + at).argmax(-1),
-    "median": lambda p, at: (p.cumsum(-1)[:, :-1] < 0.5).sum(-1),
+SAID: dict[str, Any] = {  # from probabilities to the class that is said, or which are: (B, C) -> (B,) or (B, C)
+    "likeliest": lambda p, offsets: (np.log(np.maximum(p, 1e-300)) + offsets).argmax(-1),
+    "median": lambda p, _: (p.cumsum(-1)[:, :-1] < 0.5).sum(-1),
+    "each": lambda p, thresholds: p > thresholds,
 }
 
 
@@ -40,8 +39,7 @@ class Model:
                 if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
                     raise ValueError
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            state = "damaged" if file.exists() else "missing"
-            raise SystemExit(f"{file} is {state}; export the model again") from None
+            sys.exit(f"{file} is {'damaged' if file.exists() else 'missing'}; export the model again")
         self.tasks = json.loads((folder / "tasks.json").read_bytes())
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = onnxruntime.InferenceSession(min(folder.glob("*.onnx")))
@@ -51,29 +49,26 @@ class Model:
     def answers(self, name: str, rows: list[list[str]]) -> list[dict[str, Any]]:
         """What is said of every row, a list of one text or two, with the probability of each class."""
         task = self.tasks[name]
-        outputs: Any = np.mean([self.outputs(name, rows, order) for order in task["reads"]], axis=0, dtype=np.float64)
+        z: Any = np.mean([self.outputs(name, rows, order) for order in task["reads"]], axis=0, dtype=np.float64)
         if task["says"] == "score":
-            return [{"prediction": float(one)} for one in np.interp(outputs[:, 0], task["ends"], task["range"])]
-        names = task["classes"]
-        shares, judged = (SHARES[task["shares"]](outputs / temperature) for temperature in task["temperatures"])
+            return [{"prediction": float(one)} for one in np.interp(z[:, 0], task["ends"], task["range"])]
+        shares, judged = (SHARES[task["shares"]](z / temperature) for temperature in task["temperatures"])
+        names, place = np.array(task["classes"]), SAID[task["says"]](judged, task["by"])
         if task["says"] == "each":
-            said: list[Any] = [[names[place] for place in row.nonzero()[0]] for row in judged > task["threshold"]]
+            said = [names[row].tolist() for row in place]
         else:
-            places = SAID[task["says"]](judged, task["threshold"])
-            sure = shares[range(len(rows)), places] >= task["sure_from"]
-            said = [names[place] if fine else "not sure" for place, fine in zip(places, sure, strict=True)]
-        columns = [dict(zip(names, row, strict=True)) for row in shares.tolist()]
+            said = np.where(shares[range(len(rows)), place] < task["sure_from"], "not sure", names[place]).tolist()
+        columns = [dict(zip(task["classes"], row, strict=True)) for row in shares.tolist()]
         return [{"prediction": a, "probabilities": b} for a, b in zip(said, columns, strict=True)]
 
     def outputs(self, name: str, rows: list[list[str]], order: list[list[int]]) -> Any:
         """The graph's outputs, with the texts at these places in each of a row's sequences: (B, outputs)."""
-        most, segments = self.tasks[name]["max_length"], self.tasks[name]["segments"]
+        most, pairs = self.tasks[name]["max_length"], self.tasks[name]["segments"] == "pair"
         read = [self.sequence([row[place] for place in places], most) for places in order for row in rows]
         for one in read:
             one.pad(max(map(len, read)), pad_id=self.tokenizer.token_to_id("[PAD]"))
-        parts = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
-        given = {key: np.array([getattr(one, part) for one in read]) for key, part in parts.items()}
-        given["token_type_ids"] *= segments == "pair"
+        ids, types, mask = np.array([[one.ids, one.type_ids, one.attention_mask] for one in read]).swapaxes(0, 1)
+        given = {"input_ids": ids, "token_type_ids": types * pairs, "attention_mask": mask}
         return self.session.run([name], given, self.options)[0]
 
     def sequence(self, texts: list[str], most: int) -> Any:
@@ -89,5 +84,5 @@ if __name__ == "__main__":
     model, name, texts = Model(Path(__file__).parent), "".join(sys.argv[1:2]), sys.argv[2:]
     if name not in model.tasks or len(texts) != len(model.tasks[name]["text"]):
         known = ", ".join(f"{name} {' '.join(task['text']).upper()}" for name, task in model.tasks.items())
-        raise SystemExit(f"there is no task '{name}' of {len(texts)} text(s), but: {known}")
+        sys.exit(f"there is no task '{name}' of {len(texts)} text(s), but: {known}")
     print(json.dumps(model.answers(name, [texts])[0], ensure_ascii=False))
