@@ -197,7 +197,7 @@ def _bullet(lines: Sequence[Line]) -> Markup | None:
     if interval is None:
         return None
     ends = (min(0.0, value, interval.low, constant or 0.0), max(1.0, value))
-    return drawing.bullet(f"{metric} {value:.4f}", *interval, value, constant, ends)
+    return drawing.bullet(f"{metric} {value:z.4f}", *interval, value, constant, ends)
 
 
 def _decisions(examination: Examination, name: str) -> list[Shown]:
@@ -207,17 +207,17 @@ def _decisions(examination: Examination, name: str) -> list[Shown]:
         return []
     held, decision = one.held_out, one.decision
     facts = [
-        ("temperature", f"{decision.temperature:.3f}"),
-        ("ECE, held out", f"{held.error_before:.4f} → {held.error:.4f}"),
-        ("Brier, held out", f"{held.brier_before:.4f} → {held.brier:.4f}"),
+        ("temperature", f"{decision.temperature:z.3f}"),
+        ("ECE, held out", f"{held.error_before:z.4f} → {held.error:z.4f}"),
+        ("Brier, held out", f"{held.brier_before:z.4f} → {held.brier:z.4f}"),
     ]
     if decision.threshold is not None:
-        facts.append(("threshold", f"{decision.threshold:.4f}"))
+        facts.append(("threshold", f"{decision.threshold:z.4f}"))
     if held.metric_before is not None and held.metric is not None:
-        facts.append((f"{one.metric}, held out", f"{held.metric_before:.4f} → {held.metric:.4f}"))
+        facts.append((f"{one.metric}, held out", f"{held.metric_before:z.4f} → {held.metric:z.4f}"))
     if decision.sure_from is not None and held.precision is not None and held.coverage is not None:
-        facts.append(("not sure below", f"{decision.sure_from:.4f}"))
-        facts.append(("right where sure, held out", f"{held.precision:.4f} of {held.coverage:.0%} of the rows"))
+        facts.append(("not sure below", f"{decision.sure_from:z.4f}"))
+        facts.append(("right where sure, held out", f"{held.precision:z.4f} of {held.coverage:.0%} of the rows"))
     rows = [tag("tr", tag("th", fact, scope="row"), tag("td", said)) for fact, said in facts]
     lines = [line.removeprefix(f"{name}: ") for line in said_of(name, one)]
     if not decision.says_the_likeliest:
@@ -253,7 +253,7 @@ def _by_group(found: Groups, miss: str) -> list[Shown]:
 
 
 def _bars(title: str, some: Sequence[Group], middle: float) -> Markup:
-    return drawing.bars(title, [(one.name, one.miss, f"{one.miss:.3f}, {one.rows:,} rows") for one in some], middle)
+    return drawing.bars(title, [(one.name, one.miss, f"{one.miss:z.3f}, {one.rows:,} rows") for one in some], middle)
 
 
 def _readings(
@@ -295,7 +295,7 @@ def _row(labels: Labels, row: int) -> Any:
 def _said(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_said, value)) or "none"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:z.2f}" if isinstance(value, float) else str(value)
 
 
 def _weighted(pieces: Sequence[Any]) -> Markup:
@@ -306,10 +306,12 @@ def _weighted(pieces: Sequence[Any]) -> Markup:
         if text == whole and spans:
             spans.append(" ")
         kind = "for" if weight > 0 else "against"
-        spans.append(tag("span", whole, class_=f"piece {kind}", style=f"--w:{abs(weight):.2f}", title=f"{weight:+.2f}"))
+        spans.append(
+            tag("span", whole, class_=f"piece {kind}", style=f"--w:{abs(weight):z.2f}", title=f"{weight:+z.2f}")
+        )
     return tag("p", *spans, class_="weighted")
 
 
 def _attention(reading: Reading) -> Markup:
     names = [piece.text for piece in reading.sequences[0]]
-    return drawing.heat("Attention of the last layer, mean over its heads", names, names, reading.attention, ".2f")
+    return drawing.heat("Attention of the last layer, mean over its heads", names, names, reading.attention, "z.2f")

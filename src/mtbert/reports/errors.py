@@ -89,7 +89,7 @@ class ErrorReport(Report):
 
     def shown(self) -> Iterable[RenderableType]:
         for name, task in self.tasks.items():
-            yield plain(f"{name}: {count(task.rows, 'row')} of {self.split}; {task.miss} {task.groups.miss:.4f}")
+            yield plain(f"{name}: {count(task.rows, 'row')} of {self.split}; {task.miss} {task.groups.miss:z.4f}")
             for title, some in (
                 ("by length", task.groups.by_length),
                 ("by label", task.groups.by_label),
@@ -98,7 +98,7 @@ class ErrorReport(Report):
                 yield from _groups_shown(title, some, task.miss)
             words = task.groups.words
             if words:
-                cells = [[f"{word.rows:,}", f"{word.miss:.3f}"] for word in words]
+                cells = [[f"{word.rows:,}", f"{word.miss:z.3f}"] for word in words]
                 yield grid("  words that go with mistakes", ["rows", task.miss], [f"  {w.word}" for w in words], cells)
             yield from _rows_shown("most confident mistakes", task.mistakes)
         for name, one in self.labels.items():
@@ -214,7 +214,7 @@ def _same_texts(rows: Rows) -> NDArray[np.int64]:
 
 def _groups_shown(title: str, some: Sequence[Group], miss: str) -> Iterator[RenderableType]:
     if len(some) > 1:
-        cells = [[f"{one.rows:,}", f"{one.miss:.3f}"] for one in some[:20]]
+        cells = [[f"{one.rows:,}", f"{one.miss:z.3f}"] for one in some[:20]]
         yield grid(f"  {title}", ["rows", miss], [f"  {one.name}" for one in some[:20]], cells)
 
 

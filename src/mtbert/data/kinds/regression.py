@@ -137,7 +137,7 @@ class Regression(Task):
         return f"a score from {self.range[0]:g} to {self.range[1]:g}"
 
     def answers(self, outputs: Tensor) -> list[str]:
-        return [f"{score:.2f}" for score in self.decode(outputs)]
+        return [f"{score:z.2f}" for score in self.decode(outputs)]
 
     def written(self, predictions: Labels) -> Any:
         return predictions
