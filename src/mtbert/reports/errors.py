@@ -23,6 +23,7 @@ from mtbert.reports.base import Report, count, cut, grid, plain
 from mtbert.reports.examined import Examination, Examined
 from mtbert.reports.mistakes import Group, Groups, groups, worst
 from mtbert.runs.folder import Run
+from mtbert.scoring.decisions import NOT_SURE
 from mtbert.scoring.label_errors import likely_wrong, out_of_sample, suspicion
 
 SHOWN = 10  # mistakes in the terminal
@@ -131,6 +132,8 @@ def errors(
         examined = examination.examined(name, split)
         mistakes = [_mistaken(examined, row) for row in worst(examined, len(examined))]
         found[name] = TaskErrors(len(examined), examined.task.miss, groups(examined), mistakes)
+        if not examined.decision.says_the_likeliest:
+            notes.append(f"{name}: what it says is as mtbert calibrate decided, and so is what counts as a mistake")
     for name in chosen if labels else ():
         task = examination.recipe.tasks[name]
         if not task.exclusive:
@@ -141,14 +144,13 @@ def errors(
 
 
 def _mistaken(examined: Examined, row: int) -> Mistaken:
-    task = examined.task
-    label, said = (task.say(next(iter(some[np.array([row])]))) for some in (examined.labels, examined.predictions))
+    task, said = examined.task, _worded(examined.said(row))
     return Mistaken(
         task.name,
         examined.split,
         examined.ids[row],
-        _worded(label),
-        _worded(said),
+        _worded(task.say(next(iter(examined.labels[np.array([row])])))),
+        f"{NOT_SURE} ({said})" if examined.not_sure(row) else said,
         float(examined.misses[row]),
         tuple(examined.texts(row)),
     )

@@ -131,7 +131,7 @@ def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
 
 def _share_in_doubt(table: Table) -> float:
     """Of the rows; not their number, for quotes that are left open make few rows of many."""
-    return len(table.doubts) / max(1, table.columns.num_rows + _left_out(table))
+    return len(table.doubts) / float(max(1, table.columns.num_rows + _left_out(table)))
 
 
 def _left_out(table: Table) -> int:

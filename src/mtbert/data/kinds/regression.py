@@ -76,8 +76,8 @@ class Regression(Task):
         """The distance between both."""
         return np.asarray(np.abs(plain(predictions) - plain(labels)))
 
-    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
-        return (Scatter(self.decode(outputs), plain(labels), self.range),)
+    def views(self, outputs: Tensor, said: Labels, labels: Labels) -> Sequence[View]:
+        return (Scatter(plain(said), plain(labels), self.range),)
 
     @property
     def ends(self) -> tuple[float, float]:
