@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -111,3 +112,12 @@ def test_an_upward_import_is_found(tmp_path: Path, file: str, line: str) -> None
 
 def test_the_top_of_the_package_holds_little_beside_the_rooms() -> None:
     assert len(list(SOURCE.glob("*.py"))) <= 7
+
+
+def test_no_score_is_written_as_minus_zero() -> None:
+    """`z` in a format makes 0.0000 of what rounds to -0.0000; there is no other way to write a score."""
+    form = re.compile(r"[:{\"%][+]?,?\.[2346]f")
+    written = {path: path.read_text(encoding="utf-8") for kind in ("*.py", "*.html") for path in SOURCE.rglob(kind)}
+    assert [
+        f"{path.relative_to(SOURCE)}: {found}" for path, text in written.items() for found in form.findall(text)
+    ] == []

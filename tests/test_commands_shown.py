@@ -38,14 +38,16 @@ ELSEWHERE = {  # what is not run here, and where it is
 FEWER = [  # what only makes a command take longer, or asks for more than tiny models give
     (r"--seeds \d+", "--seeds 1"),
     (r"--trials \d+", "--trials 3"),
+    (r"--budget examples=\d+", "--budget examples=64 --seeds 1 --encoder random"),
     (r"--steps \d+ --every \d+", "--steps 2 --every 2"),
     (r"--minutes \d+", "--minutes 0.05"),
     (r"epochs=\d+", "epochs=1"),
+    (r"\.steps=\d+", ".steps=2"),
     (r"precision=bfloat16", "precision=float32"),  # what a processor may not have
     (r"--int8", "--int8 --bound 1"),  # what a tiny model loses says nothing
 ]
 MEANT = [  # names that stand for others
-    (r"--data (DIR|\.\./shared/data)", "--data ../shared/data"),
+    (r"--data (DIR|DATA|\.\./shared/data)", "--data ../shared/data"),
     (r"methods NAME", "methods adapter"),
     (r"--task NAME", "--task mood"),
     (r"--task T --out", "--task mood --out"),
@@ -88,6 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write("modules: [adapter]\n")
     shutil.copyfile(folder / "new_task.yaml", folder / "new.yaml")
     (folder / "space.yaml").write_text("stages.0.optimizer.lr: {low: 2.0e-5, high: 3.0e-4, log: true}\n")
+    shutil.copyfile(folder / "my_data" / "reviews-dev.tsv", folder / "million.tsv")
     (folder / "new.jsonl").write_text(f'{{"a": "{sentence(1)}", "b": "{sentence(2)}"}}\n' * 9)
     run = mtbert.train(folder / "recipe.yaml", out=folder / "RUN")
     for name in ("RUN1", "RUN2", "RUN3"):

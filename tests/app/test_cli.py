@@ -24,6 +24,8 @@ import yaml
 import mtbert
 import mtbert.app.cli
 import mtbert.app.progress
+from mtbert.app.console import show_scores
+from mtbert.data.kinds.regression import Regression
 from mtbert.model.checkpoints import load_encoder, load_model
 from mtbert.model.taps import Fold
 from mtbert.recipe.families import FAMILIES
@@ -31,6 +33,7 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
+from mtbert.scoring.evaluation import Scores
 from mtbert.training.trainer import Record
 from tests.support.small import moved, recipe_over, write_small_data
 
@@ -486,6 +489,22 @@ def test_the_time_left_counts_only_the_steps_taken_here(
     assert "  3.3 min left  " in left(1, 4.0)  # 50 steps of 4 s
 
 
+def test_the_best_so_far_of_an_error_is_the_smallest_and_nothing_is_written_as_minus_zero(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = mtbert.app.progress.TrainingProgress()
+    near = Regression(name="near", text=("a", "b"), label="score", range=(0, 5), metric="mean_absolute_error")
+    lines = []
+    for error, pearson in ((0.5, 0.1), (0.25, -0.00001), (0.75, 0.3)):
+        scores = Scores.of({"near": near}, {"near": {"mean_absolute_error": error, "pearson": pearson}})
+        progress.scores(scores, kept=False)
+        show_scores({"tasks": {"near": {"pearson": -1e-9}}, "overall": -1e-9})
+        said = capsys.readouterr()
+        lines.append(said.err.splitlines()[1].split())
+        assert "-0.0" not in said.out
+    assert [line[-2:] for line in lines] == [["0.5000", "0.5000"], ["0.2500", "0.2500"], ["0.7500", "0.2500"]]
+
+
 def test_texts_that_are_read_before_the_first_step_show_how_far_that_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -551,6 +570,17 @@ def test_evaluate_reads_the_data_it_is_given(command: Command, trained: Path, he
     (here / "data").rename(here / "elsewhere")
     assert_refused(command("evaluate", trained), "there is no file", "mood-dev.tsv")
     assert command("evaluate", trained, "--data", here / "elsewhere").code == 0
+
+
+def test_a_run_with_one_task_need_not_be_told_which_one_a_file_is_for(
+    command: Command, trained: Path, small_recipe: dict[str, Any], here: Path
+) -> None:
+    (here / "own.tsv").write_text("text\tmood\ngood film\tlow\n")
+    alone = small_recipe | {"tasks": {"mood": small_recipe["tasks"]["mood"]}}
+    run = mtbert.train(alone, out=here / "ALONE", overrides=["stages.0.steps=1"])
+    said = command("evaluate", run.folder, "--input", "own.tsv", "--json")
+    assert json.loads(said.out)["details"]["mood"]["rows"] == 1
+    assert_refused(command("evaluate", trained, "--input", "own.tsv"), "--task", "mood, same, near")
 
 
 def test_evaluate_scores_a_labelled_file_of_ones_own(

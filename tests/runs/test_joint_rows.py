@@ -55,6 +55,16 @@ def test_a_run_on_shared_rows_goes_on_to_the_bit(recipe: dict[str, Any], tmp_pat
     assert_goes_on_to_the_bit(recipe, tmp_path, steps=4)
 
 
+@pytest.mark.parametrize("sampler", ["joint_rows", "proportional"])
+def test_the_tasks_of_a_table_go_on_to_the_bit_with_a_share_of_it_set_apart(
+    recipe: dict[str, Any], sampler: str, tmp_path: Path
+) -> None:
+    labels = {name: {"kind": task["kind"], "dropout": 0.0} for name, task in recipe.pop("tasks").items()}
+    recipe["table"] = {"text": "text", "train": "many-train.parquet", "dev": "20%", "missing": "skip", "labels": labels}
+    recipe["stages"][0]["sampler"] = sampler
+    assert_goes_on_to_the_bit(recipe, tmp_path, steps=4)
+
+
 def test_every_row_with_a_label_is_learned_once_an_epoch_by_the_tasks_that_have_one(recipe: dict[str, Any]) -> None:
     trainer = build(read_recipe(recipe)).stage(0).trainer
     assert trainer.sampler.steps_per_epoch == 6  # of 48 rows, each of which has a label of one task at least

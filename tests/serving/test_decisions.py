@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 import sklearn.metrics
 
@@ -19,6 +21,7 @@ from mtbert.errors import Mistake
 from mtbert.model.files import seal, verify
 from mtbert.pages.run_page import run_page
 from mtbert.reports.decisions import calibrate
+from mtbert.reports.errors import errors
 from mtbert.reports.evaluation import evaluation
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.decisions import NOT_SURE
@@ -52,6 +55,37 @@ def test_probabilities_are_cooled_and_the_folder_stays_whole(run: Run) -> None:
     expected = (before.double() / temperature).softmax(-1)
     assert [list(one.values()) for one in said] == [pytest.approx(row.tolist(), abs=1e-6) for row in expected]
     assert run.scores["dev"]["tasks"].keys() == {"mood", "same", "near"}
+
+
+def test_mistakes_and_pictures_are_of_what_is_decided(run: Run) -> None:
+    data = Path(run.recipe().data) / "same-dev.csv"
+    plainly = mtbert.load(run.folder).probabilities("same", pa.csv.read_csv(data))
+    seconds = sorted({round(one["1"], 4) for one in plainly})
+    middle = len(seconds) // 2
+    # the second class from the middle of what there is on, sure of some rows only
+    decision = {"threshold": sum(seconds[middle - 1 : middle + 1]) / 2, "temperature": 1.0, "sure_from": 0.5}
+    calibrate(run, tasks=["same"], metric="f1")
+    file = run.folder / BEST / "decisions.json"
+    content = json.loads(file.read_text())
+    content["same"]["decision"] |= decision
+    file.write_text(json.dumps(content))
+    seal(run.folder / BEST)
+    rows = pa.csv.read_csv(data).to_pylist()
+    said = [int(one["1"] >= decision["threshold"]) for one in plainly]
+    sure = [one[str(there)] >= 0.5 for one, there in zip(plainly, said, strict=True)]
+    assert len(set(sure)) == 2
+    wrong = sorted(
+        (str(row["id"]), str(there) if fine else f"{NOT_SURE} ({there})")
+        for row, there, fine in zip(rows, said, sure, strict=True)
+        if there != row["same"]
+    )
+    report = errors(run, tasks=["same", "mood"])
+    assert sorted((one.id, one.said) for one in report.tasks["same"].mistakes) == wrong
+    assert [note.partition(":")[0] for note in report.notes] == ["same"]
+    counted = sklearn.metrics.confusion_matrix([row["same"] for row in rows], said)
+    seen = Seen(run_page(run))
+    assert [[int(cell) for cell in row[1:]] for row in seen.table("label", "0", "1")] == counted.tolist()
+    assert "mistakes here are of what is said so" in seen.text
 
 
 def test_it_says_when_it_is_not_sure(run: Run, tmp_path: Path) -> None:

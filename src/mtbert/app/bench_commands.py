@@ -98,7 +98,7 @@ def bench_methods(
     if as_json:
         print_json(costs)
     for name, cost in () if as_json else costs.items():
-        typer.echo(f"{name:<30} {cost:.2f} x the plain step")
+        typer.echo(f"{name:<30} {cost:z.2f} x the plain step")
 
 
 def bench_frozen(
@@ -154,4 +154,4 @@ def _print_facts(result: Any, as_json: bool) -> None:
         print_json(facts)
     for name, value in () if as_json else facts.items():
         said = ", ".join(f"{one:.4g}" for one in value) if isinstance(value, tuple) else value
-        typer.echo(f"{name:<22} {said:.3f}" if isinstance(said, float) else f"{name:<22} {said}")
+        typer.echo(f"{name:<22} {said:z.3f}" if isinstance(said, float) else f"{name:<22} {said}")

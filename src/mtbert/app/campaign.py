@@ -78,5 +78,5 @@ def _tell(measured: Measured, quiet: bool) -> None:
     if quiet:
         return
     scores = measured.reported or measured.selected
-    said = "  ".join(f"{task} {next(iter(metrics.values())):.4f}" for task, metrics in scores.items())
+    said = "  ".join(f"{task} {next(iter(metrics.values())):z.4f}" for task, metrics in scores.items())
     typer.echo(f"{measured.run}: {said}  ({measured.wall_seconds:.0f} s)", err=True)

@@ -29,9 +29,9 @@ def show_scores(scores: Mapping[str, Any], constant: Mapping[str, Any] | None = 
     for task, metrics in scores["tasks"].items():
         for number, (metric, value) in enumerate(metrics.items()):
             names.append("" if number else task)
-            cells.append([metric, f"{value:.4f}", *([f"{constant['tasks'][task][metric]:.4f}"] if constant else [])])
+            cells.append([metric, f"{value:z.4f}", *([f"{constant['tasks'][task][metric]:z.4f}"] if constant else [])])
     names.append("overall")
-    cells.append(["", f"{scores['overall']:.4f}", *([f"{constant['overall']:.4f}"] if constant else [])])
+    cells.append(["", f"{scores['overall']:z.4f}", *([f"{constant['overall']:z.4f}"] if constant else [])])
     OUTPUT.print(grid("task", ["metric", "score", *(["constant"] if constant else [])], names, cells))
 
 

@@ -75,7 +75,7 @@ def cache(
     if as_json:
         print_json({"folder": str(folder), "entries": len(held), "gib": size, "limit_gib": limit})
     else:
-        typer.echo(f"{folder}: {len(held):,} columns of texts, {size:.3f} of at most {limit:g} GiB")
+        typer.echo(f"{folder}: {len(held):,} columns of texts, {size:z.3f} of at most {limit:g} GiB")
 
 
 def report_command(reader: Reader) -> Callable[..., None]:

@@ -67,7 +67,7 @@ class TrainingProgress(Listener):
         self._line = Line()
         self._since_line: dict[str, list[float]] = defaultdict(list)
         self._since_scores: dict[str, list[float]] = defaultdict(list)
-        self._best: dict[str, float] = {}
+        self._best: dict[str, tuple[float, float]] = {}  # task -> what it is judged by, of which more is better; value
         self._steps = self._taken = self._examples = 0
         self._seconds = 0.0
         self._reading: float | None = None  # since when texts are read before the first step
@@ -120,10 +120,11 @@ class TrainingProgress(Listener):
         mains = {task: next(iter(metrics.items())) for task, metrics in scores.tasks.items()}
         cells = []
         for task, (metric, value) in mains.items():
-            self._best[task] = max(value, self._best.get(task, value))
-            cells.append([_mean(self._since_scores[task]), metric, f"{value:.4f}", f"{self._best[task]:.4f}"])
+            now = scores.judged.get(task, scores.tasks[task])[metric], value
+            self._best[task] = max(now, self._best.get(task, now))
+            cells.append([_mean(self._since_scores[task]), metric, f"{value:z.4f}", f"{self._best[task][1]:z.4f}"])
         self._line.console.print(grid("task", ["loss", "dev", "now", "best so far"], list(mains), cells))
-        self._line.console.print(f"dev overall {scores.overall:.4f}" + ("  (best so far, kept)" if kept else ""))
+        self._line.console.print(f"dev overall {scores.overall:z.4f}" + ("  (best so far, kept)" if kept else ""))
         self._since_scores.clear()
 
     def close(self) -> None:
@@ -174,7 +175,7 @@ def fitted(start: str, losses: Mapping[str, float], width: int) -> str:
     """
     if not losses:
         return start
-    said = [f"{cut(task, NAME)} {loss:.3f}" for task, loss in losses.items()]
+    said = [f"{cut(task, NAME)} {loss:z.3f}" for task, loss in losses.items()]
     for shown in range(len(said), 0, -1):
         more = "" if shown == len(said) else f" and {len(said) - shown} more"
         line = f"{start}  loss: {GAP.join(said[:shown])}{more}"
@@ -184,4 +185,4 @@ def fitted(start: str, losses: Mapping[str, float], width: int) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.3f}" if values else ""
+    return f"{sum(values) / len(values):z.3f}" if values else ""

@@ -29,9 +29,7 @@ def evaluate(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--input", help="Score this labelled file instead, for the one --task named; - for standard input."
-        ),
+        typer.Option("--input", help="Score this labelled file instead, for one --task; - for standard input."),
     ] = None,
     quotes: Quotes = None,
     perturbed_by: Annotated[

@@ -68,12 +68,12 @@ def power_in_words(blocks: int, methods: int, tasks: int, spread: float | None =
     by_folds = (
         [f"each of {blocks} blocks, {folds} folds x {blocks // folds} seeds, counts as a seed here"] if folds else []
     )
-    known = f"{spread:.4f}, as measured here" if spread else f"{USUAL_SPREAD:g}, the usual one"
+    known = f"{spread:z.4f}, as measured here" if spread else f"{USUAL_SPREAD:g}, the usual one"
     spread = spread or USUAL_SPREAD
     seen = smallest_seen(blocks, spread)
     others = ", ".join(f"{size:g} needs {blocks_needed(size, spread)}" for size in WORTH_SEEING)
     said = [
-        f"with {blocks} seeds this design sees differences of overall from {seen:.3f} (standard deviation of a run "
+        f"with {blocks} seeds this design sees differences of overall from {seen:z.3f} (standard deviation of a run "
         f"{known}; 80 %, alpha 0.05); {others}"
         if seen is not None
         else f"one seed sees no difference between methods; {others}"

@@ -126,10 +126,10 @@ class Comparison(Report):
     def scores(self) -> Written:
         """On the reporting rows, beside `overall` on the rows that select checkpoints."""
         cells = [
-            [*(f"{row.scores[measure]:.4f}" for measure in self.measures), f"{row.selected:.4f}", f"{row.last:.4f}"]
+            [*(f"{row.scores[measure]:z.4f}" for measure in self.measures), f"{row.selected:z.4f}", f"{row.last:z.4f}"]
             for row in self.rows
         ]
-        cells.append([*(f"{score:.4f}" for score in self.constant.values()), "", ""])
+        cells.append([*(f"{score:z.4f}" for score in self.constant.values()), "", ""])
         head = ["method", *self.measures, "dev, kept", "dev, last step"]
         return Written(head, [*(row.named for row in self.rows), CONSTANT], cells)
 
@@ -144,7 +144,8 @@ class Comparison(Report):
         head = ["overall, difference", "mean", "95 % interval", "p (Holm)", "verdict"]
         primary = [one for one in self.contrasts if one.measure == OVERALL]
         cells = [
-            [f"{one.mean:+.4f}", _interval(one.interval), f"{one.p_corrected:.3g}", str(one.verdict)] for one in primary
+            [f"{one.mean:+z.4f}", _interval(one.interval), f"{one.p_corrected:.3g}", str(one.verdict)]
+            for one in primary
         ]
         return Written(head, [one.method for one in primary], cells)
 
@@ -163,7 +164,7 @@ class Comparison(Report):
         cells = [
             [
                 one.measure,
-                f"{one.mean:+.4f}",
+                f"{one.mean:+z.4f}",
                 _interval(one.interval),
                 _interval(one.over_seeds),
                 f"{one.p:.3g}",
@@ -223,7 +224,7 @@ class Comparison(Report):
         for method in dict.fromkeys(one.method for one in self.against_apart):
             mine = [one for one in self.against_apart if one.method == method and one.measure != OVERALL]
             parts = [
-                f"{word} " + ", ".join(f"{one.measure} {one.mean:+.4f} [{_interval(one.interval)}]" for one in some)
+                f"{word} " + ", ".join(f"{one.measure} {one.mean:+z.4f} [{_interval(one.interval)}]" for one in some)
                 for word, some in (
                     ("gains", [one for one in mine if one.mean > 0]),
                     ("loses", [one for one in mine if one.mean <= 0]),
@@ -238,7 +239,7 @@ class Comparison(Report):
         for method, scores in self.trials.items():
             best = max(scores, key=lambda candidate: scores[candidate])
             reached = ", ".join(
-                f"{trials}: {expected_best(list(scores.values()), trials):.4f}" for trials in range(1, len(scores) + 1)
+                f"{trials}: {expected_best(list(scores.values()), trials):z.4f}" for trials in range(1, len(scores) + 1)
             )
             said.append(
                 f"trials of {method} on dev: '{best}' was chosen of {len(scores)}; expected best of n {reached}"
@@ -252,11 +253,11 @@ def _scores(tasks: Mapping[str, Task], one: Outcome) -> dict[str, float]:
 
 
 def _brief(one: Contrast) -> str:
-    return f"{one.mean:+.4f}" + ("" if one.verdict.word is Word.UNTOLD else f" ({one.verdict})")
+    return f"{one.mean:+z.4f}" + ("" if one.verdict.word is Word.UNTOLD else f" ({one.verdict})")
 
 
 def _interval(interval: Any) -> str:
-    return "" if interval is None else f"{interval.low:+.4f} to {interval.high:+.4f}"
+    return "" if interval is None else f"{interval.low:+z.4f} to {interval.high:+z.4f}"
 
 
 def _joined(values: Iterable[object]) -> str:

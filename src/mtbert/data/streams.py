@@ -113,16 +113,14 @@ def stream_rows(
     kinds: dict[str, pa.DataType] = {}
 
     def pieces() -> Iterator[Rows]:
-        start = 0
         for table in table_pieces(source, asked):
             if not table.columns.num_rows:
                 continue
-            alike = replace(table, columns=_alike(table.columns, kinds), start=start)
+            alike = replace(table, columns=_alike(table.columns, kinds))
             try:
                 rows = rows_of(task, alike, labelled, keep=keep, settled=settled)
             except NoRows:  # of this task in this piece
                 continue
-            start += len(rows)
             yield rows
 
     try:

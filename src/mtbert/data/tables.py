@@ -60,7 +60,7 @@ class Rows:
 
     @property
     def ids(self) -> list[str]:
-        """The ids as text, empty where a row has none; the rows' numbers, counted from 0, if the table has no ids."""
+        """The ids as text, empty where a row has none; or the rows' numbers in the file, counted from 0."""
         return as_texts(self.id_cells).fill_null("").to_pylist()  # type: ignore[no-any-return]
 
     @property
@@ -141,7 +141,7 @@ def rows_of(
                 texts[column] = _texts(table, column, labelled)
     numbers = np.arange(table.columns.num_rows)
     with gathering.going_on():
-        ids = _ids(table, task.id, labelled)
+        ids = _ids(table, task.id, labelled, places)
         kept = {name: table.column(name, "the columns to keep") for name in keep}
     if not labelled:
         gathering.stop()
@@ -384,9 +384,9 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
     return True
 
 
-def _ids(table: Table, column: str | None, labelled: bool) -> pa.ChunkedArray:
-    """The column of ids, by default 'id'; the rows' numbers if there is none."""
-    numbers = pa.chunked_array([np.arange(table.start, table.start + table.columns.num_rows)])
+def _ids(table: Table, column: str | None, labelled: bool, places: NDArray[np.int64]) -> pa.ChunkedArray:
+    """The column of ids, by default 'id'; the rows' numbers in the file if there is none."""
+    numbers = pa.chunked_array([places])
     if column is None and "id" not in table.names:
         return numbers
     cells = table.column(column or "id", "the id")

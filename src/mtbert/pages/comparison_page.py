@@ -46,6 +46,6 @@ def _forests(contrasts: Sequence[Contrast], measures: Sequence[str], first: str)
         spans = [Span(one.method, one.mean, *one.interval) for one in contrasts if one.measure == measure]
         if spans:
             title = f"{measure}: difference from {first}"
-            body = drawing.intervals(title, spans, zero=0.0, form="+.4f")
+            body = drawing.intervals(title, spans, zero=0.0, form="+z.4f")
             found.append(Shown(measure, body, f"Difference from {first}, 95 % interval over seeds and rows."))
     return found

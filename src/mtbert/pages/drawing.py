@@ -60,7 +60,7 @@ def _inside(one: Any) -> str:
 
 
 def _said(value: Any) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(escape(visible(str(value))))
+    return f"{value:z.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(escape(visible(str(value))))
 
 
 def picture(title: str, height: float, marks: Iterable[Any], width: float = WIDTH) -> Markup:
@@ -106,7 +106,7 @@ def curves(title: str, lines: Sequence[Curve], height: float = 190.0, least: flo
             marks += [
                 tag(
                     "circle",
-                    tag("title", f"step {at:,.0f}: {value:.4f}"),
+                    tag("title", f"step {at:,.0f}: {value:z.4f}"),
                     cx=x(at),
                     cy=y(value),
                     r=3.2,
@@ -126,7 +126,7 @@ def legend(names: Sequence[str]) -> Markup:
     return tag("p", *keys, class_="legend")
 
 
-def intervals(title: str, rows: Sequence[Span], zero: float | None = None, form: str = ".3f") -> Markup:
+def intervals(title: str, rows: Sequence[Span], zero: float | None = None, form: str = "z.3f") -> Markup:
     """A value and its interval a row, all on one scale; `zero` is marked by a line."""
     beside = [at for row in rows for _, at in row.marks if at is not None]
     shown = [*(value for row in rows for value in (row.low, row.high, row.value)), *beside]
@@ -326,7 +326,7 @@ def bullet(
         marks.append(
             tag(
                 "line",
-                tag("title", f"constant: {constant:.4f}"),
+                tag("title", f"constant: {constant:z.4f}"),
                 x1=x(constant),
                 x2=x(constant),
                 y1=2.0,
@@ -337,7 +337,7 @@ def bullet(
     marks.append(
         tag(
             "rect",
-            tag("title", f"95 % interval: {low:.3f} to {high:.3f}"),
+            tag("title", f"95 % interval: {low:z.3f} to {high:z.3f}"),
             x=x(low),
             y=7.0,
             width=max(1.0, x(high) - x(low)),
@@ -369,7 +369,7 @@ def pareto(title: str, points: Sequence[tuple[float, float, str]], front: Sequen
         marks.append(
             tag(
                 "circle",
-                tag("title", f"{name}: {score:.4f}, {cost:,.0f} s"),
+                tag("title", f"{name}: {score:z.4f}, {cost:,.0f} s"),
                 cx=x(cost),
                 cy=y(score),
                 r=4.5,

@@ -158,7 +158,7 @@ def _between(run: Run, history: History) -> list[Shown]:
         if report is not None and len(report.tasks) <= DRAWN:
             values = report.mean.mean(0)
             np.fill_diagonal(values, np.nan)
-            body = drawing.heat("Cosines of gradients", report.tasks, report.tasks, values, "+.2f", both=True)
+            body = drawing.heat("Cosines of gradients", report.tasks, report.tasks, values, "+z.2f", both=True)
             words = " ".join(f"{word[0].upper()}{word[1:]}." for word in report.words[:6])
             said = f"Mean cosine of two tasks' gradients over the parts of the model and {len(report.steps)} looks."
             found.append(Shown("Conflict", body, f"{said} {words}"))

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.streams import RowStream
+from mtbert.data.views import View
 from mtbert.errors import Mistake
 from mtbert.pages import drawing
 from mtbert.pages.drawing import Span, tag
@@ -22,9 +23,8 @@ from mtbert.reports.decisions import said_of
 from mtbert.reports.evaluation import Beside
 from mtbert.reports.examined import Examination, Examined
 from mtbert.reports.mistakes import Group, Groups, groups, typical, worst
-from mtbert.runs.decisions import read_decisions
 from mtbert.runs.evaluate import Scored
-from mtbert.runs.folder import BEST
+from mtbert.scoring.decisions import NOT_SURE
 from mtbert.scoring.intervals import Interval, intervals
 from mtbert.scoring.zero_shot import applies_to
 
@@ -119,7 +119,7 @@ def task_part(
         lines=lines,
         bullet=_bullet(lines),
         shown=[
-            *(shown for view in examined.task.views(examined.outputs, examined.labels) for shown in show(view)),
+            *(shown for view in _views(examined) for shown in show(view)),
             *_decisions(examination, name),
             *_by_group(found, task.miss),
             *curves,
@@ -131,6 +131,11 @@ def task_part(
         rows=len(examined),
         notes=notes,
     )
+
+
+def _views(examined: Examined) -> Sequence[View]:
+    decided = examined.decided
+    return examined.task.views(decided.outputs, decided.predictions, examined.labels)
 
 
 def curves_of(history: History, name: str, task: Task) -> list[Shown]:
@@ -197,31 +202,33 @@ def _bullet(lines: Sequence[Line]) -> Markup | None:
     if interval is None:
         return None
     ends = (min(0.0, value, interval.low, constant or 0.0), max(1.0, value))
-    return drawing.bullet(f"{metric} {value:.4f}", *interval, value, constant, ends)
+    return drawing.bullet(f"{metric} {value:z.4f}", *interval, value, constant, ends)
 
 
 def _decisions(examination: Examination, name: str) -> list[Shown]:
     """What `mtbert calibrate` fitted for a task, and what that is worth on held-out rows."""
-    one = read_decisions(examination.run.part(BEST), examination.recipe.tasks).get(name)
+    one = examination.decisions.get(name)
     if one is None:
         return []
     held, decision = one.held_out, one.decision
     facts = [
-        ("temperature", f"{decision.temperature:.3f}"),
-        ("ECE, held out", f"{held.error_before:.4f} → {held.error:.4f}"),
-        ("Brier, held out", f"{held.brier_before:.4f} → {held.brier:.4f}"),
+        ("temperature", f"{decision.temperature:z.3f}"),
+        ("ECE, held out", f"{held.error_before:z.4f} → {held.error:z.4f}"),
+        ("Brier, held out", f"{held.brier_before:z.4f} → {held.brier:z.4f}"),
     ]
     if decision.threshold is not None:
-        facts.append(("threshold", f"{decision.threshold:.4f}"))
+        facts.append(("threshold", f"{decision.threshold:z.4f}"))
     if held.metric_before is not None and held.metric is not None:
-        facts.append((f"{one.metric}, held out", f"{held.metric_before:.4f} → {held.metric:.4f}"))
+        facts.append((f"{one.metric}, held out", f"{held.metric_before:z.4f} → {held.metric:z.4f}"))
     if decision.sure_from is not None and held.precision is not None and held.coverage is not None:
-        facts.append(("not sure below", f"{decision.sure_from:.4f}"))
-        facts.append(("right where sure, held out", f"{held.precision:.4f} of {held.coverage:.0%} of the rows"))
+        facts.append(("not sure below", f"{decision.sure_from:z.4f}"))
+        facts.append(("right where sure, held out", f"{held.precision:z.4f} of {held.coverage:.0%} of the rows"))
     rows = [tag("tr", tag("th", fact, scope="row"), tag("td", said)) for fact, said in facts]
     lines = [line.removeprefix(f"{name}: ") for line in said_of(name, one)]
     if not decision.says_the_likeliest:
-        lines.append("all else on this page is of the likeliest class")
+        lines.append(
+            "pictures, groups and mistakes here are of what is said so; scores and curves are of the likeliest class"
+        )
     caption = " ".join(f"{line[0].upper()}{line[1:]}." for line in lines)
     return [Shown("Decisions", tag("table", tag("tbody", *rows)), caption)]
 
@@ -253,7 +260,7 @@ def _by_group(found: Groups, miss: str) -> list[Shown]:
 
 
 def _bars(title: str, some: Sequence[Group], middle: float) -> Markup:
-    return drawing.bars(title, [(one.name, one.miss, f"{one.miss:.3f}, {one.rows:,} rows") for one in some], middle)
+    return drawing.bars(title, [(one.name, one.miss, f"{one.miss:z.3f}, {one.rows:,} rows") for one in some], middle)
 
 
 def _readings(
@@ -272,15 +279,15 @@ def _readings(
 
 def _example(examined: Examined, row: int, reading: Reading | None) -> Example:
     task = examined.task
-    probabilities = task.probabilities(examined.outputs[row : row + 1])
-    said = _said(task.say(_row(examined.predictions, row)))
+    probabilities = task.probabilities(examined.decided.outputs[row : row + 1])
+    said = _said(examined.said(row))
     column = probabilities.get(said)
     short = reading is not None and max(map(len, reading.sequences)) <= LONGEST
     return Example(
         id=examined.ids[row],
         texts=[text if len(text) <= CUT else f"{text[:CUT]}…" for text in examined.texts(row)],
         label=_said(task.say(_row(examined.labels, row))),
-        said=said,
+        said=f"{NOT_SURE} ({said})" if examined.not_sure(row) else said,
         sure=None if column is None else float(column[0]),
         weights=[_weighted(pieces) for pieces in reading.sequences] if reading is not None and short else [],
         attention=_attention(reading) if reading is not None and len(reading.sequences[0]) <= MAPPED else None,
@@ -295,7 +302,7 @@ def _row(labels: Labels, row: int) -> Any:
 def _said(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_said, value)) or "none"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:z.2f}" if isinstance(value, float) else str(value)
 
 
 def _weighted(pieces: Sequence[Any]) -> Markup:
@@ -306,10 +313,12 @@ def _weighted(pieces: Sequence[Any]) -> Markup:
         if text == whole and spans:
             spans.append(" ")
         kind = "for" if weight > 0 else "against"
-        spans.append(tag("span", whole, class_=f"piece {kind}", style=f"--w:{abs(weight):.2f}", title=f"{weight:+.2f}"))
+        spans.append(
+            tag("span", whole, class_=f"piece {kind}", style=f"--w:{abs(weight):z.2f}", title=f"{weight:+z.2f}")
+        )
     return tag("p", *spans, class_="weighted")
 
 
 def _attention(reading: Reading) -> Markup:
     names = [piece.text for piece in reading.sequences[0]]
-    return drawing.heat("Attention of the last layer, mean over its heads", names, names, reading.attention, ".2f")
+    return drawing.heat("Attention of the last layer, mean over its heads", names, names, reading.attention, "z.2f")

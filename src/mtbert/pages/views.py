@@ -67,7 +67,7 @@ def _confusion_table(names: list[str], counts: NDArray[np.int64]) -> Markup:
                 "td",
                 f"{count:,}",
                 class_="heat right" if place == column else "heat",
-                style=f"--a:{count / total:.3f}",
+                style=f"--a:{count / total:z.3f}",
                 title=f"{name} taken for {names[column]}: {count:,} rows, {count / total:.1%}",
             )
             for column, count in enumerate(map(int, counts[place]))
@@ -83,7 +83,7 @@ def _class_table(names: list[str], counts: NDArray[np.int64], chosen: NDArray[np
         hits, said, there = int(counts[place, place]), int(counts[:, place].sum()), int(counts[place].sum())
         precision, recall = hits / said if said else 0.0, hits / there if there else 0.0
         f1 = 2 * hits / (said + there) if said + there else 0.0
-        cells = [*(tag("td", f"{value:.3f}") for value in (precision, recall, f1)), tag("td", f"{there:,}")]
+        cells = [*(tag("td", f"{value:z.3f}") for value in (precision, recall, f1)), tag("td", f"{there:,}")]
         rows.append(tag("tr", _heading(name, "row"), *cells))
     return _table("numbers", head, rows)
 
@@ -105,7 +105,7 @@ def _scatter(view: Scatter) -> list[Shown]:
     title = view.title or "Predicted beside true"
     half, most = np.quantile(off, [0.5, 0.9])
     caption = (
-        f"On the line a score is right; half of the rows are within {half:.2f} of it, nine in ten within {most:.2f}."
+        f"On the line a score is right; half of the rows are within {half:z.2f} of it, nine in ten within {most:z.2f}."
     )
     return [Shown(title, drawing.scatter(title, view.true, view.predicted, view.ends), caption)]
 
@@ -120,7 +120,7 @@ def _reliability(view: Reliability) -> list[Shown]:
         leans = f" It is {how}: {view.sure.mean():.0%} sure on the mean, {view.right.mean():.0%} right."
     bins = bins_of(view.sure, view.right)
     caption = (
-        f"On the line predictions are right as often as they are sure; calibration error (ECE) {error:.3f}.{leans}"
+        f"On the line predictions are right as often as they are sure; calibration error (ECE) {error:z.3f}.{leans}"
     )
     return [Shown(title, drawing.reliability(title, bins), caption)]
 

@@ -301,7 +301,7 @@ def _stage_shown(stage: StageReport) -> Iterable[RenderableType]:
     fit = "" if stage.allowed is None else f", as many as fit into {stage.allowed:g} minutes here and now"
     yield plain(f"stage {stage.stage}: {count(stage.steps, 'step')}{fit}")
     cells = [
-        [f"{stage.batches[task]:,}", f"{times:.2f}", f"{stage.first_losses[task]:.3f}"]
+        [f"{stage.batches[task]:,}", f"{times:z.2f}", f"{stage.first_losses[task]:z.3f}"]
         for task, times in stage.passes.items()
     ]
     yield grid("  task", ["batches", "passes over it", "first loss"], [f"  {task}" for task in stage.passes], cells)

@@ -54,7 +54,7 @@ class ConflictReport(Report):
         pairs = self._strongest()
         if len(pairs) <= MATRIX:
             names = [f"{self.tasks[one]}, {self.tasks[other]}" for one, other in pairs]
-            yield grid("part", names, self.groups, [[part[pair] for pair in pairs] for part in self.mean], "+.3f")
+            yield grid("part", names, self.groups, [[part[pair] for pair in pairs] for part in self.mean], "+z.3f")
         else:
             yield from self._lines(pairs[:STRONGEST])
         yield plain(f"mean cosines of the gradients over {count(len(self.steps), 'observation')}")
@@ -83,8 +83,8 @@ class ConflictReport(Report):
             lowest, highest = int(parts.argmin()), int(parts.argmax())
             cells.append(
                 [
-                    f"{parts.mean():+.3f}",
-                    *(f"{self.groups[place]} {parts[place]:+.3f}" for place in (lowest, highest)),
+                    f"{parts.mean():+z.3f}",
+                    *(f"{self.groups[place]} {parts[place]:+z.3f}" for place in (lowest, highest)),
                 ]
             )
         yield grid("tasks", ["mean", "lowest", "highest"], names, cells)
@@ -122,16 +122,16 @@ def summary(tasks: Sequence[str], groups: Sequence[str], cosines: NDArray[np.flo
         against, along = _notable(-pair), _notable(pair)
         if against.any():
             share = (pair[:, against] < 0).mean()
-            most = f", most in {groups[mean.argmin()]} ({mean.min():.2f})" if against.sum() > 1 else ""
+            most = f", most in {groups[mean.argmin()]} ({mean.min():z.2f})" if against.sum() > 1 else ""
             sentences.append(
                 f"{tasks[one]} and {tasks[other]} pull against each other in {_said(groups, against)}: mean cosine "
-                f"{mean[against].mean():.2f}{most}; below 0 in {share:.0%} of the looks there"
+                f"{mean[against].mean():z.2f}{most}; below 0 in {share:.0%} of the looks there"
             )
         if along.any():
-            most = f", most in {groups[mean.argmax()]} ({mean.max():.2f})" if along.sum() > 1 else ""
+            most = f", most in {groups[mean.argmax()]} ({mean.max():z.2f})" if along.sum() > 1 else ""
             sentences.append(
                 f"{tasks[one]} and {tasks[other]} pull along with each other in {_said(groups, along)}: mean cosine "
-                f"{mean[along].mean():.2f}{most}"
+                f"{mean[along].mean():z.2f}{most}"
             )
         if not against.any() and not along.any():
             neither.append(f"{tasks[one]} and {tasks[other]}")

@@ -42,13 +42,13 @@ class Decisions(Report):
             held = one.held_out
             cells.append(
                 [
-                    f"{one.decision.temperature:.3f}",
+                    f"{one.decision.temperature:z.3f}",
                     _change(held.error_before, held.error),
                     _change(held.brier_before, held.brier),
                     _said_from(one.decision),
                     "" if held.metric is None else f"{_change(held.metric_before or 0.0, held.metric)} {one.metric}",
-                    "" if one.decision.sure_from is None else f"{one.decision.sure_from:.4f}",
-                    "" if held.precision is None else f"{held.precision:.4f} of {held.coverage:.0%}",
+                    "" if one.decision.sure_from is None else f"{one.decision.sure_from:z.4f}",
+                    "" if held.precision is None else f"{held.precision:z.4f} of {held.coverage:.0%}",
                 ]
             )
         if names:
@@ -66,7 +66,7 @@ def _said_from(decision: Decision) -> str:
     """Where another class than the likeliest may be said."""
     if decision.offsets is not None or decision.thresholds is not None:
         return "below"
-    return "" if decision.threshold is None else f"{decision.threshold:.4f}"
+    return "" if decision.threshold is None else f"{decision.threshold:z.4f}"
 
 
 def said_of(name: str, one: Calibrated) -> list[str]:
@@ -75,10 +75,10 @@ def said_of(name: str, one: Calibrated) -> list[str]:
     if one.decision.temperature == PLAIN.temperature:
         said.append(f"{name}: no temperature makes it a better judge of itself on held-out rows; left at 1")
     if one.decision.offsets is not None:
-        added = listed([f"{label} {value:+.3f}" for label, value in one.decision.offsets.items()], OFFSETS)
+        added = listed([f"{label} {value:+z.3f}" for label, value in one.decision.offsets.items()], OFFSETS)
         said.append(f"{name}: added to the logarithms of the probabilities before the largest is said: {added}")
     if one.decision.thresholds is not None:
-        least = listed([f"{label} {value:.3f}" for label, value in one.decision.thresholds.items()], OFFSETS)
+        least = listed([f"{label} {value:z.3f}" for label, value in one.decision.thresholds.items()], OFFSETS)
         said.append(f"{name}: said where it is likelier than: {least}")
     if one.metric is not None and held.metric is not None and held.metric_before is not None:
         sign = -1 if {**MULTILABEL, **CLASSES, **BINARY, **ORDERED}[one.metric].scale == "error" else 1
@@ -86,8 +86,8 @@ def said_of(name: str, one: Calibrated) -> list[str]:
             said.append(f"{name}: by {one.metric} it does no better on held-out rows than without")
     if one.precision is not None and held.precision is not None and held.precision < one.precision:
         said.append(
-            f"{name}: on held-out rows {held.precision:.4f} is right where it is sure, less than the {one.precision:g} "
-            "asked for: ask for more, or bring more dev rows"
+            f"{name}: on held-out rows {held.precision:z.4f} is right where it is sure, less than the "
+            f"{one.precision:g} asked for: ask for more, or bring more dev rows"
         )
     return said
 
@@ -149,4 +149,4 @@ def calibrate(
 
 
 def _change(before: float, after: float) -> str:
-    return f"{before:.4f} -> {after:.4f}"
+    return f"{before:z.4f} -> {after:z.4f}"

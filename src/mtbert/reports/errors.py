@@ -23,6 +23,7 @@ from mtbert.reports.base import Report, count, cut, grid, plain
 from mtbert.reports.examined import Examination, Examined
 from mtbert.reports.mistakes import Group, Groups, groups, worst
 from mtbert.runs.folder import Run
+from mtbert.scoring.decisions import NOT_SURE
 from mtbert.scoring.label_errors import likely_wrong, out_of_sample, suspicion
 
 SHOWN = 10  # mistakes in the terminal
@@ -89,7 +90,7 @@ class ErrorReport(Report):
 
     def shown(self) -> Iterable[RenderableType]:
         for name, task in self.tasks.items():
-            yield plain(f"{name}: {count(task.rows, 'row')} of {self.split}; {task.miss} {task.groups.miss:.4f}")
+            yield plain(f"{name}: {count(task.rows, 'row')} of {self.split}; {task.miss} {task.groups.miss:z.4f}")
             for title, some in (
                 ("by length", task.groups.by_length),
                 ("by label", task.groups.by_label),
@@ -98,7 +99,7 @@ class ErrorReport(Report):
                 yield from _groups_shown(title, some, task.miss)
             words = task.groups.words
             if words:
-                cells = [[f"{word.rows:,}", f"{word.miss:.3f}"] for word in words]
+                cells = [[f"{word.rows:,}", f"{word.miss:z.3f}"] for word in words]
                 yield grid("  words that go with mistakes", ["rows", task.miss], [f"  {w.word}" for w in words], cells)
             yield from _rows_shown("most confident mistakes", task.mistakes)
         for name, one in self.labels.items():
@@ -131,6 +132,8 @@ def errors(
         examined = examination.examined(name, split)
         mistakes = [_mistaken(examined, row) for row in worst(examined, len(examined))]
         found[name] = TaskErrors(len(examined), examined.task.miss, groups(examined), mistakes)
+        if not examined.decision.says_the_likeliest:
+            notes.append(f"{name}: what it says is as mtbert calibrate decided, and so is what counts as a mistake")
     for name in chosen if labels else ():
         task = examination.recipe.tasks[name]
         if not task.exclusive:
@@ -141,14 +144,13 @@ def errors(
 
 
 def _mistaken(examined: Examined, row: int) -> Mistaken:
-    task = examined.task
-    label, said = (task.say(next(iter(some[np.array([row])]))) for some in (examined.labels, examined.predictions))
+    task, said = examined.task, _worded(examined.said(row))
     return Mistaken(
         task.name,
         examined.split,
         examined.ids[row],
-        _worded(label),
-        _worded(said),
+        _worded(task.say(next(iter(examined.labels[np.array([row])])))),
+        f"{NOT_SURE} ({said})" if examined.not_sure(row) else said,
         float(examined.misses[row]),
         tuple(examined.texts(row)),
     )
@@ -214,7 +216,7 @@ def _same_texts(rows: Rows) -> NDArray[np.int64]:
 
 def _groups_shown(title: str, some: Sequence[Group], miss: str) -> Iterator[RenderableType]:
     if len(some) > 1:
-        cells = [[f"{one.rows:,}", f"{one.miss:.3f}"] for one in some[:20]]
+        cells = [[f"{one.rows:,}", f"{one.miss:z.3f}"] for one in some[:20]]
         yield grid(f"  {title}", ["rows", miss], [f"  {one.name}" for one in some[:20]], cells)
 
 

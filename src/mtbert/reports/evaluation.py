@@ -84,8 +84,8 @@ class EvaluationReport(Report):
             for place, (metric, value) in enumerate(task.metrics.items()):
                 names.append("" if place else name)
                 span = task.intervals[metric]
-                around = "" if span is None else f"{span[0]:.3f} to {span[1]:.3f}"
-                cells.append([metric, f"{value:.4f}", around, _number(task.constant, metric)])
+                around = "" if span is None else f"{span[0]:z.3f} to {span[1]:z.3f}"
+                cells.append([metric, f"{value:z.4f}", around, _number(task.constant, metric)])
                 cells[-1] += [_number(task.zero_shot, metric)] if zero_shot else []
                 said = None if task.decided is None else task.decided.metrics
                 cells[-1] += [_number(said, metric)] if decided else []
@@ -93,7 +93,7 @@ class EvaluationReport(Report):
         columns = ["metric", "score", "95 % interval", "constant", *more]
         yield grid("task", columns, names, cells)
         if len(self.tasks) > 1:
-            yield plain(f"overall: {self.overall:.4f}")
+            yield plain(f"overall: {self.overall:z.4f}")
         for name, task in self.tasks.items():
             yield from _task_shown(name, task)
         yield plain("constant: the best prediction that ignores the text, learned from the training labels")
@@ -255,11 +255,11 @@ def _warnings(
         said.append(f"no row has the label {listed(classes.unasked, NAMED)}: nothing is known of it here")
     if zero_shot is not None and main in zero_shot and judged < zero_shot[main]:
         said.append(
-            f"the untrained encoder does better ({main} {zero_shot[main]:.4f} against {metrics[main]:.4f}): training "
+            f"the untrained encoder does better ({main} {zero_shot[main]:z.4f} against {metrics[main]:z.4f}): training "
             "has not helped this task; train it longer, or more gently"
         )
     if constant is not None and judged <= task.score(constant):
-        said.append(f"no better than a constant ({main} {constant[main]:.4f}): the texts are not made use of")
+        said.append(f"no better than a constant ({main} {constant[main]:z.4f}): the texts are not made use of")
     return said
 
 
@@ -270,7 +270,7 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
     if task.classes is None:
         return
     scores, table = task.classes.classes, task.classes.confusion
-    cells = [[f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}"] for one in scores]
+    cells = [[f"{one.precision:z.3f}", f"{one.recall:z.3f}", f"{one.f1:z.3f}", f"{one.support:,}"] for one in scores]
     names = [one.name for one in scores]
     yield grid("  class", ["precision", "recall", "F1", "rows"], [f"  {one}" for one in names], cells)
     if table is None:
@@ -285,4 +285,4 @@ def _task_shown(name: str, task: TaskScores) -> Iterable[RenderableType]:
 
 
 def _number(metrics: dict[str, float] | None, metric: str) -> str:
-    return "" if metrics is None or metric not in metrics else f"{metrics[metric]:.4f}"
+    return "" if metrics is None or metric not in metrics else f"{metrics[metric]:z.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +25,23 @@ from mtbert.model.multitask import MultiTask
 from mtbert.model.sources import Source
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import read_splits
+from mtbert.runs.decisions import Calibrated, read_decisions
 from mtbert.runs.environment import record_of
 from mtbert.runs.evaluate import SPLITS
 from mtbert.runs.folder import BEST, OUTPUTS, Run
+from mtbert.scoring.decisions import PLAIN, Decided, Decision
 from mtbert.scoring.evaluation import outputs_of
 
 
 @dataclass(frozen=True)
 class Examined:
-    """The labelled rows of a task's split, and the outputs of the kept model for them: (N, outputs)."""
+    """The labelled rows of a task's split, the outputs of the kept model for them, (N, outputs), and how it decides."""
 
     task: Task
     split: str
     rows: Rows
     outputs: Tensor
+    decision: Decision = PLAIN
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,9 +57,22 @@ class Examined:
         return self.rows.ids
 
     @cached_property
+    def decided(self) -> Decided:
+        """What is said of the rows, as `mtbert predict` says it."""
+        return self.decision.decide(self.task, self.outputs)
+
+    @property
     def predictions(self) -> Labels:
         """As handed out: N rows."""
-        return self.task.decode(self.outputs)
+        return self.decided.predictions
+
+    def said(self, row: int) -> Any:
+        """What is said of a row, in the words of its kind."""
+        return self.task.say(next(iter(self.predictions[np.array([row])])))
+
+    def not_sure(self, row: int) -> bool:
+        """Whether it would rather say nothing of a row."""
+        return self.decided.sure is not None and not self.decided.sure[row]
 
     @cached_property
     def misses(self) -> NDArray[np.float64]:
@@ -65,7 +82,8 @@ class Examined:
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """(N,): of two wrong rows, the one with the greater loss is the more confidently wrong."""
-        losses: NDArray[np.float64] = self.task.losses(self.outputs, self.task.targets(self.labels)).double().numpy()
+        targets = self.task.targets(self.labels)
+        losses: NDArray[np.float64] = self.task.losses(self.decided.outputs, targets).double().numpy()
         return losses
 
     def texts(self, row: int) -> list[str]:
@@ -95,7 +113,13 @@ class Examination:
         written = self._written.get(task) if split == "dev" else None
         if written is None or len(written) != len(rows) or self.changed(rows, task, split):
             written = outputs_of(self.model[0], self._examples(rows))
-        return Examined(rows.task, split, rows, written)
+        calibrated = self.decisions.get(task)
+        return Examined(rows.task, split, rows, written, PLAIN if calibrated is None else calibrated.decision)
+
+    @cached_property
+    def decisions(self) -> dict[str, Calibrated]:
+        """task -> what `mtbert calibrate` fitted for it; raises Mistake where that is damaged."""
+        return read_decisions(self.run.part(BEST), self.recipe.tasks)
 
     def rows(self, task: str, split: str) -> Rows:
         """The labelled rows of a split; raises Mistake for a task or split that is not there."""

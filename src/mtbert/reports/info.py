@@ -48,7 +48,7 @@ class Info(Report):
         columns = ["kind", "train rows", "dev rows", "metric", "dev score"]
         yield grid("task", columns, list(self.tasks), [list(map(_cell, one.values())) for one in self.tasks.values()])
         if self.overall is not None:
-            yield plain(f"overall: {self.overall:.4f}")
+            yield plain(f"overall: {self.overall:z.4f}")
         yield plain("sizes: " + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.sizes.items()))
         yield from map(plain, self._made_on)
 
@@ -120,7 +120,7 @@ def _task(
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:z.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _size(path: Path) -> int:

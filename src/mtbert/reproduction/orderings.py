@@ -256,9 +256,9 @@ class Orderings(Report):
                 one.difference,
                 one.measure,
                 str(one.seeds),
-                f"{one.mean:+.4f}",
-                f"{one.interval.low:+.4f} to {one.interval.high:+.4f}",
-                f"{one.p:.3f}",
+                f"{one.mean:+z.4f}",
+                f"{one.interval.low:+z.4f} to {one.interval.high:+z.4f}",
+                f"{one.p:z.3f}",
                 str(one.verdict),
             ]
             for one in self.findings

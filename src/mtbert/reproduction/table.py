@@ -117,11 +117,11 @@ class Reproduction(Report):
                 cell.row,
                 cell.split,
                 cell.measure,
-                _number(cell.report, ".3f"),
-                _number(cell.ours, ".4f"),
-                "" if cell.interval is None else f"{cell.interval.low:.4f} to {cell.interval.high:.4f}",
+                _number(cell.report, "z.3f"),
+                _number(cell.ours, "z.4f"),
+                "" if cell.interval is None else f"{cell.interval.low:z.4f} to {cell.interval.high:z.4f}",
                 str(cell.n or ""),
-                _number(cell.difference, "+.4f"),
+                _number(cell.difference, "+z.4f"),
             ]
             for cell in self.cells
         ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from mtbert.data.tables import Rows, asked_by, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
+
+SMALL = 1 << 26  # bytes of a file that is held where several tasks are scored on it
 
 
 class Data(NamedTuple):
@@ -66,20 +69,28 @@ def read_whole(recipe: Recipe, split: str) -> dict[str, Rows]:
 
 
 def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str, RowStream]:
-    """A split of these tasks, of which no more than a piece is held where the split is a file of its own.
+    """A split of these tasks, of which no more than a piece is held where the split is a file of its own; one that
+    several of them read is held whole where it is small, and read once.
 
     Raises Mistakes as `read_data`.
     """
     reader, streams = _Reader(recipe), dict[str, RowStream]()
+    files = Counter(reader.file(name, split) for name in tasks)
     for name in tasks:
         task, source = recipe.tasks[name], recipe.source(name, split)
+        shared = files[reader.file(name, split)] > 1 and _is_small(source)
         with reader.gathering.going_on():
-            if split == "train" or source is None or not task.complete or task.at_most(split) is not None:
+            if split == "train" or source is None or shared or not task.complete or task.at_most(split) is not None:
                 streams[name] = RowStream.of(_limited(reader.rows(name, split), recipe, name, split))
             else:
                 streams[name] = stream_rows(task, source)
     reader.gathering.stop()
     return streams
+
+
+def _is_small(source: Any) -> bool:
+    """Whether a split is a file of so few bytes that it may be held."""
+    return isinstance(source, Path) and source.is_file() and source.stat().st_size <= SMALL
 
 
 def shared_tables(recipe: Recipe) -> dict[str, dict[str, pa.Table]]:

@@ -68,8 +68,8 @@ def to_be_scored(
     source: Any = None,
     quotes: Quotes | None = None,
 ) -> Scored:
-    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named, its
-    quotes meant as the task's recipe says unless they are given.
+    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named (which a
+    run with one task need not be told), its quotes meant as the task's recipe says unless they are given.
     """
     run = Run.open(folder)
     recipe = run.recipe(data)
@@ -78,9 +78,9 @@ def to_be_scored(
             raise Mistake(unknown("task", name, recipe.tasks))
     if split not in SPLITS:
         raise Mistake(unknown("split", split, SPLITS))
-    if source is not None and len(tasks or ()) != 1:
-        raise Mistake(f"a file is scored for one task: name it with --task (tasks: {', '.join(recipe.tasks)})")
     chosen = list(tasks or recipe.learned)
+    if source is not None and len(tasks or recipe.tasks) != 1:
+        raise Mistake(f"a file is scored for one task: name it with --task (tasks: {', '.join(recipe.tasks)})")
     if source is None:
         sets = stream_splits(recipe, chosen, split)
     else:

@@ -97,7 +97,7 @@ class Run:
         if not self.exists or not self.has(BEST):
             return []
         return [
-            (task, ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
+            (task, ", ".join(f"{metric} {value:z.4f}" for metric, value in metrics.items()))
             for task, metrics in self.scores["dev"]["tasks"].items()
         ]
 

@@ -75,4 +75,4 @@ class OfTeacher(Listeners):
         self._number = number
 
     def scores(self, scores: Scores, kept: bool) -> None:
-        self.note(f"teacher {self._number}: overall {scores.overall:.4f} on dev" + (", kept" if kept else ""))
+        self.note(f"teacher {self._number}: overall {scores.overall:z.4f} on dev" + (", kept" if kept else ""))

@@ -178,7 +178,7 @@ def rejection_of(sure: NDArray[np.float64], right: NDArray[np.bool_], precision:
     able = np.flatnonzero(last & (shares >= precision))
     if not len(able):
         best = float(shares[last].max())
-        raise Mistake(f"a precision of {precision:g} cannot be reached at any probability: the best is {best:.4f}")
+        raise Mistake(f"a precision of {precision:g} cannot be reached at any probability: the best is {best:z.4f}")
     return float(sure[order][able[-1]])
 
 

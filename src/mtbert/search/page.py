@@ -27,8 +27,8 @@ def said(found: Found) -> str:
     if found.finalists:
         lines += [f"| trial | mean {found.measure} | seeds | what it changes |", "|---|---|---|---|"]
         for one in found.finalists:
-            seeds = ", ".join(f"{score:.4f}" for score in one.scores)
-            lines.append(f"| {one.trial} | {one.mean:.4f} | {seeds} | `{' '.join(one.overrides)}` |")
+            seeds = ", ".join(f"{score:z.4f}" for score in one.scores)
+            lines.append(f"| {one.trial} | {one.mean:z.4f} | {seeds} | `{' '.join(one.overrides)}` |")
         lines += ["", "`best.yaml` is the recipe of the first."]
     if (found.folder / PICTURE).exists():
         lines += ["", f"![Parallel coordinates]({PICTURE})"]

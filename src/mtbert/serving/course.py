@@ -80,7 +80,7 @@ def write_course_files(
 
 def course_file(predictions: Predictions, title: str) -> str:
     """A header, then `id , value` with the index of the class or the score, spaced as the starter code spaces it."""
-    number = "{:.6f}" if predictions.task.scored else "{:.0f}"
+    number = "{:z.6f}" if predictions.task.scored else "{:.0f}"
     values = zip(predictions.ids, predictions.values, strict=True)
     return "".join([f"id \t {title} \n", *(f"{name} , {number.format(value)} \n" for name, value in values)])
 

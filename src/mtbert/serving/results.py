@@ -87,7 +87,7 @@ WRITERS: Mapping[str, Writer] = {
 def _cells(column: Any) -> Sequence[str]:
     """A column as a table without types holds it."""
     if isinstance(column, np.ndarray):
-        return [f"{value:.6f}" for value in column]
+        return [f"{value:z.6f}" for value in column]
     if isinstance(column, pa.ChunkedArray):
         if is_value(column.type):
             return as_texts(column).fill_null("").to_pylist()  # type: ignore[no-any-return]

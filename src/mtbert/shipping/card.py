@@ -82,9 +82,9 @@ def _scores(kept: Mapping[str, Mapping[str, float]], scores: Mapping[str, TaskSc
         one = scores.get(name) if scores is not None else None
         for metric, value in (metrics if one is None else one.metrics).items():
             around = one.intervals[metric] if one is not None else None
-            span = "" if around is None else f"{around[0]:.4f} to {around[1]:.4f}"
+            span = "" if around is None else f"{around[0]:z.4f} to {around[1]:z.4f}"
             constant = one.constant.get(metric) if one is not None and one.constant is not None else None
-            yield f"| {name} | {metric} | {value:.4f} | {span} | {'' if constant is None else f'{constant:.4f}'} |"
+            yield f"| {name} | {metric} | {value:z.4f} | {span} | {'' if constant is None else f'{constant:z.4f}'} |"
     yield "\nThe kept model was chosen by these rows, so new ones may score a little lower."
 
 

@@ -51,7 +51,9 @@ class Certificate(Report):
             metric, model = next(iter(sides["torch"].scores.items()))
             for side, said in sides.items():
                 if not model - said.scores[metric] <= self.bound:
-                    found.append(f"{metric} of '{task}' falls from {model:.4f} to {said.scores[metric]:.4f} in {side}")
+                    found.append(
+                        f"{metric} of '{task}' falls from {model:z.4f} to {said.scores[metric]:z.4f} in {side}"
+                    )
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class Certificate(Report):
                 metric, score = next(iter(said.scores.items()))
                 low, high = said.intervals[metric]
                 names.append(task if side == "torch" else "")
-                cells.append([side, metric, f"{score:.4f}", f"{low:.4f} to {high:.4f}"])
+                cells.append([side, metric, f"{score:z.4f}", f"{low:z.4f} to {high:z.4f}"])
                 cells[-1] += [f"{said.difference:.1e}", f"{said.equal:.2%}"]
         titles = ["side", "metric", "score", "95 % interval", "largest difference", "same decisions"]
         yield grid("task", titles, names, cells)

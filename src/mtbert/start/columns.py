@@ -2,7 +2,8 @@
 
 The rules are few and can be told to the person. A column of labels has few different values for its rows, or numbers; a
 column of text has many, and long ones. Two columns of text are a pair where their names are alike, or where the texts
-of a row have more words in common than those of different rows.
+of a row have more words in common than those of different rows. Beside other labels, a column that is called `genre`,
+`source` and the like says where rows are from.
 """
 
 from __future__ import annotations
@@ -22,20 +23,27 @@ from mtbert.data.formats.base import Table
 from mtbert.data.formats.cells import as_texts, is_time, is_value
 from mtbert.data.label_cells import as_lists, is_list
 
-Role = Literal["id", "text", "class", "score", "number", "list", "time", "comma", "nothing"]
+Role = Literal["id", "text", "class", "score", "number", "list", "time", "comma", "address", "nothing"]
 
 MOST_CLASSES = 1000
 ROWS_A_CLASS = 3  # on average, at least
 MOST_WHOLE_NUMBERS = 21  # different ones that may be classes: 0 to 20
 WORDS_IN_A_NAME = 3.0  # of a class, on average, at most
 ALIKE = 500  # rows whose texts are compared
+SHARED = 0.2  # of the words of a row's two texts, that they share where more than two columns hold texts
 NAMES_OF_ROWS = re.compile(
-    r"(?:.*[\W_])?(?:[a-z]?id|idx|index|guid|uuid|nr|key)\d*(?:[\W_].*)?|unnamed: \d+|", re.IGNORECASE
+    r"(?i:(?:.*[\W_])?(?:[a-z]?id|idx|index|guid|uuid|nr|key)\d*(?:[\W_].*)?|unnamed: \d+|)|.*[a-z]I[Dd]\d*"
 )
 NAMES_OF_SCORES = re.compile(r"score|rating|similarity|relatedness|points|grade|stars|percent", re.IGNORECASE)
+NAMES_OF_ORIGINS = re.compile(
+    r"(?:.*[\W_])?(?:genre|domain|source|origin|file|file_?name|year|data_?set|corpus|annotator|worker|language|lang)"
+    r"(?:[\W_]?[a-z\d])?",
+    re.IGNORECASE,
+)
 NUMBERED = re.compile(r"[!-~]*\d[!-~]*")  # as in tr-0017
 DAY = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}( .*)?|\d\d?:\d\d(:\d\d)?")
 COMMA = re.compile(r"[-+]?\d+(,\d+)?")  # a number with a comma for the decimal point
+ADDRESS = re.compile(r"(?:[a-z]+://|www\.)\S+", re.IGNORECASE)  # of a page
 PARTNERS = (
     {"a", "b"}, {"first", "second"}, {"left", "right"}, {"one", "two"}, {"x", "y"},
     {"premise", "hypothesis"}, {"source", "target"}, {"original", "paraphrase"},
@@ -110,6 +118,8 @@ class Column:
             return "nothing"
         if not self.numbers and _all_match(COMMA, self.counts):
             return "comma"
+        if 2 * sum(bool(ADDRESS.fullmatch(value)) for value in self.counts) > different:
+            return "address"  # `none` may stand between them
         all_different = different == self.filled
         if NAMES_OF_ROWS.fullmatch(self.name) and (self.numbers or self.words <= 1):
             return "id"
@@ -127,6 +137,11 @@ class Column:
         if all_different and self.words <= 1 and _all_match(NUMBERED, self.counts):
             return "id"
         return "text"
+
+    @property
+    def tells_origin(self) -> bool:
+        """Whether it is called as what says where a row is from, which is seldom what is to be learned."""
+        return self.named and bool(NAMES_OF_ORIGINS.fullmatch(self.name))
 
     @property
     def ordered(self) -> bool:
@@ -183,15 +198,24 @@ def _all_match(pattern: re.Pattern[str], values: Counter[str]) -> bool:
 def ways_to_read(columns: Sequence[Column]) -> list[tuple[str, ...]]:
     """The columns of text that a task may read, a pair or one, the likeliest way first; empty where none is text."""
     texts = sorted((one for one in columns if one.role == "text"), key=_richness, reverse=True)
-    single = [(one.name,) for one in texts]
-    order = [column.name for column in columns]
-    pairs = [tuple(sorted((a.name, b.name), key=order.index)) for a, b in combinations(texts, 2)]
-    named = {one.name for one in texts if one.named}
-    alike = [pair for pair in pairs if named.issuperset(pair) and names_alike(*pair)]
-    if not alike and len(texts) == 2 and _share_words(*texts):
-        alike = pairs
+    pairs = [_Pair(*sorted(two, key=columns.index)) for two in combinations(texts, 2)]
+    alike = [pair for pair in pairs if pair.named_alike]
+    if not alike:
+        least = SHARED if len(texts) > 2 else 0.0
+        alike = sorted((pair for pair in pairs if pair.shared > least), key=lambda pair: -pair.shared)
+    alike.sort(key=lambda pair: (not pair.shared, pair.words_in_names))
     rest = [pair for pair in pairs if pair not in alike]
-    return [*alike, *single, *rest]
+    return [*(pair.names for pair in alike), *((one.name,) for one in texts), *(pair.names for pair in rest)]
+
+
+class _Pair:
+    """Two columns of text that may be the two texts of each row."""
+
+    def __init__(self, one: Column, other: Column) -> None:
+        self.names = one.name, other.name
+        self.named_alike = one.named and other.named and names_alike(*self.names)
+        self.words_in_names = sum(len(_words(name)) for name in self.names)  # `sentence1_parse` is made of `sentence1`
+        self.shared = _shared_words(one, other)
 
 
 def _richness(column: Column) -> float:
@@ -206,28 +230,33 @@ def names_alike(one: str, other: str) -> bool:
     """
     if re.sub(r"\d+", "", one) == re.sub(r"\d+", "", other):
         return True
-    ours, theirs = (re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) for name in (one, other))
+    ours, theirs = _words(one), _words(other)
     if len(ours) != len(theirs):
         return False
     differing = [{a.lower(), b.lower()} for a, b in zip(ours, theirs, strict=True) if a.lower() != b.lower()]
     return len(differing) == 1 and differing[0] in PARTNERS
 
 
-def _share_words(one: Column, other: Column) -> bool:
-    """Whether two columns hold texts of one sort: those of a row have more words in common than those of two.
+def _words(name: str) -> list[str]:
+    return re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)
+
+
+def _shared_words(one: Column, other: Column) -> float:
+    """How much of their words the two texts of a row share, where that shows that the columns hold texts of one sort:
+    those of a row share more than those of two; otherwise 0.
 
     A title has words in common with what stands below it, too, but is far shorter.
     """
     if max(one.length, other.length) > 2 * min(one.length, other.length):
-        return False
+        return 0.0
     rows = [row for row in range(len(one.cells)) if one.cells[row] and other.cells[row]][:ALIKE]
     if len(rows) < 3:
-        return False
+        return 0.0
     ours, theirs = ([set(column.cells[row].casefold().split()) for row in rows] for column in (one, other))
     together = sum(_common(ours, theirs)) / len(rows)
     half = len(rows) // 2
     apart = sum(_common(ours, [*theirs[half:], *theirs[:half]])) / len(rows)
-    return together > 2 * apart + 0.02
+    return together if together > 2 * apart + 0.02 else 0.0
 
 
 def _common(ours: Sequence[set[str]], theirs: Sequence[set[str]]) -> Iterator[float]:

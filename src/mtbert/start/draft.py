@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,31 @@ class _Part:
 
 def _parts(train: File) -> Iterator[tuple[dict[str, str], list[Column]]]:
     """A long file has a column that names the task of each row; every other file is one part."""
-    naming = next((one for one in train.columns if TASK_NAMES.fullmatch(one.name) and one.role == "class"), None)
-    if naming is None:
-        yield {}, train.columns
-        return
+    for naming in train.columns:
+        if TASK_NAMES.fullmatch(naming.name) and naming.role == "class":
+            parts = dict(_parts_by(naming, train.columns))
+            if not naming.tells_origin or _labelled_apart(list(parts.values())):
+                yield from (({naming.name: value}, columns) for value, columns in parts.items())
+                return
+    yield {}, train.columns
+
+
+def _parts_by(naming: Column, columns: Sequence[Column]) -> Iterator[tuple[str, list[Column]]]:
     for value in naming.counts:
         rows = [row for row, cell in enumerate(naming.cells) if cell == value]
-        yield {naming.name: value}, [one.among(rows) for one in train.columns if one is not naming]
+        yield value, [one.among(rows) for one in columns if one is not naming]
+
+
+def _labelled_apart(parts: Sequence[Sequence[Column]]) -> bool:
+    """Whether rows that are from here and there have other labels, as those of several tasks do."""
+    labels = [
+        {one.name: set(one.labels) for one in part if one.role in ("class", "score") and not one.tells_origin}
+        for part in parts
+    ]
+    return any(
+        ours.keys() != theirs.keys() or any(ours[name].isdisjoint(theirs[name]) for name in ours)
+        for ours, theirs in combinations(labels, 2)
+    )
 
 
 def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Iterator[Draft]:
@@ -129,23 +148,36 @@ def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Ite
     labels = _labels(columns, part, notes)
     if not labels:
         notes.append(f"{path} holds no column of labels that can be learned ({_described(columns)})")
-    several = len(labels) > 1
-    for label in labels:
+    wanted = _wanted(labels, path.name, notes, ask)
+    for label in wanted:
         task = _drafted(part, text, label, folder, notes)
+        if len(wanted) > 1:
+            task.name = f"{task.name}_{label.name}"
         if len(ways) > 1:
             others = [_list(way) for way in ways if way != text]
             task.beside["text"] = f"or {' or '.join(others[:3])}"
-        if several:
-            question = f"{path.name}: a task that predicts '{label.name}' ({_values(label)})?"
-            if ask(Question(question, ("yes", "no"))) == "no":
-                continue
-            task.name = f"{task.name}_{label.name}"
         if _may_be_both(label):
             _ask_the_kind(task, label, ask)
         if task.keys["kind"] == "regression" and len(text) == 2 and _says_how_close(part, text, label):
             task.keys |= {"pairs": "separate", "head": "cosine"}
             task.beside["head"] = "begins with what the encoder knows; or neither this nor `pairs`"
         yield task
+
+
+def _wanted(labels: Sequence[Column], file: str, notes: list[str], ask: Ask) -> list[Column]:
+    """Those of the labels that a task is to predict: a lone one, or what the person says of each."""
+    if len(labels) < 2:
+        return list(labels)
+    wanted = []
+    told = any(not label.tells_origin for label in labels)
+    for label in labels:
+        origin = told and label.tells_origin
+        question = f"{file}: a task that predicts '{label.name}' ({_values(label)})?"
+        if ask(Question(question, ("no", "yes") if origin else ("yes", "no"))) == "yes":
+            wanted.append(label)
+        elif origin:
+            notes.append(f"{file}: column '{label.name}' says where a row is from; it is taken for no label")
+    return wanted
 
 
 def _labels(columns: Sequence[Column], part: _Part, notes: list[str]) -> list[Column]:
@@ -284,10 +316,11 @@ def _write_doubts(task: Draft, part: _Part, text: tuple[str, ...], label: Column
             train.quotes, "quoted cells are as meant"
         )
     texts = [one for one in part.columns if one.name in text]
-    total = len(label.cells)
-    empty = sum(not all(column.cells[row] for column in texts) for row in range(total))
+    read = len(label.cells)
+    total = read + train.left_out
+    empty = sum(not all(column.cells[row] for column in texts) for row in range(read))
     sorts = {
-        "without a label": total - label.filled,
+        "without a label": read - label.filled,
         "without a text": empty,
         "that cannot be read for certain": train.doubtful,
     }
@@ -419,6 +452,7 @@ def _values(column: Column) -> str:
 def _described(columns: Sequence[Column]) -> str:
     words = {
         "id": "names of rows", "text": "texts", "class": "classes", "score": "scores", "number": "numbers",
-        "list": "lists", "time": "days or times", "comma": "numbers with a decimal comma", "nothing": "one value only",
+        "list": "lists", "time": "days or times", "address": "addresses of pages",
+        "comma": "numbers with a decimal comma", "nothing": "one value only",
     }  # fmt: skip
     return ", ".join(f"'{column.name}': {words[column.role]}" for column in columns) or "all columns are empty"

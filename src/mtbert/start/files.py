@@ -15,7 +15,7 @@ from mtbert.start.columns import Column, columns_of, is_number
 
 SPLITS = {
     "train": {"train", "training", "trn"},
-    "dev": {"dev", "devel", "development", "val", "valid", "validation", "eval"},
+    "dev": {"dev", "devel", "development", "val", "valid", "validation", "eval", "trial"},
     "test": {"test", "testing", "heldout"},
 }
 COMMON_NAMES = {"", "data", "dataset", "datasets", "files", "raw"}  # folders named so say nothing of a task
@@ -30,7 +30,8 @@ class File:
     path: Path
     columns: list[Column]
     quotes: Quotes
-    doubtful: int  # rows that may hold what is not theirs
+    doubtful: int  # rows that may hold what is not theirs, or that could not be read
+    left_out: int  # those that could not be read
     header: tuple[str, ...] = ()  # the names of its columns, where it has no line of names
 
     @property
@@ -87,9 +88,8 @@ def _name_columns(files: FileSet) -> None:
     roles = [NAMES_BY_ROLE.get(column.role, "column") for column in train.columns]
     names = [role if roles.count(role) == 1 else f"{role}_{1 + roles[:n].count(role)}" for n, role in enumerate(roles)]
     for split, file in files.files.items():
-        if len(file.columns) != len(names):
-            continue  # it is left out for want of these columns
-        if not file.header:  # few rows may hide that the first line is one of them
+        if not file.header or len(file.header) != len(names):
+            # few rows may hide that the first line is one of them; it may have more cells than most lines
             file = read_file(file.path, train.header)
         columns = [replace(column, name=name, named=False) for column, name in zip(file.columns, names, strict=True)]
         files.files[split] = replace(file, columns=columns, header=tuple(names))
@@ -100,7 +100,7 @@ def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
 
     Where its first line names no columns, or a `header` is given, the columns are numbered.
     """
-    best: tuple[int, Quotes, Table] | None = None
+    best: tuple[float, Quotes, Table] | None = None
     refused: Mistake | None = None
     for quotes in QUOTES:
         try:
@@ -108,14 +108,15 @@ def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
         except Mistake as mistake:
             refused = refused or mistake
             continue
-        if best is None or len(table.doubts) < best[0]:
-            best = len(table.doubts), quotes, table
+        in_doubt = _share_in_doubt(table)
+        if best is None or in_doubt < best[0]:
+            best = in_doubt, quotes, table
         if not table.doubts:
             break
     if best is None:
         assert refused is not None  # every way to read it was tried
         raise refused
-    doubtful, quotes, table = best
+    _, quotes, table = best
     columns = columns_of(table)
     if not table.typed and not header:
         if _is_a_row(table.names, columns):
@@ -125,7 +126,16 @@ def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
             raise Mistake(f"{path}: several columns are named '{twice[0]}'; rename all but one")
     if not columns or not columns[0].cells:
         raise Mistake(f"{path} is empty: it has no rows below its header")
-    return File(path, columns, quotes, doubtful, header)
+    return File(path, columns, quotes, len(table.doubts), _left_out(table), header)
+
+
+def _share_in_doubt(table: Table) -> float:
+    """Of the rows; not their number, for quotes that are left open make few rows of many."""
+    return len(table.doubts) / float(max(1, table.columns.num_rows + _left_out(table)))
+
+
+def _left_out(table: Table) -> int:
+    return sum(doubt.row is None for doubt in table.doubts)
 
 
 def _is_a_row(names: Sequence[str], columns: Sequence[Column]) -> bool:

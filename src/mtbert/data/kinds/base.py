@@ -270,8 +270,10 @@ class Task(BaseModel):
         """How far each prediction, as handed out, is from its label: (N,), 0 where it is right."""
         return (~same(predictions, labels)).astype(np.float64)
 
-    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
-        """What a page shows of outputs (N, outputs) beside the labels of N rows, the most telling first."""
+    def views(self, outputs: Tensor, said: Labels, labels: Labels) -> Sequence[View]:
+        """What a page shows of outputs (N, outputs) and what is said by them, N rows, beside the labels of these, the
+        most telling first.
+        """
         return ()
 
     @property

@@ -55,10 +55,11 @@ class Classification(NamedClasses):
     def stratum(self, number: int) -> str:
         return self.classes[number]
 
-    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
-        said = self.decode(outputs)
-        sure = outputs.double().softmax(-1).amax(-1).cpu().numpy()
-        return Confusion.of(self.classes, said, plain(labels)), Reliability(sure, said == labels)
+    def views(self, outputs: Tensor, said: Labels, labels: Labels) -> Sequence[View]:
+        classes, true = plain(said), plain(labels)
+        shares = outputs.double().softmax(-1).cpu().numpy()
+        sure = shares[np.arange(len(classes)), classes.astype(np.int64)]
+        return Confusion.of(self.classes, classes, true), Reliability(sure, classes == true)
 
     def targets(self, labels: Labels) -> Tensor:
         return torch.from_numpy(plain(labels).astype(np.int64))

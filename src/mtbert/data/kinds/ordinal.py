@@ -97,11 +97,11 @@ class Ordinal(NamedClasses):
         """How many classes away."""
         return np.abs(plain(predictions) - plain(labels))
 
-    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
-        said, true = plain(self.decode(outputs)), plain(labels)
+    def views(self, outputs: Tensor, said: Labels, labels: Labels) -> Sequence[View]:
+        classes, true = plain(said), plain(labels)
         shares = self._log_shares(outputs.double()).exp().cpu().numpy()
-        taken = replace(Confusion.of(self.classes, said, true), ordered=True)
-        return taken, Reliability(shares[np.arange(len(said)), said.astype(np.int64)], said == true)
+        taken = replace(Confusion.of(self.classes, classes, true), ordered=True)
+        return taken, Reliability(shares[np.arange(len(classes)), classes.astype(np.int64)], classes == true)
 
     @property
     def width(self) -> float:

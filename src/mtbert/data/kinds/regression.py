@@ -76,8 +76,8 @@ class Regression(Task):
         """The distance between both."""
         return np.asarray(np.abs(plain(predictions) - plain(labels)))
 
-    def views(self, outputs: Tensor, labels: Labels) -> Sequence[View]:
-        return (Scatter(self.decode(outputs), plain(labels), self.range),)
+    def views(self, outputs: Tensor, said: Labels, labels: Labels) -> Sequence[View]:
+        return (Scatter(plain(said), plain(labels), self.range),)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -137,7 +137,7 @@ class Regression(Task):
         return f"a score from {self.range[0]:g} to {self.range[1]:g}"
 
     def answers(self, outputs: Tensor) -> list[str]:
-        return [f"{score:.2f}" for score in self.decode(outputs)]
+        return [f"{score:z.2f}" for score in self.decode(outputs)]
 
     def written(self, predictions: Labels) -> Any:
         return predictions

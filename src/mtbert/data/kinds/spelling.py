@@ -176,4 +176,4 @@ def cut(text: str, room: int = 80) -> str:
 def listed(names: Sequence[str], shown: int = 50) -> str:
     """Names in a line, the first of them where there are many."""
     more = f", ... ({len(names):,} in all)" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(cut(name, 40) for name in names[:shown]) + more
