@@ -285,6 +285,7 @@ def test_a_batch_of_long_texts_is_no_larger_than_memory_likes(tokenizer: Tokeniz
     batches = list(examples.in_order_of_length(64))
     assert sum(map(len, batches)) == 70
     assert max(batch.tokens.numel() for batch in batches) <= LARGE
+    assert max(batch.tokens.numel() for batch in examples.in_order_of_length(64, tokens=1024)) <= 1024
     assert len(list(made(single(), [[]], tokenizer).in_order_of_length(64))) == 0
 
 

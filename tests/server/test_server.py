@@ -6,6 +6,9 @@ import asyncio
 import json
 import os
 import random
+import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +34,7 @@ from tests.support.served import HEAT, MOOD, TONE, due
 from tests.support.served import predictor as predictor_of
 from tests.support.small import recipe_over, write_small_data
 from tests.support.tiny_models import NEAR, SAME, plan
+from tests.test_documents import shown_commands
 
 TASKS = [MOOD, TONE, HEAT, SAME, NEAR]
 SMALL = Limits(body=2_000, texts=5, letters=100, waiting=40, seconds=30)
@@ -310,11 +314,44 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         extra.server_parts()
 
 
-def test_a_signal_ends_it_once_what_was_taken_is_answered(tmp_path: Path) -> None:
-    recipe = recipe_over(write_small_data(tmp_path / "data"))
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a run."""
+    folder = tmp_path_factory.mktemp("served")
+    recipe = recipe_over(write_small_data(folder / "data"))
     recipe["stages"][0] |= {"steps": 1, "evaluate_every": 1}
-    mtbert.train(recipe, out=tmp_path / "run")
-    arguments = [sys.executable, "-m", "mtbert", "serve", str(tmp_path / "run"), "--port", "0"]
+    mtbert.train(recipe, out=folder / "RUN")
+    return folder / "RUN"
+
+
+SHOWN = [text for _, text in shown_commands() if "mtbert serve RUN" in text]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_is_shown_of_serving_begins_and_answers(shown: str, run: Path) -> None:
+    copy = run.with_name("RUN2")
+    if not copy.exists():
+        shutil.copytree(run, copy)
+    words = shlex.split(re.sub(r" --port \d+", "", shown).replace("mtbert", f"{sys.executable} -m mtbert"))
+    given = dict(word.split("=") for word in words if word.startswith("MTBERT_TOKEN="))
+    arguments = [*words[len(given) :], "--port", "0"]
+    with subprocess.Popen(
+        arguments, cwd=run.parent, stderr=subprocess.PIPE, text=True, env=os.environ | given
+    ) as process:
+        port = process.stderr.readline().rstrip().rstrip("/").rpartition(":")[2]
+        token = {"Authorization": f"Bearer {given['MTBERT_TOKEN']}"} if given else {}
+        for headers, status in (({"x": "y"}, 401 if given else 200), (token, 200)):
+            asked = httpx.post(
+                f"http://127.0.0.1:{port}/predict", json={"text": "good film"}, headers=headers, timeout=60
+            )
+            assert asked.status_code == status
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_signal_ends_it_once_what_was_taken_is_answered(run: Path) -> None:
+    arguments = [sys.executable, "-m", "mtbert", "serve", str(run), "--port", "0"]
     environment = os.environ | {"MTBERT_TOKEN": "secret"}
     with (
         ExitStack() as until_the_end,

@@ -21,6 +21,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens, WordTokens
 
 LARGE = 1 << 12  # tokens of an evaluation's batch, padding included: more only takes memory
+LARGE_ON_CPU = 1 << 10  # there: as fast, and what the C library keeps for batches of all shapes does not grow
 IDLE = 64  # tokens of padding that cost no more than another pass of the encoder
 IDLE_SHARE = 8  # of the tokens, so small a part is padding in any batch
 BUCKET = 50  # batches whose examples are sorted by length together: little padding, and still a random order
@@ -84,8 +85,8 @@ class ExampleSet(Protocol):
     def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
         """The examples in these B rows as one batch; those that are `turned` (B,) with their two texts swapped."""
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once, longest first: the batches for evaluation."""
+    def in_order_of_length(self, batch_size: int, tokens: int = LARGE) -> Iterator[Batch]:
+        """Every example once, longest first: the batches for evaluation, of at most so many texts and tokens."""
 
     @property
     def orders(self) -> Sequence[ExampleSet]:
@@ -214,13 +215,13 @@ class Examples:
             words=self._words(chosen),
         )
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
+    def in_order_of_length(self, batch_size: int, tokens: int = LARGE) -> Iterator[Batch]:
         """Every example once, longest first: the batches for evaluation, smaller ones where they would be much padding.
 
         Few texts of very different lengths, as wait at a server, would otherwise all be padded to the longest.
         """
         order = np.argsort(-self.lengths, kind="stable")
-        for start, end in pairwise(_cuts(self.lengths[order], batch_size)):
+        for start, end in pairwise(_cuts(self.lengths[order], batch_size, tokens)):
             yield self.batch(order[start:end])
 
     @property
@@ -442,13 +443,13 @@ def tokens_of(rows: Rows, tokenizer: Tokenizer) -> list[Tokens]:
     return [tokenizer.encode_once(column) for column in rows.texts]
 
 
-def _cuts(lengths: NDArray[np.int64], batch_size: int) -> list[int]:
+def _cuts(lengths: NDArray[np.int64], batch_size: int, most: int) -> list[int]:
     """Where batches begin, and the last one ends, of N examples whose lengths fall: (N,)."""
     cuts, longest, tokens = [0], 0, 0
     for place, length in enumerate(lengths.tolist()):
         whole = (place - cuts[-1] + 1) * longest
         padding = whole - tokens - length
-        if place - cuts[-1] == batch_size or whole > LARGE or padding > max(IDLE, (tokens + length) // IDLE_SHARE):
+        if place - cuts[-1] == batch_size or whole > most or padding > max(IDLE, (tokens + length) // IDLE_SHARE):
             cuts.append(place)
         if place == cuts[-1]:
             longest, tokens = length, 0

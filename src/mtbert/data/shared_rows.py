@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mtbert.data.batches import Apart, Batch, Examples, tokens_of
+from mtbert.data.batches import LARGE, Apart, Batch, Examples, tokens_of
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
@@ -110,7 +110,7 @@ class SharedRows:
             targets=self.task.targets(self._known[own[labelled]]),
         )
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
+    def in_order_of_length(self, batch_size: int, tokens: int = LARGE) -> Iterator[Batch]:
         """Every row once, longest first."""
         order = np.argsort(-self.lengths, kind="stable")
         for start in range(0, len(self), batch_size):

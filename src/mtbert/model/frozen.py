@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch, Examples
+from mtbert.data.batches import LARGE, Batch, Examples
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
 
@@ -81,7 +81,7 @@ class FrozenExamples:
             features=features,
         )
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
+    def in_order_of_length(self, batch_size: int, tokens: int = LARGE) -> Iterator[Batch]:
         """Every example once, in the order of the set, as all are equally long."""
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self))))

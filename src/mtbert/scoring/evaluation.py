@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import Batch, ExampleSet
+from mtbert.data.batches import LARGE, LARGE_ON_CPU, Batch, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.errors import Mistake
 from mtbert.model.ensemble import Answering, Ensemble
@@ -165,10 +165,11 @@ def _collected(
     if examples.task.reads_words:
         world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
     device = next(model.parameters()).device
+    tokens = LARGE_ON_CPU if device.type == "cpu" else LARGE
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
     with evaluating(model), torch.inference_mode():
         for order in examples.orders:
-            for number, batch in enumerate(order.in_order_of_length(batch_size)):
+            for number, batch in enumerate(order.in_order_of_length(batch_size, tokens)):
                 if number % world.size != world.rank:
                     continue  # another process answers these, and adds them below to the zeros that stand here
                 rows = torch.from_numpy(batch.rows)
