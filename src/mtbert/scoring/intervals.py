@@ -115,7 +115,8 @@ def _areas(shares: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[
         found.append(np.divide(above, many * (size - many), out=np.full(len(drawn), np.nan), where=some))
     counted = ~np.isnan(found)
     total = np.nansum(found, axis=0)
-    return np.divide(total, counted.sum(0), out=np.full(len(drawn), 0.5), where=counted.any(0))
+    areas: NDArray[np.float64] = np.divide(total, counted.sum(0), out=np.full(len(drawn), 0.5), where=counted.any(0))
+    return areas
 
 
 def _of_scores(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
