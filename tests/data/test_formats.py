@@ -432,8 +432,14 @@ def test_the_recipe_names_the_columns_of_a_file_that_does_not(tmp_path: Path) ->
     assert rows.ids == ["0", "1"]
     pieces = stream_rows(nameless(bad_rows="skip"), path)
     assert pieces.whole().given == rows.given
-    with pytest.raises(Mistake, match=r"in\.csv, line 1: 2 columns where the header has 3"):
+    with pytest.raises(Mistake, match=r"in\.csv, line 1: 2 columns where `header` names 3 \(label, text, more\)"):
         read_rows(nameless(("label", "text", "more")), path)
+    texts = tmp_path / "texts.csv"
+    texts.write_text("one\ntwo\n")
+    with pytest.raises(Mistake, match=r"line 1: 1 columns .*; other columns need a first line with their names"):
+        read_rows(nameless(), texts, labelled=False)
+    texts.write_text("text\none\ntwo\n")
+    assert read_rows(nameless(), texts, labelled=False).given == [["one", "two"]]
 
 
 def test_a_file_with_names_is_read_by_them_though_the_recipe_names_columns(tmp_path: Path) -> None:

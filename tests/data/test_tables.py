@@ -17,6 +17,7 @@ import pytest
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.table import KINDS
+from mtbert.data.streams import stream_rows
 from mtbert.data.tables import Rows, forget, read_rows
 from mtbert.errors import Mistake, Mistakes
 
@@ -283,6 +284,15 @@ def test_bad_rows_are_counted_in_the_error(tmp_path: Path) -> None:
     assert "(and in 2 more rows); the file holds low 2, q 2, r 1: write `classes: [low, q, r]` on task 'mood'" in label
     assert f"{path}, line 4: column 'label': there is no label (1 more like it)" in missing
     assert f"{path}, line 5: column 'text' is empty" in empty
+
+
+def test_rows_without_an_id_are_named_by_their_place_in_the_file_whole_and_in_pieces(tmp_path: Path) -> None:
+    lines = [f"text {row},{['low', 'high', 'odd'][row % 3]},{'ab'[row % 2]}" for row in range(12)]
+    path = written(tmp_path / "parts.csv", "\n".join(["text,label,part", *lines]) + "\n")
+    task = classify(where={"part": "b"}, bad_rows="skip")
+    wanted = [str(row) for row in range(12) if row % 2 and row % 3 != 2]
+    assert read_rows(task, path).ids == wanted
+    assert stream_rows(task, path).whole().ids == wanted
 
 
 def test_rows_are_skipped_on_advice_only_where_they_are_few(tmp_path: Path) -> None:

@@ -109,3 +109,9 @@ def test_words_and_lines_can_be_told_from_their_ground(scheme: int) -> None:
             assert contrast(colours["ink"], mixed(colours[mark], colours[ground], share)) >= 4.5, (mark, ground)
     assert "calc(var(--a) * 45%)" in STYLE
     assert "calc(var(--w) * 45%)" in STYLE
+
+
+def test_long_names_that_begin_alike_are_told_apart() -> None:
+    rows = [Span(f"a_task_with_a_long_name_{n}", 0.5, 0.4, 0.6) for n in range(20)]
+    shown = set(re.findall(r">([^<]*…[^<]*)<", drawing.intervals("scores", rows)))
+    assert len(shown) == 20

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+import mtbert.scoring.intervals
 from mtbert.data.kinds.classification import Classification
+from mtbert.data.kinds.ordinal import Ordinal
 from mtbert.data.kinds.regression import Regression
 from mtbert.scoring.intervals import intervals
 
+RESAMPLED = [
+    "accuracy", "balanced_accuracy", "kappa", "macro_f1", "mcc", "mean_absolute_error", "off_by_one", "qwk", "rmse",
+    "weighted_f1",
+]  # fmt: skip
+YES = Classification(name="yes", text="text", label="mood", classes=["no", "yes"], report=["f1", "mcc", "auc"])
 MOOD = Classification(name="mood", text="text", label="mood", classes=["low", "mid", "high"])
 NEAR = Regression(name="near", text=["a", "b"], label="score", range=(0, 5))
 
@@ -41,6 +48,36 @@ def test_classes_are_resampled_as_row_by_row() -> None:
     found = intervals(MOOD, predictions, labels)
     for metric, values in by_hand.items():
         np.testing.assert_allclose(found[metric], np.quantile(values, [0.025, 0.975]), atol=0.015)
+
+
+ALL = Ordinal(name="all", text="text", label="mood", classes=["low", "mid", "high"], report=[*RESAMPLED, "auc"])
+
+
+@pytest.mark.parametrize("of", [3, 2])
+def test_every_metric_of_classes_is_resampled_as_row_by_row(of: int) -> None:
+    task = ALL if of == 3 else YES
+    said, labels = classes(400)
+    said, labels = np.minimum(said, of - 1), np.minimum(labels, of - 1)
+    generator = np.random.default_rng(2)
+    shares = generator.dirichlet(np.ones(of), 400) + 2 * np.eye(of)[said.astype(int)]
+    predictions = np.column_stack([said, shares])
+    drawn = [generator.integers(0, 400, 400) for _ in range(500)]
+    by_hand = [task.metrics(predictions[rows], labels[rows]) for rows in drawn]  # by scikit-learn
+    found = intervals(task, predictions, labels)
+    assert {*RESAMPLED, "auc"} <= found.keys() or of == 2
+    for metric, (low, high) in found.items():
+        wanted = np.quantile([one[metric] for one in by_hand], [0.025, 0.975])
+        np.testing.assert_allclose([low, high], wanted, atol=0.02 + 0.1 * (wanted[1] - wanted[0]), err_msg=metric)
+
+
+def test_only_what_no_table_tells_is_asked_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*given: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(mtbert.scoring.intervals, "_by_asking", asked)
+    said, labels = classes(50)
+    quick = Classification(name="q", text="text", label="mood", classes=["low", "mid", "high"], report=["mcc", "auc"])
+    intervals(quick, np.column_stack([said, np.eye(3)[said.astype(int)]]), labels)
 
 
 def test_scores_are_as_wide_as_theory_has_them() -> None:

@@ -432,7 +432,8 @@ def number(value: float) -> str:
 
 def shortened(name: str, room: int) -> str:
     """A name with an ellipsis in the place of what does not fit."""
-    return name if len(name) <= room else f"{name[: room - 1]}…"
+    half = room // 2  # of names that begin alike, the ends tell them apart
+    return name if len(name) <= room else f"{name[: room - half - 1]}…{name[-half:]}"
 
 
 class _Scale(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels, plain
+from mtbert.scoring.thresholds import ERRORS, MEASURES, Tallies
 
 TIMES = 1000  # resamples
 ROWS = 10_000  # drawn for one resample of scores; of more rows, these tell how far the whole would move
@@ -30,21 +31,25 @@ def intervals(task: Task, predictions: Labels, labels: Labels) -> dict[str, Inte
 
     Classes are resampled as a confusion table, which is exact and costs the same for any number of rows. Scores are
     resampled row by row; of more than ROWS rows, only so many are drawn at a time, and the deviations scaled by
-    sqrt(ROWS / N) (the m-out-of-n bootstrap). So is every other metric, on ASKED rows at most.
+    sqrt(ROWS / N) (the m-out-of-n bootstrap). So are areas under curves and every other metric, on ASKED rows at most.
 
     Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Bickel, Götze and van Zwet,
     Resampling fewer than n observations, Statistica Sinica 7, 1997.
     """
     whole = task.metrics(predictions, labels)
     quick: dict[str, NDArray[np.float64]] = {}
-    if task.scored or task.exclusive:
-        quick = (_of_scores if task.scored else _of_classes)(plain(task.said(predictions)), plain(labels))
+    if task.scored:
+        quick = _of_scores(plain(task.said(predictions)), plain(labels))
+    elif task.exclusive:
+        quick = _of_classes(plain(task.said(predictions)), plain(labels), whole)
     drawn = ROWS if task.scored else len(labels)
     found = {
         metric: _interval(whole[metric], values, drawn / len(labels))
         for metric, values in quick.items()
         if metric in whole
     }
+    if task.exclusive and "auc" in whole:
+        found["auc"] = _interval(whole["auc"], _areas(task.sure(predictions), plain(labels)), ASKED / len(labels))
     if whole.keys() - found.keys():
         asked = _by_asking(task, predictions, labels)
         found |= {
@@ -70,26 +75,48 @@ def _interval(whole: float, values: NDArray[np.float64], drawn: float) -> Interv
     return Interval(whole + scale * (float(low) - whole), whole + scale * (float(high) - whole))
 
 
-def _of_classes(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def _of_classes(
+    predictions: NDArray[np.float64], labels: NDArray[np.float64], metrics: Collection[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Those of the metrics that can be taken of a confusion table."""
     from scipy.sparse import csr_array  # late, as in tasks.py
 
-    names, codes = np.unique(np.concatenate([predictions, labels]), return_inverse=True)
-    predicted, true = codes[: len(labels)], codes[len(labels) :]
-    cells, counts = np.unique(true * len(names) + predicted, return_counts=True)
-    rows, columns = np.divmod(cells, len(names))
-    shape, every = (len(cells), len(names)), np.arange(len(cells))
+    predicted, true = predictions.astype(np.int64), labels.astype(np.int64)
+    classes = max(2, int(max(predicted.max(), true.max())) + 1)  # F1 is of the second of two
+    cells, counts = np.unique(true * classes + predicted, return_counts=True)
+    rows, columns = np.divmod(cells, classes)
+    shape, every = (len(cells), classes), np.arange(len(cells))
     of_row, of_column = (csr_array((np.ones(len(cells)), (every, place)), shape) for place in (rows, columns))
-    found = csr_array(((rows == columns).astype(np.float64), (every, rows)), shape)
+    right = csr_array(((rows == columns).astype(np.float64), (every, rows)), shape)
+    away = np.abs(rows - columns).astype(np.float64)
     generator = np.random.default_rng(SEED)
-    accuracy, macro = [], []
-    for block in _blocks(len(cells) + 3 * len(names)):
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics if name in MEASURES}
+    for block in _blocks(len(cells) + 3 * classes):
         drawn = generator.multinomial(len(labels), counts / len(labels), size=block).astype(np.float64)
-        hits, support, guessed = drawn @ found, drawn @ of_row, drawn @ of_column
-        accuracy.append(hits.sum(1) / len(labels))
-        there = support + guessed > 0  # a class that a resample lacks has no F1 in it
-        f1 = np.divide(2 * hits, support + guessed, out=np.zeros_like(hits), where=there)
-        macro.append(f1.sum(1) / there.sum(1))
-    return {"accuracy": np.concatenate(accuracy), "macro_f1": np.concatenate(macro)}
+        tallies = Tallies(
+            drawn @ right, drawn @ of_column, drawn @ of_row, drawn @ away, drawn @ away**2, drawn @ (away <= 1)
+        )
+        for name, values in found.items():
+            values.append(MEASURES[name](tallies) * (-1 if name in ERRORS else 1))
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _areas(shares: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`metrics.area` of resamples, by ranks: shares (N, C), labels (N,)."""
+    from scipy.stats import rankdata  # late, as in tasks.py
+
+    drawn = np.random.default_rng(SEED).integers(0, len(labels), (TIMES_ASKED, min(len(labels), ASKED)))
+    size, found = drawn.shape[1], []
+    for place in [1] if shares.shape[1] == 2 else range(shares.shape[1]):
+        there = labels[drawn] == place
+        many = there.sum(1)
+        above = (rankdata(shares[drawn, place], axis=1) * there).sum(1) - many * (many + 1) / 2
+        some = (many > 0) & (many < size)  # a class that every row has, or none, is left out
+        found.append(np.divide(above, many * (size - many), out=np.full(len(drawn), np.nan), where=some))
+    counted = ~np.isnan(found)
+    total = np.nansum(found, axis=0)
+    areas: NDArray[np.float64] = np.divide(total, counted.sum(0), out=np.full(len(drawn), 0.5), where=counted.any(0))
+    return areas
 
 
 def _of_scores(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -31,7 +31,7 @@ class Tallies(NamedTuple):
 
     right: Floats  # (K, C), rows rightly said to be of each class
     said: Floats  # (K, C), rows said to be of each class
-    there: Floats  # (C,), rows of each class
+    there: Floats  # (C,), rows of each class; (K, C) where each candidate has rows of its own
     away: Floats  # (K,), how many classes the rows are away from theirs, all together
     squares: Floats  # (K,), the same of the squares
     near: Floats  # (K,), rows that are one class away at most
@@ -232,7 +232,7 @@ def _share(part: Floats, whole: Floats) -> Floats:
 
 
 def _accuracy(it: Tallies) -> Floats:
-    found: Floats = it.right.sum(-1) / it.there.sum()
+    found: Floats = it.right.sum(-1) / it.there.sum(-1)
     return found
 
 
@@ -248,26 +248,26 @@ def _macro_f1(it: Tallies) -> Floats:
 
 
 def _weighted_f1(it: Tallies) -> Floats:
-    found: Floats = (_f1(it) * it.there).sum(-1) / it.there.sum()
+    found: Floats = (_f1(it) * it.there).sum(-1) / it.there.sum(-1)
     return found
 
 
 def _balanced_accuracy(it: Tallies) -> Floats:
-    found: Floats = _share(it.right, it.there).sum(-1) / (it.there > 0).sum()
+    found: Floats = _share(it.right, it.there).sum(-1) / (it.there > 0).sum(-1)
     return found
 
 
 def _mcc(it: Tallies) -> Floats:
     """Source: Gorodkin, 2004, https://doi.org/10.1016/j.compbiolchem.2004.09.006"""
-    rows = it.there.sum()
+    rows = it.there.sum(-1)
     together = it.right.sum(-1) * rows - (it.said * it.there).sum(-1)
-    spread = (rows**2 - (it.said**2).sum(-1)) * (rows**2 - (it.there**2).sum())
+    spread = (rows**2 - (it.said**2).sum(-1)) * (rows**2 - (it.there**2).sum(-1))
     found: Floats = np.divide(together, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(together), where=spread > 0)
     return found
 
 
 def _kappa(it: Tallies) -> Floats:
-    rows = it.there.sum()
+    rows = it.there.sum(-1)
     chance = (it.said * it.there).sum(-1) / rows**2
     hit = _accuracy(it)
     found: Floats = np.divide(hit - chance, 1 - chance, out=(hit == 1).astype(np.float64), where=chance < 1)
@@ -275,8 +275,8 @@ def _kappa(it: Tallies) -> Floats:
 
 
 def _quadratic_kappa(it: Tallies) -> Floats:
-    places, rows = np.arange(len(it.there)), it.there.sum()
-    said, there = it.said / rows, it.there / rows
+    places, rows = np.arange(it.there.shape[-1]), it.there.sum(-1)
+    said, there = it.said / rows[..., None], it.there / rows[..., None]
     chance = said @ places**2 + there @ places**2 - 2 * (said @ places) * (there @ places)
     far = it.squares / rows
     found: Floats = 1 - np.divide(far, chance, out=(far > 0).astype(np.float64), where=chance > EQUAL)
@@ -284,13 +284,13 @@ def _quadratic_kappa(it: Tallies) -> Floats:
 
 
 def _off_by_one(it: Tallies) -> Floats:
-    found: Floats = it.near / it.there.sum()
+    found: Floats = it.near / it.there.sum(-1)
     return found
 
 
 def _mean_absolute_error(it: Tallies) -> Floats:
     """Below 0, so that more is better."""
-    found: Floats = -it.away / it.there.sum()
+    found: Floats = -it.away / it.there.sum(-1)
     return found
 
 
@@ -319,7 +319,7 @@ MEASURES_OF_LABELS: Mapping[str, Callable[[TalliesOfLabels], Floats]] = {
 
 def _root_mean_square_error(it: Tallies) -> Floats:
     """Below 0, so that more is better."""
-    found: Floats = -np.sqrt(it.squares / it.there.sum())
+    found: Floats = -np.sqrt(it.squares / it.there.sum(-1))
     return found
 
 
@@ -338,3 +338,4 @@ MEASURES: Mapping[str, Callable[[Tallies], Floats]] = {
     "rmse": _root_mean_square_error,
     "weighted_f1": _weighted_f1,
 }
+ERRORS = {"mean_absolute_error", "rmse"}  # measures that are the metric with its sign changed

@@ -50,7 +50,7 @@ def pieces_of_delimited(path: Path, asked: Asked) -> Iterator[Table]:
                 yield _table(_opened(path, content, asked), asked)
             else:
                 rows = header + utf8(path, content, line)
-                yield _table(_File(path, rows, line - above, file.delimiter, asked.quotes), asked)
+                yield _table(replace(file, content=rows, first_line=line - above), asked)
             line += lines_in(content)
 
 
@@ -64,7 +64,7 @@ def _table(file: _File, asked: Asked) -> Table:
         pieces.append(columns)
         ragged += left_out
     suspicious = list(doubtful_cells(file.content, file.delimiter)) if file.checked else []
-    doubts = _doubts(file, len(header), suspicious) if ragged or suspicious else ()
+    doubts = _doubts(file, header, suspicious) if ragged or suspicious else ()
 
     def where(rows: Sequence[int]) -> list[str]:
         lines = [line for line, cells in file.rows() if len(cells) == len(header)][1:]
@@ -82,6 +82,7 @@ class _File:
     first_line: int
     delimiter: str
     quotes: Quotes
+    header_given: bool = False  # by the task, where the file has no line of names
 
     @property
     def quoted(self) -> bool:
@@ -136,7 +137,7 @@ def _opened(path: Path, content: bytes, asked: Asked) -> _File:
     if not asked.header or (needed and needed <= {*_first_row(file)}):
         return file  # where a file names its columns all the same, as one to predict may
     names = delimiter.join(asked.header).encode() + b"\n"  # in names that a recipe gives there is no delimiter or quote
-    return replace(file, content=names + content, first_line=first_line - 1)
+    return replace(file, content=names + content, first_line=first_line - 1, header_given=True)
 
 
 def _first_row(file: _File) -> list[str]:
@@ -206,15 +207,15 @@ def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int,
     return columns, left_out
 
 
-def _doubts(file: _File, width: int, suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
-    """The rows with a suspicious cell or without `width` cells; raises Mistake where the header is such a row."""
+def _doubts(file: _File, header: Sequence[str], suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
+    """The rows with a suspicious cell or another number of cells; raises Mistake where the header is such a row."""
+    width = len(header)
     lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
     question = " (is a quote left open?)" if file.quoted else ""
-    messages = {
-        row: f"{cells} columns where the header has {width}{question}"
-        for row, cells in enumerate(widths)
-        if cells != width
-    }
+    due = f"the header has {width}"
+    if file.header_given:
+        due = f"`header` names {width} ({', '.join(header)}); other columns need a first line with their names"
+    messages = {row: f"{cells} columns where {due}{question}" for row, cells in enumerate(widths) if cells != width}
     first_in_row = {
         bisect_right(lines, line) - 1: cell.message
         for line, cell in reversed(list(zip(_lines_of(file, suspicious), suspicious, strict=True)))

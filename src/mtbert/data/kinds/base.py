@@ -466,11 +466,11 @@ class Task(BaseModel):
         """The metrics that are reported, over a whole split in float64, the main one first."""
         said, y, metrics = plain(self.said(predictions)), plain(labels), self.all_metrics
         return {
-            name: metrics[name].take(self._sure(predictions) if metrics[name].ranks else said, y)
+            name: metrics[name].take(self.sure(predictions) if metrics[name].ranks else said, y)
             for name in self.reported
         }
 
-    def _sure(self, predictions: Labels) -> NDArray[np.float64]:
+    def sure(self, predictions: Labels) -> NDArray[np.float64]:
         """How sure each class is: (N, C); whoever only says classes is as sure of them as can be."""
         found = plain(predictions)
         shares = self._shares(found)
