@@ -104,9 +104,15 @@ def test_no_texts_are_no_tokens(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("size", [1, 2, 15, 16])
 def test_tokens_do_not_depend_on_the_chunk(size: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tokenizer.encode(TEXTS)
-    monkeypatch.setattr(module, "CHUNK", size)
-    again = tokenizer.encode(iter(TEXTS))
-    assert each(again) == each(whole)
+    for limit in ("LETTERS", "CHUNK"):
+        monkeypatch.setattr(module, limit, size)
+        again = tokenizer.encode(iter(TEXTS))
+        assert each(again) == each(whole)
+
+
+def test_few_long_texts_are_tokenised_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LETTERS", 20)
+    assert [len(chunk) for chunk in module._chunks(["a" * 10] * 5 + ["b"] * 30)] == [2, 2, 11, 20]
 
 
 def test_texts_of_100_000_characters_are_tokenised_whole(tokenizer: Tokenizer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,7 @@ from mtbert.data.tokens import Tokens, WordTokens, starts_of
 from mtbert.errors import Mistake
 
 CHUNK = 10_000  # texts tokenised at a time: few enough for memory, enough to keep every core busy
+LETTERS = 1 << 20  # from which on there are enough of them: until a chunk is done a token takes a hundred bytes
 
 
 class Tokenizer:
@@ -73,7 +74,7 @@ class Tokenizer:
         return self._tokenizer.get_vocab_size()
 
     def encode(self, texts: Iterable[str]) -> Tokens:
-        """Tokenise N texts, CHUNK of them at a time."""
+        """Tokenise N texts, at most CHUNK of them at a time."""
         return Tokens.joined(self._encoded(texts))
 
     def encode_once(self, column: pa.ChunkedArray) -> Tokens:
@@ -147,8 +148,15 @@ class Tokenizer:
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(texts)
-    while chunk := list(islice(iterator, CHUNK)):
+    chunk: list[str] = []
+    letters = 0
+    for text in texts:
+        chunk.append(text)
+        letters += len(text)
+        if len(chunk) == CHUNK or letters >= LETTERS:
+            yield chunk
+            chunk, letters = [], 0
+    if chunk:
         yield chunk
 
 
