@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 
 SEED = 20_220_505
 STARTS = 100  # places, at most, where a search for offsets begins
-ROWS = 30_000  # rows that all beginnings look at together, at most, unless the first ones have more
+SEEN = 90_000  # rows times classes that all beginnings look at together, at most, unless the first ones have more
 ROUNDS = 10  # over all classes, at most, from each beginning
 CELLS = 500_000  # candidates times classes, at most; of more candidates, those at even distances in rank
 APART = 1e-9  # logarithms that are nearer to each other than this are one
@@ -61,8 +61,9 @@ def offsets_of(logs: Floats, labels: Floats, metric: str) -> Floats:
     """What to add to the logarithms of the classes' probabilities (N, C), so that the largest is best: (C,).
 
     One class after the other gets the best of all offsets that there are, those of the others left as they are, until
-    none can be bettered. The search begins without offsets, with classes made equally likely and, where rows are few,
-    at places drawn at random, where classes are level for a row; the best of its ends is taken. Their mean is 0.
+    none can be bettered. The search begins without offsets, with classes made equally likely and, where rows and
+    classes are few, at places drawn at random, where classes are level for a row; the best of its ends is taken. Their
+    mean is 0.
 
     Source: Och, 2003, section 5, https://aclanthology.org/P03-1021 (the same of the weights of a log-linear model)
     """
@@ -84,7 +85,7 @@ def thresholds_of(probabilities: Floats, labels: Floats, metric: str) -> Floats:
     rows, classes = labels.shape
     generator = np.random.default_rng(SEED)
     found, best = np.full(classes, 0.5), -np.inf
-    for start in range(max(1, min(STARTS, ROWS // rows))):
+    for start in range(max(1, min(STARTS, SEEN // labels.size))):
         thresholds = found if not start else probabilities[generator.integers(rows, size=classes), np.arange(classes)]
         thresholds, value = _raised(probabilities, labels, metric, thresholds.copy())
         if value > best + EQUAL:
@@ -148,7 +149,7 @@ def _starts(logs: Floats) -> Iterator[Floats]:
     yield np.zeros(classes)
     yield -np.log(np.exp(logs).mean(0))
     generator = np.random.default_rng(SEED)
-    for _ in range(min(STARTS, ROWS // rows) - 2):
+    for _ in range(min(STARTS, SEEN // logs.size) - 2):
         level = generator.integers(rows, size=classes)  # for each class a row to which it is as likely as the first one
         yield logs[level, 0] - logs[level, np.arange(classes)]
 
