@@ -273,6 +273,10 @@ def test_teachers_are_asked_of_all_rows_that_are_drawn_with_a_label_or_without(
         assert batch.targets is not None
         total = 0.75 * task.losses(ours[have], batch.targets).sum() + 0.25 * distance(task, ours, theirs, 1.0).sum()
         assert found[batch.task].terms["loss"] == pytest.approx(total.item() / len(batch), rel=1e-4)
+    if sampler == "joint_rows":  # a row that has no label of `stars` feeds both tasks all the same
+        stars, topics = (stream.examples.batch([4]) for stream in trainer.streams.values())
+        assert (len(stars.own_rows), len(topics.own_rows)) == (0, 1)
+        assert trainer.objective.sharing([stars, topics]) == [[stars, topics]]
 
 
 def test_the_dry_run_of_such_a_stage_counts_its_batches_and_shows_the_losses(recipe: dict[str, Any]) -> None:
