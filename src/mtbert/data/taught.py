@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtbert.data.batches import Batch, ExampleSet
+from mtbert.data.batches import LARGE, Batch, ExampleSet
 from mtbert.data.tokens import Tokens
 
 
@@ -32,9 +32,9 @@ class TaughtExamples:
         chosen = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         return replace(self._examples.batch(rows, turned), taught=self._said()[chosen])
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[Batch]:
+    def in_order_of_length(self, batch_size: int, tokens: int = LARGE) -> Iterator[Batch]:
         """The batches for evaluation, which has no teachers."""
-        return self._examples.in_order_of_length(batch_size)
+        return self._examples.in_order_of_length(batch_size, tokens)
 
     @property
     def orders(self) -> Sequence[ExampleSet]:

@@ -25,14 +25,14 @@ from mtbert.recipe.schema import Recipe
 SMALL = 1 << 26  # bytes of a file that is held where several tasks are scored on it
 
 
+UNLABELLED = "unlabelled"  # the split of texts without labels, which not every task has
+
+
 class Data(NamedTuple):
     """A recipe whose tasks know their classes and ranges, and the rows as read: split -> task -> rows."""
 
     recipe: Recipe
     rows: dict[str, dict[str, Rows]]
-
-
-UNLABELLED = "unlabelled"  # the split of texts without labels, which not every task has
 
 
 def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Rows]]:
