@@ -144,14 +144,14 @@ def test_the_loss_is_shared_between_labels_and_what_the_teachers_say(runs: list[
     share = {"name": "linear", "value": 1.0, "warmup": 0}
     made = build(read_recipe(recipe_of(runs, distill={"teachers": teachers, "share": share})))
     plain = build(read_recipe(recipe_of(runs)))
-    objective, hard = made.stage(0).trainer.objective, plain.stage(0).trainer.objective
-    objective.start()
+    trainer, hard = made.stage(0).trainer, plain.stage(0).trainer.objective
+    trainer.begin()
     made.model.eval()
     plain.model.load_state_dict(made.model.state_dict())
     plain.model.eval()
     for task in ("mood", "near"):
         examples = made.sets["train"][task]
-        batch = examples.batch([3, 7, 20])
+        batch = trainer.streams[task].examples.batch([3, 7, 20])
         outputs = made.model(batch).detach()
         said = [outputs_of(load_model(run.folder / "best")[0], examples)[[3, 7, 20]] for run in runs[:2]]
         if task == "mood":
@@ -162,7 +162,7 @@ def test_the_loss_is_shared_between_labels_and_what_the_teachers_say(runs: list[
         label = hard(batch, 0.0).terms["loss"]
         for progress in (0.0, 0.25, 1.0):
             expected = progress * label + (1 - progress) * soft
-            assert objective(batch, progress).terms["loss"] == pytest.approx(expected, rel=1e-4)
+            assert trainer.objective(batch, progress).terms["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_a_share_nothing_changes_to_the_bit(runs: list[Run], tmp_path: Path) -> None:

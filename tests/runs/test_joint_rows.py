@@ -21,6 +21,7 @@ from mtbert.data.batches import Batch, tokens_of
 from mtbert.data.tables import Rows, read_table
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
+from mtbert.model.checkpoints import load_model
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.world import World
@@ -28,10 +29,8 @@ from mtbert.recipe.reading import read_recipe
 from mtbert.reports.check import check
 from mtbert.runs import data
 from mtbert.runs.build import build
-from mtbert.schedules import Varied
-from mtbert.scoring.evaluation import outputs_of
 from mtbert.training.combiners.table import COMBINERS
-from mtbert.training.distillation import Distillation
+from mtbert.training.distillation import distance
 from mtbert.training.regularizers.passes import Passes
 from mtbert.training.regularizers.table import REGULARIZERS
 from mtbert.training.trainer import StepLosses, Unstable
@@ -249,15 +248,35 @@ def test_tasks_of_another_length_read_the_same_rows_each_as_far_as_it_does(recip
     trainer.take_step()
 
 
-def test_teachers_are_asked_of_the_rows_that_have_a_label(recipe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("sampler", ["joint_rows", "joint"])
+def test_teachers_are_asked_of_all_rows_that_are_drawn_with_a_label_or_without(
+    recipe: dict[str, Any], tmp_path: Path, sampler: str
+) -> None:
+    teacher = mtbert.train(recipe, out=tmp_path / "teacher")
+    recipe["stages"][0] |= {"sampler": sampler, "distill": {"teachers": [str(teacher.folder)], "share": 0.25}}
     experiment = build(read_recipe(recipe))
     trainer = experiment.stage(0).trainer
-    model = experiment.model.eval()
-    said = {task: outputs_of(model, own) for task, own in experiment.sets["train"].items()}
-    trainer.objective.distillation = Distillation(lambda: said, Varied(1.0), 1.0)
-    trainer.objective.distillation.start()
-    losses = trainer.objective.of_rows([stream.draw() for stream in trainer.streams.values()], 0.0)
-    assert [loss.terms["loss"] for loss in losses.values()] == pytest.approx([0, 0], abs=1e-6)  # it agrees with itself
+    trainer.begin()
+    experiment.model.eval()
+    batches = [stream.draw() for stream in trainer.streams.values()]
+    gaps = [len(batch) - len(batch.own_rows) for batch in batches]
+    assert any(gaps) == (sampler == "joint_rows")
+    model = load_model(teacher.folder / "best")[0].eval()
+    found = (
+        trainer.objective.of_rows(batches, 0.0)
+        if sampler == "joint_rows"
+        else {batch.task: trainer.objective(batch, 0.0) for batch in batches}
+    )
+    for batch in batches:
+        task, ours, theirs = model.tasks[batch.task], experiment.model(batch), model(batch)
+        have = batch.labelled if batch.labelled is not None else torch.arange(len(batch))
+        assert batch.targets is not None
+        total = 0.75 * task.losses(ours[have], batch.targets).sum() + 0.25 * distance(task, ours, theirs, 1.0).sum()
+        assert found[batch.task].terms["loss"] == pytest.approx(total.item() / len(batch), rel=1e-4)
+    if sampler == "joint_rows":  # a row that has no label of `stars` feeds both tasks all the same
+        stars, topics = (stream.examples.batch([4]) for stream in trainer.streams.values())
+        assert (len(stars.own_rows), len(topics.own_rows)) == (0, 1)
+        assert trainer.objective.sharing([stars, topics]) == [[stars, topics]]
 
 
 def test_the_dry_run_of_such_a_stage_counts_its_batches_and_shows_the_losses(recipe: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ def _of(task: str, given: Any, otherwise: Any) -> Any:
 def _summed(content: Content) -> Content:
     """Every step the sum of all tasks' losses, in batches that together are as large as the recipe's.
 
-    With the length, the rates and the schedule of the recipe's first stage; no modules, penalties or teachers.
+    With the length, the rates and the schedule of the recipe's first stage; no modules, penalties or teachers, and so
+    no texts without labels.
     """
     tasks, stage = content["tasks"], content["stages"][0]
     plain: dict[str, Any] = {
@@ -112,7 +113,7 @@ def _summed(content: Content) -> Content:
     return {
         **content,
         "modules": [],
-        "tasks": {name: {**task, "weight": 1.0} for name, task in tasks.items()},
+        "tasks": {name: {**task, "weight": 1.0, "unlabelled": None} for name, task in tasks.items()},
         "stages": [{**stage, **plain}],
     }
 

@@ -13,6 +13,7 @@ from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe, Stage
 from mtbert.runs.build import stage_length, stage_sampler
+from mtbert.runs.data import unlabelled_rows
 
 QUICK = 600 * 32  # examples
 
@@ -64,10 +65,12 @@ class Length:
 
 
 def lengths(recipe: Recipe, rows: Mapping[str, int]) -> list[Length]:
-    """The lengths of the stages as they are run; `rows` holds how many training rows each task has."""
+    """The lengths of the stages as they are run; `rows` holds how many training rows with labels each task has."""
+    unlabelled = unlabelled_rows(recipe)
     with recipe.lines():
         return [
-            _length(recipe, stage, rows, recipe.seed + number) for number, (_, stage) in enumerate(recipe.unrolled())
+            _length(recipe, stage, rows, unlabelled, recipe.seed + number)
+            for number, (_, stage) in enumerate(recipe.unrolled())
         ]
 
 
@@ -105,9 +108,9 @@ def within(
     return resized
 
 
-def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Length:
+def _length(recipe: Recipe, stage: Stage, rows: Mapping[str, int], unlabelled: Mapping[str, int], seed: int) -> Length:
     tasks = stage.tasks or tuple(recipe.tasks)
-    sampler = stage_sampler(recipe, stage, {task: rows[task] for task in tasks}, seed)
+    sampler = stage_sampler(recipe, stage, {task: rows[task] for task in tasks}, unlabelled, seed)
     if stage.minutes is not None:
         raise Mistake("a stage that is `minutes` long has no length before it runs; give it `steps` or `epochs`")
     steps, epoch = stage_length(stage, sampler)

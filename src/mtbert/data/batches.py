@@ -49,6 +49,7 @@ class Batch:
     words: Tensor | None = None
     labelled: Tensor | None = None  # which of the B rows `targets` are of, where others have no label
     beside: Tensor | None = None  # (B, T, D) vectors of the example's texts, each read by itself by another encoder
+    taught: Tensor | None = None  # (B, outputs) what teachers say of the examples, where some are learned from
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,6 +58,11 @@ class Batch:
     def own_rows(self) -> NDArray[np.int64]:
         """Which rows of the set the targets are of."""
         return self.rows[self.rows >= 0]
+
+    @property
+    def learnable(self) -> bool:
+        """Whether any of its examples has a label, or teachers."""
+        return self.taught is not None or len(self.own_rows) > 0
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
@@ -70,6 +76,7 @@ class Batch:
             words=None if self.words is None else self.words.to(device, non_blocking=True),
             labelled=None if self.labelled is None else self.labelled.to(device, non_blocking=True),
             beside=None if self.beside is None else self.beside.to(device, non_blocking=True),
+            taught=None if self.taught is None else self.taught.to(device, non_blocking=True),
         )
 
 
@@ -95,6 +102,14 @@ class ExampleSet(Protocol):
     @property
     def own(self) -> ExampleSet:
         """The rows that have a label of the task, by themselves."""
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Which rows of this set those of `own` are."""
+
+    @property
+    def tokens(self) -> Sequence[Tokens]:
+        """The tokens of each column of the texts, none of them cut off."""
 
 
 class Arrays(NamedTuple):
@@ -233,6 +248,11 @@ class Examples:
     def own(self) -> Examples:
         """This set."""
         return self
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """All of them."""
+        return np.arange(len(self))
 
     @cached_property
     def swapped(self) -> Examples:

@@ -1,9 +1,12 @@
-"""Rows of one file that carry the labels of several tasks: tokenised once, and drawn as one batch for all of them."""
+"""Rows of which only some have a label of a task: those of one file that carry the labels of several tasks, tokenised
+once and drawn as one batch for all of them, and those of a task with texts beside them that nobody has labelled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,7 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
 
 
@@ -65,22 +69,32 @@ def _end_to_end(columns: Sequence[pa.ChunkedArray], rows: NDArray[np.int64]) -> 
 
 
 class SharedRows:
-    """The rows of a file as one task sees them: every batch holds all the texts that were drawn, whichever tasks have a
-    label there, and the targets of those rows that this task has one for (`Batch.labelled`).
+    """Rows as one task sees them: every batch holds all the texts that were drawn, and the targets of those rows that
+    this task has a label for (`Batch.labelled`).
 
-    The sets of all tasks are equally long and in the same order, so that streams with one seed draw the same rows.
+    The sets of all tasks of a file are equally long and in the same order, so that streams with one seed draw the same
+    rows.
     """
 
-    def __init__(self, own: Examples, texts: Examples, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        own: Examples,
+        texts: Examples,
+        *,
+        at: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        """The examples of `own` stand `at` these places among the texts (N,), and `rows` of these are drawn (U,)."""
         assert own.labels is not None  # a stage trains on labelled sets only
         self.task = own.task
         self.own = own
         self.labels: Labels | None = own.labels
         self._known: Labels = own.labels
         self.lengths = lengths
-        self._texts, self._rows = texts, rows  # (U,) which of the texts each is
+        self._texts, self._rows = texts, rows
         self._place = np.full(len(texts), -1)
-        self._place[own.at] = np.arange(len(own))
+        self._place[at] = np.arange(len(own))
 
     @classmethod
     def of(
@@ -93,7 +107,17 @@ class SharedRows:
         for one in texts.values():
             one.vectors = next(iter(texts.values())).vectors  # read once
         lengths = np.max([one.lengths[rows] for one in texts.values()], axis=0)
-        return {name: cls(own, texts[name], rows, lengths) for name, own in sets.items()}
+        return {name: cls(own, texts[name], at=own.at, rows=rows, lengths=lengths) for name, own in sets.items()}
+
+    @classmethod
+    def with_unlabelled(cls, own: Examples, unlabelled: Examples, tokenizer: Tokenizer, positions: int) -> SharedRows:
+        """The labelled rows of a task, and behind them texts that have no label."""
+        columns = [one.followed_by(other) for one, other in zip(own.tokens, unlabelled.tokens, strict=True)]
+        texts = Examples(own.task, columns, tokenizer, positions)
+        texts.vectors = cache(  # of both parts, whoever has them read
+            lambda: [torch.cat(both) for both in zip(own.vectors(), unlabelled.vectors(), strict=True)]
+        )
+        return cls(own, texts, at=np.arange(len(own)), rows=np.arange(len(texts)), lengths=texts.lengths)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -115,6 +139,17 @@ class SharedRows:
         order = np.argsort(-self.lengths, kind="stable")
         for start in range(0, len(self), batch_size):
             yield self.batch(order[start : start + batch_size])
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Which rows have a label of the task, in the order in which `own` has them."""
+        place = self._place[self._rows]
+        return np.argsort(place, kind="stable")[len(self) - len(self.own) :]
+
+    @property
+    def tokens(self) -> tuple[Tokens, ...]:
+        """The tokens of each column of the texts, none of them cut off."""
+        return tuple(text.take(self._rows) for text in self._texts.texts)
 
     @property
     def orders(self) -> Sequence[SharedRows]:

@@ -39,6 +39,10 @@ class Tokens:
         lengths = self.lengths[rows]
         return Tokens(self.flat[_stretches(self.starts[rows], lengths)], starts_of([lengths]))
 
+    def followed_by(self, other: Tokens) -> Tokens:
+        """These texts and then those of another."""
+        return Tokens(np.concatenate([self.flat, other.flat]), starts_of([self.lengths, other.lengths]))
+
     @classmethod
     def joined(cls, parts: Iterable[tuple[NDArray[np.int32], NDArray[np.int64]]]) -> Self:
         """Tokens that come in parts: those of some texts end to end, and how many each of these texts has."""
@@ -75,6 +79,13 @@ class WordTokens(Tokens):
             taken.starts[:-1] - self.starts[rows], counts
         )
         return WordTokens(taken.flat, taken.starts, words, starts_of([counts]))
+
+    def followed_by(self, other: Tokens) -> WordTokens:
+        """These texts and then those of another, whose words are known too."""
+        assert isinstance(other, WordTokens)
+        both = super().followed_by(other)
+        words = np.concatenate([self.words, other.words + len(self.flat)])
+        return WordTokens(both.flat, both.starts, words, starts_of([np.diff(self.texts), np.diff(other.texts)]))
 
 
 def starts_of(lengths: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:

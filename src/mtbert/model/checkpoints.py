@@ -22,7 +22,7 @@ from pydantic import Field, Strict
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import SOURCES, Task
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
@@ -190,7 +190,7 @@ def save_model(model: MultiTask, tokenizer: Tokenizer, folder: Path) -> None:
     if model.original is not None:
         save_encoder(model.original.encoder, tokenizer, folder / ORIGINAL)
     save_tensors(_own(model), folder / TASKS)
-    files = {"train", "dev", "test"}  # where the rows came from concerns the run, not the model
+    files = {*SOURCES}  # where the rows came from concerns the run, not the model
     description = {
         "tasks": [task.model_dump(mode="json", exclude=files) for task in model.tasks.values()],
         "modules": [asdict(plan) for plan in model.plans],

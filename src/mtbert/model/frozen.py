@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtbert.data.batches import LARGE, Batch, Examples
+from mtbert.data.tokens import Tokens
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
 
@@ -62,6 +63,16 @@ class FrozenExamples:
     def own(self) -> FrozenExamples:
         """This set."""
         return self
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """All of them."""
+        return np.arange(len(self))
+
+    @property
+    def tokens(self) -> Sequence[Tokens]:
+        """The tokens of each column of the texts that the features are of."""
+        return self._examples.tokens
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> Batch:
         """The features of these B rows, in a batch without tokens; `turned` (B,) ones have their texts swapped."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from mtbert.data.kinds.base import Task
+from mtbert.data.kinds.base import SOURCES, Task
 from mtbert.errors import Mistake
 from mtbert.model.heads.head import HEADS
 from mtbert.model.multitask import MultiTask
@@ -47,6 +47,6 @@ def plan_for(plan: ModulePlan, tasks: Iterable[str]) -> ModulePlan:
 
 def _described(tasks: Iterable[Task], plans: Iterable[ModulePlan]) -> list[list[dict[str, Any]]]:
     """Everything about tasks and plans that decides the model's parameters, to be compared."""
-    files = {"train", "dev", "test"}  # where a task's rows come from does not change its model
+    files = {*SOURCES}  # where a task's rows come from does not change its model
     said = [task.model_dump(mode="json", exclude=files) | {"head": HEADS.choose(task.head).written} for task in tasks]
     return [said, [asdict(plan) | {"tasks": list(plan.tasks or ())} for plan in plans]]

@@ -250,6 +250,7 @@ class _Reader:
                     self.problem(place, f"'{name}' is none of the tasks of this stage: {', '.join(stage.tasks or ())}")
         for index, plan in enumerate(recipe.modules):
             self._known_tasks(plan.tasks or (), recipe, ("modules", index, "tasks"))
+        self._unlabelled(recipe)
         every = [f"{name}.{metric}" for name in recipe.learned for metric in recipe.tasks[name].reported]
         measures = ["overall", "mean", *recipe.learned, *every]
         self._known_measure(recipe.keep, measures, recipe.tasks, ("keep",))
@@ -261,6 +262,14 @@ class _Reader:
             self._known_measure(by, measures, recipe.tasks, ("stages", index, "keep", "by"))
         if recipe.base is not None:
             self._base(recipe, recipe.base)
+
+    def _unlabelled(self, recipe: Recipe) -> None:
+        """Texts without labels are there for teachers."""
+        taught = {name for stage in recipe.stages if stage.distill for name in stage.tasks or recipe.learned}
+        for name, task in recipe.tasks.items():
+            if task.unlabelled is not None and name not in taught:
+                said = f"nothing learns from texts without labels but a stage with `distill`, and none trains '{name}'"
+                self.problem(("tasks", name, "unlabelled"), said)
 
     def _base(self, recipe: Recipe, base: Base) -> None:
         """Tasks that come from elsewhere are not trained."""

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from mtbert.data.formats.hub import HubSplit
-from mtbert.data.kinds.base import Task, share_of
+from mtbert.data.kinds.base import SOURCES, Task, share_of
 from mtbert.data.samplers.base import Sampler
 from mtbert.errors import Mistake, MistakeAt, Place
 from mtbert.model.parameters.selection import Selector
@@ -205,10 +205,13 @@ class Recipe(BaseModel):
     def for_teacher(self, number: int) -> Recipe:
         """The recipe of a teacher that this one asks for: the same without any `distill`, and with another seed.
 
-        The seeds lie so far apart that the teachers of one seed are not those of the next.
+        It has no use for texts without labels. The seeds lie so far apart that the teachers of one seed are not those
+        of the next.
         """
         stages = tuple(stage.model_copy(update={"distill": None}) for stage in self.stages)
-        return self.model_copy(update={"stages": stages, "seed": (self.seed + number * SEEDS_APART) % MOST_SEED})
+        tasks = {name: task.model_copy(update={"unlabelled": None}) for name, task in self.tasks.items()}
+        seed = (self.seed + number * SEEDS_APART) % MOST_SEED
+        return self.model_copy(update={"stages": stages, "tasks": tasks, "seed": seed})
 
     @property
     def learned(self) -> list[str]:
@@ -260,9 +263,7 @@ class Recipe(BaseModel):
 
 def _dumped(task: Task) -> dict[str, Any]:
     """A task as a recipe writes it, null in the place of a table in memory."""
-    tables = {
-        split for split in ("train", "dev", "test") if not isinstance(getattr(task, split), (str, list, type(None)))
-    }
+    tables = {split for split in SOURCES if not isinstance(getattr(task, split), (str, list, type(None)))}
     unsaid = (set() if task.complete else task.from_data) | (set() if task.where else {"where"})
     dumped = task.model_dump(mode="json", exclude={"name", *tables})
     return {key: dumped.get(key) for key in type(task).model_fields if key not in {"name", *unsaid}}

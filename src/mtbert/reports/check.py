@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,13 +15,16 @@ from rich.console import RenderableType
 
 from mtbert.cost import peak_memory_gib, seconds
 from mtbert.data.batches import Batch, Examples
+from mtbert.data.tables import Rows
 from mtbert.model.devices import autocast
 from mtbert.model.parameters.description import sizes_of
 from mtbert.reports.base import Report, count, grid, plain
 from mtbert.reports.sights.base import Look, Looks, Sight
+from mtbert.reports.sights.prints import of_rows, of_texts
 from mtbert.reports.sights.table import seen
 from mtbert.runs.allowance import Allowance
 from mtbert.runs.build import Experiment
+from mtbert.runs.data import UNLABELLED
 from mtbert.scoring.evaluation import evaluate, outputs_of
 from mtbert.training.observers import Penalties
 from mtbert.training.pace import Pace
@@ -72,7 +75,7 @@ class BesideReport:
 
     tasks: list[str]
     parameters: int
-    texts: int  # of train and dev, read once before training
+    texts: int  # of all that is trained and judged on, read once before training
     seconds: float
 
     @property
@@ -147,7 +150,7 @@ def _stages(experiment: Experiment) -> list[StageReport]:
 
 def _beside(experiment: Experiment) -> BesideReport | None:
     """Have the original encoder read what it will, so that no stage counts that again."""
-    original, sets = experiment.model.original, experiment.read_apart
+    original, sets = experiment.model.original, list(experiment.read_apart.values())
     if original is None or not sets:
         return None
     spent = seconds(lambda: [examples.vectors() for examples in sets])
@@ -167,31 +170,45 @@ def _looks(experiment: Experiment) -> Looks:
         {
             split: {task.name: Look(task, split, rows[split][task.name], sets[task.name], unknown) for task in tasks}
             for split, sets in experiment.sets.items()
-        }
+            if split != UNLABELLED
+        },
+        {task: of_rows([*map(of_texts, read.texts)]) for task, read in rows.get(UNLABELLED, {}).items()},
     )
 
 
 def _splits(experiment: Experiment) -> list[SplitReport]:
     looks = _looks(experiment)
     sights = seen(looks)
+    unlabelled = experiment.sets.get(UNLABELLED, {})
     return [
-        _split(look, [one for one in sights if (one.split, one.task) == (look.split, look.task.name)]) for look in looks
+        *(
+            _labelled(look, [one for one in sights if (one.split, one.task) == (look.split, look.task.name)])
+            for look in looks
+        ),
+        *(_split(examples, UNLABELLED, experiment.rows[UNLABELLED][task]) for task, examples in unlabelled.items()),
     ]
 
 
-def _split(look: Look, sights: list[Sight]) -> SplitReport:
-    first = zip(*(column.slice(0, SHOWN).to_pylist() for column in look.rows.texts), strict=True)
-    labels = look.labels[:SHOWN]
-    return SplitReport(
-        task=look.task.name,
-        split=look.split,
-        rows=len(look),
-        skipped=look.rows.skipped,
-        examples=[(texts, str(look.task.say(label))) for texts, label in zip(first, labels, strict=True)],
+def _labelled(look: Look, sights: list[Sight]) -> SplitReport:
+    return replace(
+        _split(look.examples, look.split, look.rows, [str(look.task.say(label)) for label in look.labels[:SHOWN]]),
         labels=look.task.describe_labels(look.labels),
-        mean_length=float(look.examples.lengths.mean()),
-        longest=int(look.examples.full_lengths.max()),
         sights=sights,
+    )
+
+
+def _split(examples: Examples, split: str, rows: Rows, labels: Sequence[str] = ("?",) * SHOWN) -> SplitReport:
+    first = zip(*(column.slice(0, SHOWN).to_pylist() for column in rows.texts), strict=True)
+    return SplitReport(
+        task=examples.task.name,
+        split=split,
+        rows=len(rows),
+        skipped=rows.skipped,
+        examples=list(zip(first, labels, strict=False)),
+        labels="none, but what teachers say",
+        mean_length=float(examples.lengths.mean()),
+        longest=int(examples.full_lengths.max()),
+        sights=[],
     )
 
 

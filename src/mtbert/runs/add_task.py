@@ -87,7 +87,8 @@ def _check(base: Run, before: Recipe, added: Recipe) -> None:
 
 
 def _placed(task: Task, before: Recipe, added: Recipe) -> Task:
-    """The task with its files found from the new recipe's data folder."""
+    """The task with its files found from the new recipe's data folder, but for those that only training reads."""
+    task = task.model_copy(update={"unlabelled": None})
     if before.data == added.data:
         return task
     sources = {split: before.source(task.name, split) for split in ("train", "dev", "test")}

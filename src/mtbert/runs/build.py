@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mtbert.data.balancing import balanced
 from mtbert.data.batches import Choose, Examples, ExampleSet, Stream
@@ -16,6 +17,7 @@ from mtbert.data.samplers.base import Sampler
 from mtbert.data.samplers.table import SAMPLERS
 from mtbert.data.shared_rows import SharedRows, examples_together
 from mtbert.data.tables import Rows
+from mtbert.data.taught import TaughtExamples
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, at
 from mtbert.model.checkpoints import load_model
@@ -31,7 +33,7 @@ from mtbert.model.parameters.selection import SELECTORS, only_heads, select
 from mtbert.model.sources import commit_of
 from mtbert.model.world import ALONE, World
 from mtbert.recipe.schema import Recipe, Stage
-from mtbert.runs.data import read_data
+from mtbert.runs.data import UNLABELLED, read_data
 from mtbert.runs.folder import BEST, Run
 from mtbert.runs.resume import commit_then
 from mtbert.runs.teachers import check_own_teachers, check_teachers, taught
@@ -64,6 +66,8 @@ class Experiment:
     tokenizer: Tokenizer
     rows: dict[str, dict[str, Rows]]  # split -> task -> rows as read
     sets: dict[str, dict[str, Examples]]  # split -> task -> examples
+    # task -> its training examples and behind them its texts without labels, for the stages that learn from these too
+    with_unlabelled: dict[str, SharedRows] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()  # parameters that no stage trains: those of the recipe's base
     commit: str | None = None  # of the hub, where the encoder comes from there
     own_teachers: tuple[str, ...] = ()  # runs, where the recipe has its teachers trained first: once they are there
@@ -74,10 +78,12 @@ class Experiment:
         return settled(self.recipe.precision, next(self.model.parameters()).device)
 
     @property
-    def read_apart(self) -> list[Examples]:
-        """The sets whose texts the original encoder reads too, for features beside the vector."""
+    def read_apart(self) -> dict[tuple[str, str], Examples]:
+        """The sets, by split and task, whose texts the original encoder reads too, for features beside the vector."""
         asked = read_apart(self.model.tasks.values())
-        return [by_task[task] for by_task in self.sets.values() for task in asked if task in by_task]
+        return {
+            (split, task): by_task[task] for split, by_task in self.sets.items() for task in asked if task in by_task
+        }
 
     def taught_in(self, run: Run) -> Experiment:
         """The experiment whose own teachers, where the recipe asks for some, are those of this run."""
@@ -135,12 +141,16 @@ class Experiment:
         seed: int,
         world: World,
     ) -> Trainer:
-        chosen: Mapping[str, ExampleSet] = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
-        sampler = stage_sampler(self.recipe, stage, {task: len(own) for task, own in chosen.items()}, seed)
+        chosen: dict[str, ExampleSet] = {task: examples[task] for task in stage.tasks or self.recipe.tasks}
+        rows = {task: len(own) for task, own in chosen.items()}
+        unlabelled = {task: len(some) for task, some in self.sets.get(UNLABELLED, {}).items()}
+        sampler = stage_sampler(self.recipe, stage, rows, unlabelled, seed)
+        chosen |= self._unlabelled_too(stage, model, sampler, chosen)
         if sampler.by_rows:
             with at("sampler"):
                 chosen = self._shared_rows(model, chosen, world)
                 sampler = stage.sampler.make({task: len(own) for task, own in chosen.items()}, stage.batch_size, seed)
+        chosen, distillation = self._taught(stage, chosen)
         streams = {
             task: Stream(
                 own,
@@ -154,7 +164,7 @@ class Experiment:
             for number, (task, own) in enumerate(chosen.items())
         }
         weighting = self._weighting(stage, list(chosen))
-        objective = self._objective(stage, model, weighting, stage.divisors(chosen))
+        objective = self._objective(stage, model, weighting, stage.divisors(chosen), distillation)
         optimizer = self._optimizer(stage, learning, weighting)
         length = stage_length(stage, sampler)
         return Trainer(
@@ -173,7 +183,25 @@ class Experiment:
             world=world,
         )
 
-    def _shared_rows(self, model: AnyModel, chosen: Mapping[str, ExampleSet], world: World) -> Mapping[str, ExampleSet]:
+    def _unlabelled_too(
+        self, stage: Stage, model: AnyModel, sampler: Sampler, tasks: Iterable[str]
+    ) -> dict[str, SharedRows]:
+        """The sets of those tasks of the stage that have texts without labels too, where it learns from them."""
+        if stage.distill is None:
+            return {}
+        found = {task: self.with_unlabelled[task] for task in tasks if task in self.with_unlabelled}
+        with at("distill"):
+            for task in found:
+                said = f"the `unlabelled` texts of task '{task}'"
+                if not isinstance(model, MultiTask):
+                    raise Mistake(f"{said} need the encoder, not features computed once: set `cache_features: false`")
+                if sampler.by_rows:
+                    raise Mistake(f"{said} stand in no row of the file that '{stage.sampler.name}' draws: take 'joint'")
+                if self.recipe.tasks[task].balance:
+                    raise Mistake(f"{said} have no class that `balance` could draw them by: take `class_weights`")
+        return found
+
+    def _shared_rows(self, model: AnyModel, chosen: Mapping[str, ExampleSet], world: World) -> dict[str, ExampleSet]:
         """The tasks' views of the rows that they all read; raises Mistake where they cannot share them."""
         said = "sampler 'joint_rows'"
         if not isinstance(model, MultiTask):
@@ -188,30 +216,44 @@ class Experiment:
         with at("weighting"):
             return stage.weighting.make({task: self.recipe.tasks[task] for task in tasks}, last_shared)
 
-    def _objective(self, stage: Stage, model: AnyModel, weighting: Weighting, divisors: Mapping[str, int]) -> Objective:
-        distillation = self._distillation(stage)
+    def _objective(
+        self,
+        stage: Stage,
+        model: AnyModel,
+        weighting: Weighting,
+        divisors: Mapping[str, int],
+        distillation: Distillation | None,
+    ) -> Objective:
         with at("regularizers"):
             regularizers = {one.name: one.make() for one in stage.regularizers}
             return Objective(model, regularizers, weighting, divisors, distillation)
 
-    def _distillation(self, stage: Stage) -> Distillation | None:
-        """What the stage learns from its teachers, who are asked when it begins; none before they are trained."""
+    def _taught(self, stage: Stage, sets: dict[str, ExampleSet]) -> tuple[dict[str, ExampleSet], Distillation | None]:
+        """The stage's sets with what its teachers say of them, who are asked once, when it begins, and what it learns
+        from that; nothing of the sort before they are trained.
+        """
+        teachers = self._teachers(stage, sets)
+        if stage.distill is None or not teachers:
+            return sets, None
+        said = cache(partial(taught, teachers, sets, self.tokenizer))
+
+        def of(task: str) -> Callable[[], Tensor]:
+            return lambda: said()[task]
+
+        found: dict[str, ExampleSet] = {task: TaughtExamples(own, of(task)) for task, own in sets.items()}
+        return found, Distillation(said, Varied(stage.distill.share), stage.distill.temperature)
+
+    def _teachers(self, stage: Stage, names: Iterable[str]) -> tuple[str, ...]:
+        """The runs from which the stage learns to do these tasks, as far as they are there."""
         if stage.distill is None:
-            return None
-        names = stage.tasks or self.recipe.learned
-        tasks = {name: self.recipe.tasks[name] for name in names}
-        teachers = stage.distill.teachers
+            return ()
+        tasks, teachers = {name: self.recipe.tasks[name] for name in names}, stage.distill.teachers
         with at("distill", "teachers"):
             if isinstance(teachers, int):
                 check_own_teachers(tasks)
-                teachers = self.own_teachers[:teachers]
-                if not teachers:
-                    return None
-            else:
-                check_teachers(teachers, tasks)
-        sets = {name: self.sets["train"][name] for name in names}
-        share, temperature = Varied(stage.distill.share), stage.distill.temperature
-        return Distillation(lambda: taught(teachers, sets, self.tokenizer), share, temperature)
+                return self.own_teachers[:teachers]
+            check_teachers(teachers, tasks)
+            return teachers
 
     def _optimizer(self, stage: Stage, learning: Sequence[str], weighting: Weighting) -> Optimizer:
         parameters = dict(self.model.named_parameters())
@@ -263,9 +305,13 @@ class StageLength(NamedTuple):
     epoch: int
 
 
-def stage_sampler(recipe: Recipe, stage: Stage, rows: Mapping[str, int], seed: int) -> Sampler:
-    """The sampler of a stage whose tasks have so many training rows."""
+def stage_sampler(
+    recipe: Recipe, stage: Stage, rows: Mapping[str, int], unlabelled: Mapping[str, int], seed: int
+) -> Sampler:
+    """The sampler of a stage whose tasks have so many training rows, and so many texts without labels."""
     sizes = {task: min(count, recipe.tasks[task].at_most("train") or count) for task, count in rows.items()}
+    if stage.distill is not None:
+        sizes = {task: size + unlabelled.get(task, 0) for task, size in sizes.items()}
     with at("sampler"):
         return stage.sampler.make(sizes, stage.batch_size, seed)
 
@@ -284,7 +330,7 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
     commit that its revision now means. Splits that are only `looked_at` are read for the mistakes in them.
     """
     torch.manual_seed(recipe.seed)
-    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev"], looked_at)
+    recipe, rows = read_data(recipe, recipe.learned, ["train", "dev", UNLABELLED], looked_at)
     with recipe.lines():
         if recipe.base is None:
             commit = commit or commit_of(recipe.encoder.name, recipe.encoder.options)
@@ -293,7 +339,11 @@ def build(recipe: Recipe, commit: str | None = None, looked_at: Sequence[str] = 
             _begin(model, task, read)
     model.encoder.run = compute_again if recipe.recompute else compute
     sets = examples_of(model, rows, tokenizer)
-    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, frozen, commit)
+    joined = {
+        task: SharedRows.with_unlabelled(sets["train"][task], some, tokenizer, model.encoder.shape.positions)
+        for task, some in sets.get(UNLABELLED, {}).items()
+    }
+    return Experiment(recipe, model.to(best_device()), tokenizer, rows, sets, joined, frozen, commit)
 
 
 def _model(recipe: Recipe, commit: str | None) -> tuple[MultiTask, Tokenizer, frozenset[str]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mtbert.data.formats.base import Asked, Table
 from mtbert.data.formats.hub import HubSplit
-from mtbert.data.kinds.base import Task, share_of
+from mtbert.data.kinds.base import SOURCES, Task, share_of
 from mtbert.data.splitting import Shares, folds_of, split_rows
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows, asked_by, read_table, rows_of
@@ -23,6 +23,9 @@ from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
 
 SMALL = 1 << 26  # bytes of a file that is held where several tasks are scored on it
+
+
+UNLABELLED = "unlabelled"  # the split of texts without labels, which not every task has
 
 
 class Data(NamedTuple):
@@ -38,15 +41,16 @@ def read_splits(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str]) -> 
 
 
 def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looked_at: Sequence[str] = ()) -> Data:
-    """Read these splits of these tasks, and what the recipe leaves to the data.
+    """Read these splits of these tasks, and what the recipe leaves to the data; of `unlabelled` texts those there are.
 
     Of a split that is only `looked_at` the texts are read, where the recipe names it, and given up again. Raises
     Mistakes with the problems of all files at once.
     """
     reader = _Reader(recipe)
-    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits}
+    named = {split: [task for task in tasks if _has(recipe, task, split)] for split in splits}
+    rows: dict[str, dict[str, Rows]] = {split: {} for split in splits if named[split]}
     for task in tasks:
-        for split in splits:
+        for split in (split for split in splits if task in named[split]):
             with reader.gathering.going_on():
                 rows[split][task] = _limited(reader.rows(task, split), recipe, task, split)
         for split in looked_at:
@@ -56,6 +60,12 @@ def read_data(recipe: Recipe, tasks: Sequence[str], splits: Sequence[str], looke
     reader.gathering.stop()
     found = {task: read.task for by_task in reversed(rows.values()) for task, read in by_task.items()}
     return Data(recipe.completed(found), rows)
+
+
+def unlabelled_rows(recipe: Recipe) -> dict[str, int]:
+    """Task -> how many texts without labels it has; raises Mistakes as `read_data`."""
+    found = read_splits(recipe, list(recipe.tasks), [UNLABELLED])
+    return {task: len(rows) for task, rows in found.get(UNLABELLED, {}).items()}
 
 
 def read_whole(recipe: Recipe, split: str) -> dict[str, Rows]:
@@ -161,6 +171,11 @@ def alike(recipe: Recipe) -> dict[str, list[str]]:
     return {names[0]: names for names in groups.values()}
 
 
+def _has(recipe: Recipe, task: str, split: str) -> bool:
+    """Whether a task has to have a split, or has it all the same."""
+    return split != UNLABELLED or recipe.tasks[task].unlabelled is not None
+
+
 def _limited(rows: Rows, recipe: Recipe, task: str, split: str) -> Rows:
     """The rows that are used, in the order in which they stand.
 
@@ -185,7 +200,7 @@ def mistakes_of_data_too() -> Iterator[None]:
         if mistakes.readable is not None and mistakes.readable.tasks:
             readable = Recipe(data=mistakes.readable.data, tasks=dict(mistakes.readable.tasks))
             with gathering.going_on():
-                read_data(readable, list(readable.tasks), ["train", "dev"], ["test"])
+                read_data(readable, list(readable.tasks), ["train", "dev"], ["test", UNLABELLED])
         raise Mistakes(gathering.messages) from None
 
 
@@ -209,6 +224,8 @@ class _Reader:
             raise Mistake(f"task '{task}' names no `{split}` rows: a file, or a table{offer}")
         if part or split == "train":
             return self._part(task, split)
+        if split == UNLABELLED:
+            return self._placed(rows_of(asked, self._table(asked, split), labelled=False), split)
         return self._read(asked, split) if asked.complete else self._with_labels_of_train(asked, split)
 
     def table(self, task: str) -> pa.Table:
@@ -231,8 +248,11 @@ class _Reader:
 
     def _read(self, task: Task, split: str, found_in: str = "") -> Rows:
         """The rows of a split that is a file of its own."""
-        rows = rows_of(task, self._table(task, split), found_in=found_in)
-        return replace(rows, file=(self.file(task.name, split), task.format))
+        return self._placed(rows_of(task, self._table(task, split), found_in=found_in), split)
+
+    def _placed(self, rows: Rows, split: str) -> Rows:
+        """The rows with the file that they come from."""
+        return replace(rows, file=(self.file(rows.task.name, split), rows.task.format))
 
     def _table(self, task: Task, split: str) -> Table:
         """What stands in the file of a split, read once where several read it."""
@@ -240,12 +260,12 @@ class _Reader:
         if file in self._tables:
             return self._tables[file]
         readers = [
-            one
+            (one, part)
             for one in self._recipe.tasks.values()
-            for part in ("train", "dev", "test")
+            for part in SOURCES
             if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.format) == file
         ]
-        columns = {column for one in readers for column in asked_by(one).columns or ()}
+        columns = {column for one, part in readers for column in asked_by(one, part != UNLABELLED).columns or ()}
         table = read_table(source, Asked(columns, *task.format))
         if len(readers) > 1 or self._keeping:
             self._tables[file] = table

@@ -1,4 +1,4 @@
-"""What the teachers of a stage say of its training rows."""
+"""What the teachers of a stage say of the rows that it draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Examples, ExampleSet
 from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
@@ -44,7 +44,7 @@ def check_own_teachers(tasks: Mapping[str, Task]) -> None:
             )
 
 
-def taught(runs: Sequence[str], sets: Mapping[str, Examples], tokenizer: Tokenizer) -> dict[str, Tensor]:
+def taught(runs: Sequence[str], sets: Mapping[str, ExampleSet], tokenizer: Tokenizer) -> dict[str, Tensor]:
     """Task -> what the teachers say on average of each row of its set: (N, outputs).
 
     Raises Mistake where a teacher has another tokenizer than the sets.

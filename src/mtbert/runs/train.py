@@ -167,17 +167,18 @@ def _train_teachers(run: Run, experiment: Experiment, force: bool, listener: Lis
 def _read_apart(experiment: Experiment, listener: Listener, beside: Experiment | None) -> None:
     """Have the original encoder read its texts before the first step, where heads read features beside the vector."""
     if beside is not None:
-        for own, read in zip(experiment.read_apart, beside.read_apart, strict=True):
-            own.vectors = read.vectors
+        for place, own in experiment.read_apart.items():
+            own.vectors = beside.read_apart[place].vectors
     elif experiment.read_apart:
-        texts, done = sum(len(examples) * len(examples.tokens) for examples in experiment.read_apart), 0
+        sets = list(experiment.read_apart.values())
+        texts, done = sum(len(examples) * len(examples.tokens) for examples in sets), 0
 
         def tell(more: int) -> None:
             nonlocal done
             done += more
             listener.reading(done, texts)
 
-        took = seconds(lambda: [examples.vectors(tell) for examples in experiment.read_apart])
+        took = seconds(lambda: [examples.vectors(tell) for examples in sets])
         listener.note(f"features beside the vector: the original encoder has read its texts in {took:.1f} seconds")
 
 

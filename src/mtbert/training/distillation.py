@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from mtbert.data.batches import Batch
@@ -13,7 +12,8 @@ from mtbert.schedules import Varied
 
 
 class Distillation:
-    """(1 - share) * the loss of the label + share * the distance from the teachers, for each example.
+    """(1 - share) * the loss of the label + share * the distance from the teachers, for each example; for one without a
+    label the second part alone.
 
     Of classes the distance is KL(teachers || model), both softened by the temperature and multiplied by its square, so
     that its gradient keeps its size (Hinton et al., 2015); of everything else the task's divergence. A share that falls
@@ -23,22 +23,19 @@ class Distillation:
     Source: Clark et al., 2019, section 3, https://arxiv.org/abs/1907.04829
     """
 
-    def __init__(self, taught: Callable[[], Mapping[str, Tensor]], share: Varied, temperature: float) -> None:
-        self._read = taught
+    def __init__(self, ask: Callable[[], object], share: Varied, temperature: float) -> None:
+        self.start = ask  # the teachers, when the stage begins; what they said stands in its batches
         self.share = share
         self.temperature = temperature
-        self.taught: Mapping[str, Tensor] = {}  # task -> outputs of the teachers for its training rows (N, outputs)
-
-    def start(self) -> None:
-        """Ask the teachers, once; the stage begins."""
-        self.taught = self.taught or self._read()
 
     def losses(self, task: Task, batch: Batch, outputs: Tensor, losses: Tensor, progress: float) -> Tensor:
-        """The losses of a batch's examples, given those of its labels: (B,)."""
+        """The losses of a batch's examples (B,), given those of its labels, as many as there are."""
+        assert batch.taught is not None  # a stage that learns from teachers draws from sets that they were asked about
         # where words have outputs, those of a batch are as wide as its own longest text
-        taught = self.taught[batch.task][torch.from_numpy(batch.own_rows), : outputs.shape[1]].to(outputs.device)
+        taught = batch.taught[:, : outputs.shape[1]]
         share = min(self.share(progress), 1.0)
-        return (1 - share) * losses + share * distance(task, outputs, taught, self.temperature)
+        hard, soft = (1 - share) * losses, share * distance(task, outputs, taught, self.temperature)
+        return soft + hard if batch.labelled is None else soft.index_add(0, batch.labelled, hard)
 
 
 def distance(task: Task, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:

@@ -34,7 +34,8 @@ class Objective:
     """Computes weighting(loss of the batch) + penalties.
 
     The loss of a batch is the mean over its examples or, for a task with a divisor, their sum divided by that number,
-    so that small batches count for less. Raises Mistake if a regularizer does not fit the model or its tasks.
+    so that small batches count for less. Its examples are those that have a label and, where there are teachers, all.
+    Raises Mistake if a regularizer does not fit the model or its tasks.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Objective:
         return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
 
     def of_rows(self, batches: Sequence[Batch], progress: float) -> dict[str, Loss]:
-        """Task -> its loss on the rows that have its label, and its penalties on all of them, from one pass of the
-        encoder over the texts that they share; the batches are some of `sharing`.
+        """Task -> its loss on the rows that have its label, or on all where it has teachers, and its penalties on all,
+        from one pass of the encoder over the texts that they share; the batches are some of `sharing`.
         """
         found = {}
         for task, (loss, penalties) in self._of_pass(batches, progress).items():
@@ -80,10 +81,10 @@ class Objective:
         return found
 
     def sharing(self, batches: Sequence[Batch]) -> list[list[Batch]]:
-        """Batches of the same rows, those together that one pass of the encoder serves; those without labels are left
-        out.
+        """Batches of the same rows, those together that one pass of the encoder serves; those without labels and
+        teachers are left out.
         """
-        learning = {batch.task: batch for batch in batches if len(batch.own_rows)}
+        learning = {batch.task: batch for batch in batches if batch.learnable}
         return [[learning[task] for task in tasks] for tasks in self._encoding.alike(learning)]
 
     @property
@@ -186,14 +187,13 @@ class Objective:
         if batch.targets is None:
             raise Mistake(f"task '{batch.task}' has no labels to learn from")
         task = self.model.tasks[batch.task]
-        outputs = outputs if batch.labelled is None else outputs[batch.labelled]
-        losses = task.losses(outputs, batch.targets)
+        losses = task.losses(outputs if batch.labelled is None else outputs[batch.labelled], batch.targets)
         if self.distillation is not None:
             losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
         # the parts of a batch are added up by their shares, and so the divisor of each is its share of the whole's
         if not len(losses):
-            return losses.sum()  # a batch without labels has no loss
+            return losses.sum()  # a batch without labels and teachers has no loss
         return losses.mean() if divisor is None else losses.sum() / (divisor * (batch.share or 1))
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class Objective:
         """Task -> its plain loss with the model as it is now, the mean over its batches."""
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
-            if not len(batch.own_rows):
+            if not batch.learnable:
                 continue
             loss = self._across({"loss": self._task_loss(batch, self.model(batch), progress)}, batch)
             losses[batch.task].append(loss["loss"])

@@ -267,7 +267,7 @@ def _diverged(step: int, values: str, batches: Sequence[Batch]) -> Diverged:
 
 def _unstable(step: int, values: str, batches: Sequence[tuple[str, Sequence[object]]], what: str) -> str:
     tasks = ", ".join(f"task '{task}'" for task, _ in batches)
-    rows = "; ".join(f"{what} [{', '.join(map(str, some))}]" for _, some in batches)
+    rows = "; ".join(f"{what} [{', '.join(map(str, some))}]" if some else "texts without labels" for _, some in batches)
     return (
         f"step {step}, {tasks}: training has become numerically unstable ({values}; {rows}); "
         "what was saved before is intact; a lower learning rate or `clip: 1.0` usually helps"

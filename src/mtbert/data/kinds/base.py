@@ -27,6 +27,7 @@ from mtbert.data.views import View
 from mtbert.errors import Mistake, unknown
 from mtbert.registry import EACH, ONE, ONE_OR_EACH, Count, Named, NonNegative, OptionMistake, Positive, Share
 
+SOURCES = ("train", "dev", "test", "unlabelled")  # the keys that say where a task's rows are
 MOST_SPLIT_OFF = 0.5  # of a file's rows, for dev and test together
 
 # what an editor is told of keys that may be written in several ways
@@ -100,6 +101,7 @@ class Task(BaseModel):
     train: Any = Field(None, description="a file, a folder or a table")
     dev: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
     test: Any = Field(None, description="a file, a folder or a table, or a share of train such as 10%")
+    unlabelled: Any = Field(None, description="a file, a folder or a table of texts, for stages with `distill`")
     # rows at most; a number is of `train`
     limit: (
         Annotated[
@@ -139,7 +141,7 @@ class Task(BaseModel):
             raise Mistake("labels stand in one column; a column for each of several labels is for `kind: multilabel`")
         return label
 
-    @field_validator("train", "dev", "test")
+    @field_validator(*SOURCES)
     @classmethod
     def _files_or_tables(cls, source: Any) -> Any:
         if isinstance(source, (bool, int, float)):
@@ -189,9 +191,11 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _shares_of_train(self) -> Self:
-        shares = {split: share_of(getattr(self, split)) for split in ("train", "dev", "test")}
-        if shares["train"] is not None:
-            raise Mistake(f"train is a file, not a share ({self.train}); dev and test may be shares of it")
+        shares = {split: share_of(getattr(self, split)) for split in SOURCES}
+        for split in ("train", "unlabelled"):
+            if shares[split] is not None:
+                said = f"{split} is a file, not a share ({getattr(self, split)}); dev and test may be shares of train"
+                raise OptionMistake(said, split)
         given = {split: share for split, share in shares.items() if share is not None}
         if given and self.train is None:
             raise Mistake(f"{' and '.join(given)} cannot be a share of `train`, which names no file")

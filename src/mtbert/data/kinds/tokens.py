@@ -139,6 +139,7 @@ class Tokens(NamedClasses):
         return torch.from_numpy(_ragged(labels).padded(NO_LABEL).astype(np.int64))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = outputs[:, : targets.shape[1]]  # texts without labels may be the longest of a batch
         seen = outputs[..., 0] > 0
         wanted = targets.where(seen, NO_LABEL)
         logits = outputs[..., 1:].float()

@@ -40,9 +40,10 @@ class JointRows(Joint):
     """One batch of rows in each step, with every label that they have: tasks that read one file share a single pass of
     the encoder. An epoch: one pass over the rows.
 
-    A row without a label for some task (`missing: skip`) is read all the same and left out of that task's loss;
-    penalties look at every row. Tasks with modules of their own, or another `max_length`, have a pass of their own over
-    the rows. A combiner other than `sum` takes a backward pass for each task, through the graph of the one pass.
+    A row without a label for some task (`missing: skip`) is read all the same and left out of that task's loss, unless
+    the stage has teachers to ask (`distill`); penalties look at every row. Tasks with modules of their own, or another
+    `max_length`, have a pass of their own over the rows. A combiner other than `sum` takes a backward pass for each
+    task, through the graph of the one pass.
     """
 
     by_rows = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -121,6 +121,7 @@ class Looks:
     """All that is looked at: split -> task -> look. Every task has `train`."""
 
     of: Mapping[str, Mapping[str, Look]]
+    unlabelled: Mapping[str, Prints] = field(default_factory=dict)  # task -> its rows without labels (N,), if any
 
     def __iter__(self) -> Iterator[Look]:
         return (look for by_task in self.of.values() for look in by_task.values())

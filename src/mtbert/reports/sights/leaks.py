@@ -33,6 +33,22 @@ def learned_too(looks: Looks) -> Iterator[Sight]:
             )
 
 
+def read_unlabelled(looks: Looks) -> Iterator[Sight]:
+    """Rows that are not trained on, and whose texts are read in training without their labels."""
+    for look in looks.scored:
+        read = looks.unlabelled.get(look.task.name, np.empty(0, np.uint64))
+        rows = np.flatnonzero(stand_in(look.row_prints, read))
+        if len(rows):
+            yield look.sight(
+                "texts of unlabelled",
+                f"the texts of {count(len(rows), 'row')} also stand in unlabelled",
+                rows=rows,
+                remedy="teachers say what they think of these texts, never their labels; yet the score is then that of "
+                "texts which the model has read: take them out of `unlabelled` where new ones would not be",
+                problem=False,
+            )
+
+
 def learned_elsewhere(looks: Looks) -> Iterator[Sight]:
     """Rows that are not trained on, with a text that another task learns from."""
     for look in looks.scored:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 
 from mtbert.reports.sights.base import Looks, Sight
 from mtbert.reports.sights.classes import absent, oddities, skipped
-from mtbert.reports.sights.leaks import learned_elsewhere, learned_too, near_elsewhere, near_train, sampled
+from mtbert.reports.sights.leaks import (
+    learned_elsewhere,
+    learned_too,
+    near_elsewhere,
+    near_train,
+    read_unlabelled,
+    sampled,
+)
 from mtbert.reports.sights.lengths import labels_by_length, truncated
 from mtbert.reports.sights.repeats import disagreeing, repeats
 from mtbert.reports.sights.vocabulary import alike, unknown_tokens
@@ -20,6 +27,7 @@ SIGHTS: list[Seeing] = [
     disagreeing,
     learned_too,
     near_train,
+    read_unlabelled,
     learned_elsewhere,
     near_elsewhere,
     sampled,
