@@ -165,6 +165,27 @@ def test_the_loss_is_shared_between_labels_and_what_the_teachers_say(runs: list[
             assert trainer.objective(batch, progress).terms["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_teacher_of_one_task_is_asked_of_that_task_alone(runs: list[Run], tmp_path: Path) -> None:
+    recipe = recipe_of(runs, steps=4, evaluate_every=4)
+    recipe["tasks"] = {"near": recipe["tasks"]["near"] | {"pairs": "separate", "head": "cosine"}}
+    alone = mtbert.train(recipe, out=tmp_path / "near")
+    distill = {"teachers": [str(runs[0].folder), str(alone.folder)], "share": 1.0}
+    made = build(read_recipe(recipe_of(runs, distill=distill)))
+    trainer = made.stage(0).trainer
+    trainer.begin()
+    rows, asked = [3, 7, 20], {"mood": [runs[0]], "same": [runs[0]], "near": [runs[0], alone]}
+    for task, teachers in asked.items():
+        texts = made.rows["train"][task].take(np.array(rows)).given
+        given = list(zip(*texts, strict=True)) if len(texts) == 2 else texts[0]
+        each = [mtbert.load(teacher.folder).outputs(task, given).numpy() for teacher in teachers]
+        found = trainer.streams[task].examples.batch(rows).taught
+        assert found is not None
+        if task == "near":
+            np.testing.assert_allclose(found.numpy(), np.mean(each, axis=0), atol=1e-5)
+        else:
+            np.testing.assert_allclose(softmax(found.numpy(), axis=1), softmax(each[0], axis=1), atol=1e-5)
+
+
 def test_without_a_share_nothing_changes_to_the_bit(runs: list[Run], tmp_path: Path) -> None:
     distill = {"teachers": [str(runs[0].folder)], "share": 0.0}
     taught = mtbert.train(recipe_of(runs, distill=distill, steps=4), out=tmp_path / "taught")
@@ -190,11 +211,16 @@ def test_a_killed_student_goes_on_to_the_bit(runs: list[Run], tmp_path: Path) ->
     assert_same_run(mtbert.train(recipe, out=tmp_path / "cut", resume=True), whole)
 
 
+def _only(recipe: dict[str, Any], name: str) -> None:
+    recipe["tasks"] = {name: recipe["tasks"]["mood"]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda recipe: recipe["tasks"]["mood"].update(classes=["low", "high", "mid"]), "classes or ranges differ"),
-        (lambda recipe: recipe["tasks"].update(tone=recipe["tasks"]["mood"]), "has no task 'tone'"),
+        (lambda recipe: recipe["tasks"].update(tone=recipe["tasks"]["mood"]), "no teacher has the task tone"),
+        (lambda recipe: _only(recipe, "tone"), "has none of the tasks tone (its tasks: mood, same, near)"),
         (lambda recipe: recipe["stages"][0]["distill"].update(teachers=["nowhere"]), "nowhere holds no run"),
         (lambda recipe: recipe["stages"][0]["distill"].update(teachers=[]), "teachers"),
         (lambda recipe: recipe["stages"][0]["distill"].update(temperature=0), "temperature"),

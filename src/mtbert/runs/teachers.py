@@ -20,18 +20,22 @@ from mtbert.scoring.evaluation import outputs_of
 
 
 def check_teachers(runs: Sequence[str], tasks: Mapping[str, Task]) -> None:
-    """Raise Mistake where a run is not there, or does not say the same of these tasks."""
+    """Raise Mistake where a run is not there, or says something else of these tasks, or of one of them nobody does."""
+    untaught = set(tasks)
     for name in runs:
         there = tasks_in(_kept(name))
-        for task in tasks.values():
-            if task.name not in there:
-                raise Mistake(f"teacher {name} has no task '{task.name}' (its tasks: {', '.join(there)})")
+        if not there.keys() & tasks.keys():
+            raise Mistake(f"teacher {name} has none of the tasks {', '.join(tasks)} (its tasks: {', '.join(there)})")
+        untaught -= there.keys()
+        for task in (tasks[shared] for shared in there if shared in tasks):
             said = there[task.name]
             if (said.kind, said.meaning, said.ends) != (task.kind, task.meaning, task.ends):
                 raise Mistake(
                     f"teacher {name} says {said.meaning} of task '{task.name}', which is to say {task.meaning}: "
                     "classes or ranges differ"
                 )
+    if untaught:
+        raise Mistake(f"no teacher has the task {', '.join(sorted(untaught))}: name one that does, or limit the stage")
 
 
 def check_own_teachers(tasks: Mapping[str, Task]) -> None:
@@ -45,7 +49,7 @@ def check_own_teachers(tasks: Mapping[str, Task]) -> None:
 
 
 def taught(runs: Sequence[str], sets: Mapping[str, ExampleSet], tokenizer: Tokenizer) -> dict[str, Tensor]:
-    """Task -> what the teachers say on average of each row of its set: (N, outputs).
+    """Task -> what those teachers that have it say on average of each row of its set: (N, outputs).
 
     Raises Mistake where a teacher has another tokenizer than the sets.
     """
@@ -58,7 +62,7 @@ def taught(runs: Sequence[str], sets: Mapping[str, ExampleSet], tokenizer: Token
         if own.definition != tokenizer.definition:
             raise Mistake(f"teacher {name} has another tokenizer than the model that is to learn from it")
         model.to(best_device())
-        for task, examples in sets.items():
+        for task, examples in ((task, examples) for task, examples in sets.items() if task in model.tasks):
             positions, apart = model.encoder.shape.positions, model.apart([task])
             said[task].append(
                 outputs_of(model, Examples(model.tasks[task], examples.tokens, tokenizer, positions, apart=apart))
