@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 import mtbert
 from mtbert.app.cli import app
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
+from mtbert.model.original import Original
 from mtbert.pages.run_page import run_page
 from mtbert.recipe.minutes import in_minutes
 from mtbert.recipe.reading import read_recipe
@@ -184,6 +186,46 @@ def test_a_teacher_of_one_task_is_asked_of_that_task_alone(runs: list[Run], tmp_
             np.testing.assert_allclose(found.numpy(), np.mean(each, axis=0), atol=1e-5)
         else:
             np.testing.assert_allclose(softmax(found.numpy(), axis=1), softmax(each[0], axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["proportional", "joint_rows"])
+def test_teachers_read_no_text_apart_that_the_student_has_read(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    recipe = recipe_of(runs, steps=2, evaluate_every=2)
+    recipe["tasks"] = {"near": recipe["tasks"]["near"] | {"head": {"name": "linear", "beside": ["cosine", "product"]}}}
+    teacher = mtbert.train(recipe, out=tmp_path / "teacher")
+    recipe["stages"][0] |= {"distill": {"teachers": [str(teacher.folder)]}, "sampler": sampler}
+    made = build(read_recipe(recipe))
+    trainer = made.stage(0).trainer
+    made.sets["train"]["near"].vectors()
+    read, vectors = [], Original.vectors
+
+    def counted(original: Original, tokens: Tokens, *told: Any) -> torch.Tensor:
+        read.append(original)
+        return vectors(original, tokens, *told)
+
+    monkeypatch.setattr(Original, "vectors", counted)
+    trainer.begin()
+    found = trainer.streams["near"].examples.batch([3, 7, 20]).taught
+    assert not any(original is not made.model.original for original in read)
+    texts = list(zip(*made.rows["train"]["near"].take(np.array([3, 7, 20])).given, strict=True))
+    assert found is not None
+    torch.testing.assert_close(found, mtbert.load(teacher.folder).outputs("near", texts), atol=1e-4, rtol=0)
+
+
+def test_a_teacher_that_began_elsewhere_reads_with_its_own_original(runs: list[Run], tmp_path: Path) -> None:
+    recipe = recipe_of(runs, steps=2, evaluate_every=2)
+    recipe["tasks"] = {"near": recipe["tasks"]["near"] | {"head": {"name": "linear", "beside": ["cosine", "product"]}}}
+    teacher = mtbert.train(recipe | {"seed": 5}, out=tmp_path / "teacher")  # an encoder drawn with another seed
+    recipe["stages"][0] |= {"distill": {"teachers": [str(teacher.folder)]}}
+    made = build(read_recipe(recipe | {"seed": 6}))
+    trainer = made.stage(0).trainer
+    trainer.begin()
+    found = trainer.streams["near"].examples.batch([3, 7, 20]).taught
+    texts = list(zip(*made.rows["train"]["near"].take(np.array([3, 7, 20])).given, strict=True))
+    assert found is not None
+    torch.testing.assert_close(found, mtbert.load(teacher.folder).outputs("near", texts), atol=1e-4, rtol=0)
 
 
 def test_without_a_share_nothing_changes_to_the_bit(runs: list[Run], tmp_path: Path) -> None:

@@ -111,6 +111,10 @@ class ExampleSet(Protocol):
     def tokens(self) -> Sequence[Tokens]:
         """The tokens of each column of the texts, none of them cut off."""
 
+    @property
+    def vectors(self) -> Callable[..., list[Tensor]]:
+        """Gives the vectors of each column of texts (N, D); none where no other encoder reads them."""
+
 
 class Arrays(NamedTuple):
     """What a batch is made of."""

@@ -151,6 +151,10 @@ class SharedRows:
         """The tokens of each column of the texts, none of them cut off."""
         return tuple(text.take(self._rows) for text in self._texts.texts)
 
+    def vectors(self) -> list[torch.Tensor]:
+        """The vectors of each column of the rows' texts (U, D); none where no other encoder reads them."""
+        return [column[torch.from_numpy(self._rows)] for column in self._texts.vectors()]
+
     @property
     def orders(self) -> Sequence[SharedRows]:
         """This set alone, as it is trained on and not scored."""

@@ -53,6 +53,11 @@ class TaughtExamples:
         return self._examples.labelled
 
     @property
+    def vectors(self) -> Callable[..., list[Tensor]]:
+        """Those of the set."""
+        return self._examples.vectors
+
+    @property
     def tokens(self) -> Sequence[Tokens]:
         """The tokens of each column of the texts, none of them cut off."""
         return self._examples.tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -58,6 +58,11 @@ class FrozenExamples:
 
     def __len__(self) -> int:
         return len(self._examples)
+
+    @property
+    def vectors(self) -> Callable[..., list[Tensor]]:
+        """Those of the set."""
+        return self._examples.vectors
 
     @property
     def own(self) -> FrozenExamples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from mtbert.data.tokenizer import Tokenizer
@@ -23,6 +24,14 @@ class Original:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+    def same_as(self, other: Original) -> bool:
+        """Whether the two make the same vectors of every text."""
+        ours, theirs = self.encoder.state_dict(), other.encoder.state_dict()
+        return ours.keys() == theirs.keys() and all(
+            ours[name].shape == theirs[name].shape and torch.equal(ours[name].cpu(), theirs[name].cpu())
+            for name in ours
+        )
 
     @property
     def parameters(self) -> int:

@@ -235,7 +235,8 @@ class Experiment:
         teachers = self._teachers(stage, sets)
         if stage.distill is None or not teachers:
             return sets, None
-        said = cache(partial(taught, teachers, sets, self.tokenizer))
+        precision = PRECISIONS[self.precision]
+        said = cache(partial(taught, teachers, sets, self.tokenizer, self.model.original, precision))
 
         def of(task: str) -> Callable[[], Tensor]:
             return lambda: said()[task]

@@ -13,8 +13,9 @@ from mtbert.data.kinds.base import Task
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import tasks_in
-from mtbert.model.devices import best_device
+from mtbert.model.devices import autocast, best_device
 from mtbert.model.ensemble import load_answering
+from mtbert.model.original import Original
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.evaluation import outputs_of
 
@@ -48,9 +49,16 @@ def check_own_teachers(tasks: Mapping[str, Task]) -> None:
             )
 
 
-def taught(runs: Sequence[str], sets: Mapping[str, ExampleSet], tokenizer: Tokenizer) -> dict[str, Tensor]:
+def taught(
+    runs: Sequence[str],
+    sets: Mapping[str, ExampleSet],
+    tokenizer: Tokenizer,
+    original: Original | None,
+    precision: torch.dtype,
+) -> dict[str, Tensor]:
     """Task -> what those teachers that have it say on average of each row of its set: (N, outputs).
 
+    What the student's original encoder has read for the sets, teachers that began with the same need not read again.
     Raises Mistake where a teacher has another tokenizer than the sets.
     """
     said: dict[str, list[Tensor]] = {task: [] for task in sets}
@@ -61,12 +69,16 @@ def taught(runs: Sequence[str], sets: Mapping[str, ExampleSet], tokenizer: Token
             model, own = load_answering(_kept(name))
         if own.definition != tokenizer.definition:
             raise Mistake(f"teacher {name} has another tokenizer than the model that is to learn from it")
-        model.to(best_device())
+        device = best_device()
+        model.to(device)
+        alike = original is not None and model.original is not None and original.same_as(model.original)
         for task, examples in ((task, examples) for task, examples in sets.items() if task in model.tasks):
             positions, apart = model.encoder.shape.positions, model.apart([task])
-            said[task].append(
-                outputs_of(model, Examples(model.tasks[task], examples.tokens, tokenizer, positions, apart=apart))
-            )
+            asked = Examples(model.tasks[task], examples.tokens, tokenizer, positions, apart=apart)
+            if alike and apart is not None and examples.vectors():
+                asked.vectors = examples.vectors
+            with autocast(device, precision):
+                said[task].append(outputs_of(model, asked).float())
     return {task: sets[task].task.mean_of(outputs) for task, outputs in said.items()}
 
 
