@@ -45,6 +45,7 @@ class Batch:
     sequences: int  # per example: 2 where a pair is encoded apart, else 1
     features: Tensor | None = None  # (B, F) what the head reads, where it was computed beforehand
     share: float | None = None  # of a batch that several processes compute together, this part's; None for a whole one
+    whole: int | None = None  # how many examples that batch has
     # (B, W) where the first piece of each word stands, for a task that reads words: 0 for none, -1 beyond the end
     words: Tensor | None = None
     labelled: Tensor | None = None  # which of the B rows `targets` are of, where others have no label
@@ -446,7 +447,7 @@ class Stream:
             batch = self.examples.batch(part, turned[number::of] if len(rows) >= of else turned)
         if of == 1:
             return batch
-        return replace(batch, share=len(part) / len(rows) if len(rows) >= of else 1 / of)
+        return replace(batch, share=len(part) / len(rows) if len(rows) >= of else 1 / of, whole=len(rows))
 
     def _bucketed(self, rows: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
         """These rows as batches: shuffled, sorted by length within every BUCKET batches, shuffled again."""

@@ -191,10 +191,11 @@ class Objective:
         if self.distillation is not None:
             losses = self.distillation.losses(task, batch, outputs, losses, progress)
         divisor = self.divisors.get(batch.task)
-        # the parts of a batch are added up by their shares, and so the divisor of each is its share of the whole's
         if not len(losses):
             return losses.sum()  # a batch without labels and teachers has no loss
-        return losses.mean() if divisor is None else losses.sum() / (divisor * (batch.share or 1))
+        # parts of a batch are added up by their shares, so that the divisor of each is for what it holds of the whole
+        held = len(batch) / (batch.whole or len(batch))
+        return losses.mean() if divisor is None else losses.sum() / (divisor * held)
 
     @torch.no_grad()
     def _losses_again(self, batches: Sequence[Batch], progress: float) -> dict[str, Tensor]:

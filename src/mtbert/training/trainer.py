@@ -157,7 +157,7 @@ class Trainer:
         self.average.after_step(self.step, self.progress)
         if self.step % self.epoch == 0:
             self.objective.weighting.end_epoch()
-        examples = sum(round(len(batch) / (batch.share or 1)) for batch in self._batches)
+        examples = sum(batch.whole or len(batch) for batch in self._batches)
         seconds = time.perf_counter() - started
         return Record(self.step, self.optimizer.lr * factor, losses.means(), norm, examples, seconds)
 
