@@ -66,8 +66,6 @@ from mtbert.process import return_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
-if sys.argv[1] == "returns":
-    return_freed_memory()
 bytearray(20 << 20)  # freed at once: the library learns that such blocks come and go
 before = resident()
 large, small = [], []
@@ -75,6 +73,8 @@ for _ in range(20):
     large.append(bytearray(5 << 20))
     small.append(bytearray(64 << 10))  # stays, between large ones
 del large
+if sys.argv[1] == "returns":
+    return_freed_memory()
 print((resident() - before) >> 20)
 """
 

@@ -41,27 +41,25 @@ def reuse_freed_memory(limit: int = 1 << 30) -> None:
     Otherwise the gradient of the word embedding, tens of megabytes, is mapped and cleared page by page in every step.
     Does nothing where the C library is not glibc. A program that trains through `mtbert.train` may call this once.
     """
-    _set_allocator(limit, limit)
-
-
-def return_freed_memory(block: int = 1 << 20, spare: int = 1 << 22) -> None:
-    """Let the C library return blocks of this size to the system when they are freed, and keep little else to spare.
-
-    A server meets batches of every shape: the library would take its threshold for such blocks to be 32 MB before
-    long, keep what it has, and find no place in it for the next shape, so that the process grows.
-    It costs time in the system: benchmarks/RESULTS.md has what larger blocks gave in memory and speed.
-    Does nothing where the C library is not glibc.
-    """
-    _set_allocator(block, spare)
-
-
-def _set_allocator(mmap_threshold: int, trim_threshold: int) -> None:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(M_MMAP_THRESHOLD, mmap_threshold)
-    mallopt(M_TRIM_THRESHOLD, trim_threshold)
+    mallopt(M_MMAP_THRESHOLD, limit)
+    mallopt(M_TRIM_THRESHOLD, limit)
+
+
+def return_freed_memory() -> None:
+    """Have the C library give back to the system what is free in its heap, also between blocks that stay.
+
+    A server meets batches of every shape, finds no place for the next one in what the last ones left, and would grow.
+    Does nothing where the C library is not glibc.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return
+    trim(0)
 
 
 def rest_while_waiting() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mtbert.process import return_freed_memory
 from mtbert.serving.given import columns_of
 from mtbert.serving.predictor import Predictor
 
@@ -75,6 +76,7 @@ class Worker:
         torch.set_num_threads(self.threads)
         while several := self._next():
             said = _answers(self.models, several)
+            return_freed_memory()
             with self._something:
                 self.waiting -= sum(len(asked.texts) for asked in several)
                 self.batches += 1

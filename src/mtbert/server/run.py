@@ -10,7 +10,7 @@ import torch
 import uvicorn
 
 from mtbert.errors import Mistake
-from mtbert.process import keep_for_good, return_freed_memory
+from mtbert.process import keep_for_good
 from mtbert.server.app import Limits, make_app
 from mtbert.server.connections import Hurried
 from mtbert.serving.predictor import Predictor
@@ -31,7 +31,6 @@ def serve(
     with taken(host, port) as listener:
         models = {name: Predictor.load(run) for name, run in zip(names, runs, strict=True)}
         keep_for_good()
-        return_freed_memory()
         app = make_app(models, limits, token, torch.get_num_threads())
         told(f"http://{host}:{listener.getsockname()[1]}/")
         # uvicorn's own log would hold addresses of clients; what goes wrong is counted in /metrics
