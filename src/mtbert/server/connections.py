@@ -38,7 +38,7 @@ class Hurried(Protocol):
         elif self._head > HEAD:
             self._end()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, uvicorn's own returns nothing
         """Whether the connection stays: for a client that closes its half after a request, and waits for the answer."""
         return not self._waits and not self.cycle.more_body
 
