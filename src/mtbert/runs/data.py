@@ -214,6 +214,7 @@ class _Reader:
         self._tables: dict[object, Table] = {}  # files that several tasks or splits read, with the columns of all
         self._whole: dict[str, Rows] = {}  # task -> its training file
         self._parts: dict[str, dict[str, Rows]] = {}  # task -> split -> its part of that file
+        self._files: dict[tuple[str, str], object] = {}  # task and split -> the file, each path resolved once
 
     def rows(self, task: str, split: str) -> Rows:
         """The rows of a task's split; raises Mistake where the recipe names none."""
@@ -296,12 +297,9 @@ class _Reader:
 
     def file(self, task: str, split: str) -> object:
         """The file, or the identity of the table, of a task's split."""
-        source = self._recipe.source(task, split)
-        if isinstance(source, list):
-            return tuple(path.resolve() for path in source)
-        if isinstance(source, HubSplit):
-            return source
-        return source.resolve() if isinstance(source, Path) else id(source)
+        if (task, split) not in self._files:
+            self._files[task, split] = _identity(self._recipe.source(task, split))
+        return self._files[task, split]
 
     def _shares(self, readers: Sequence[str]) -> Shares:
         """What is set apart of a file; raises Mistake where the tasks that read it do not agree."""
@@ -316,3 +314,12 @@ class _Reader:
                 )
             agreed[split] = next(iter(said.values()), 0.0)
         return Shares(**agreed)
+
+
+def _identity(source: Any) -> object:
+    """What two splits have in common that are read from the same place."""
+    if isinstance(source, list):
+        return tuple(path.resolve() for path in source)
+    if isinstance(source, HubSplit):
+        return source
+    return source.resolve() if isinstance(source, Path) else id(source)
