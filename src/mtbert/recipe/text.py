@@ -373,7 +373,7 @@ class _Loader(yaml.SafeLoader):
 
     def get_event(self) -> yaml.Event:
         """The next event, looked at before a node is made of it: nodes inside of each other take a stack."""
-        event: yaml.Event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
         self._depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if self._depth > DEEPEST:
             raise _error(f"more than {DEEPEST} lists and mappings stand inside of each other", event)

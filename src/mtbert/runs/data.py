@@ -17,7 +17,7 @@ from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import SOURCES, Task, share_of
 from mtbert.data.splitting import Shares, folds_of, split_rows
 from mtbert.data.streams import RowStream, stream_rows
-from mtbert.data.tables import Rows, asked_by, read_table, rows_of
+from mtbert.data.tables import NoFile, Rows, asked_by, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -267,7 +267,10 @@ class _Reader:
             if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.format) == file
         ]
         columns = {column for one, part in readers for column in asked_by(one, part != UNLABELLED).columns or ()}
-        table = read_table(source, Asked(columns, *task.format))
+        try:
+            table = read_table(source, Asked(columns, *task.format))
+        except NoFile as mistake:
+            raise Mistake(f"task '{task.name}', `{split}`: {mistake}") from None
         if len(readers) > 1 or self._keeping:
             self._tables[file] = table
         return table
