@@ -239,7 +239,7 @@ def test_the_runs_near_a_folder_that_holds_none_are_named(tmp_path: Path, monkey
     near = {
         "mien": "there is no such folder (runs near it: mine, runs/first); `mtbert train recipe.yaml --out mien`",
         "other": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, other/second, runs/first)",
-        "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, runs/first)",
+        "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: runs/first, mine)",
         "runs/fist": "there is no such folder (runs near it: runs/first, mine)",
         "file": "it is a file (runs near it: mine, runs/first); `mtbert train recipe.yaml --out RUN` makes one",
     }
