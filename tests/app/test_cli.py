@@ -421,6 +421,70 @@ def test_check_refuses_what_train_refuses(command: Command, recipe_file: Path, h
     assert checked.err == trained.err
 
 
+def write_ten_mistakes(folder: Path) -> Path:
+    """A recipe over four files of eighty rows in four formats, with ten mistakes of ten sorts."""
+    rows = range(80)
+    questions = [json.dumps({"question": f"what is number {i}", "type": ["who", "what"][i % 2]}) for i in rows]
+    questions[8] = '{"question": "who is it'
+    questions[11] = '{"question": "who is this", "type": null}'
+    (folder / "questions.jsonl").write_text("\n".join(questions))
+    views = [f'"this, I think, is {i}",{["fact", "view"][i % 2]}' for i in rows]
+    views[3], views[13], views[23] = "in a café,fact", "one cell too many,view,3", "a label of its own,veiw"
+    (folder / "views.csv").write_bytes("\n".join(["sentence,label", *views]).encode("latin-1"))
+    pairs = [f"one {i}\tother {i}\t{i % 2}" for i in rows]
+    pairs[17], pairs[27] = '"an open quote\tother\t1', "nothing beside it\t\t0"
+    (folder / "pairs.tsv").write_text("\n".join(["a\tb\tsame", *pairs]))
+    scores = [i % 6 for i in rows]
+    scores[35] = 7
+    near = {"a": [f"one {i}" for i in rows], "b": [f"two {i}" for i in rows], "score": scores}
+    pq.write_table(pa.table(near), folder / "near.parquet")
+    task = {"kind": "classification", "dev": "20%"}
+    recipe = {
+        "encoder": {"name": "random", "layers": 1, "width": 16, "heads": 2, "inner": 32},
+        "tasks": {
+            "types": task | {"text": "question", "label": "type", "train": "questions.jsonl"},
+            "views": task | {"text": "sentence", "label": "label", "classes": ["fact", "view"], "train": "views.csv"},
+            "same": task | {"text": ["a", "b"], "label": "same", "train": "pairs.tsv", "test": "pears.tsv"},
+            "near": task
+            | {"kind": "regression", "text": ["a", "b"], "label": "score", "range": [0, 5], "train": "near.parquet"},
+        },
+        "stages": [{"steps": 2, "batch_sise": 4}],
+    }
+    (folder / "ten.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return folder / "ten.yaml"
+
+
+TEN = [
+    ["ten.yaml, line {line}", "'batch_sise'", "did you mean 'batch_size'?"],
+    ["questions.jsonl, line 9", "Unterminated string starting at at column 14", "`bad_rows: skip` on task 'types'"],
+    ["questions.jsonl, line 12", "column 'type': there is no label", "`missing: skip` on task 'types'"],
+    ["views.csv, line 5", "byte 0xe9 is not UTF-8 text (café in Windows-1252)", "iconv -f WINDOWS-1252 -t UTF-8"],
+    ["views.csv, line 15", "3 columns where the header has 2", "`bad_rows: skip` or `quotes: none`"],
+    ["views.csv, line 25", "label 'veiw' is not one of fact, view", "`bad_rows: skip` on task 'views'"],
+    ["pairs.tsv, line 19", '"an open quote other 1', "`quotes: none`"],
+    ["pairs.tsv, line 29", "column 'b' is empty", "`bad_rows: skip` on task 'same'"],
+    ["task 'same', `test`: there is no file", "pears.tsv", "(there: near.parquet, pairs.tsv, "],
+    ["near.parquet, row 36", "label '7' is outside the range 0 to 5", "`bad_rows: skip` on task 'near'"],
+]
+
+
+@pytest.mark.parametrize("verb", ["check", "train"])
+def test_ten_mistakes_in_four_files_are_told_in_one_run_each_with_place_value_and_remedy(
+    command: Command, here: Path, verb: str
+) -> None:
+    recipe = write_ten_mistakes(here)
+    wrong = recipe.read_text().split("\n").index("  batch_sise: 4") + 1
+    before = everything(here)
+    said = command(verb, recipe)
+    assert everything(here) == before
+    assert_refused(said)
+    told = said.err.splitlines()
+    assert len(told) == len(TEN)
+    for parts in TEN:
+        parts = [part.format(line=wrong) if "{line}" in part else part for part in parts]
+        assert [line for line in told if all(part in line for part in parts)] != [], parts
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

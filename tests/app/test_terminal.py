@@ -19,8 +19,9 @@ from tests.support.small import recipe_over, write_small_data
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 TASKS = [5, 20]
-TRAINED_ON = 80  # columns
-SCREENS = [("piped", 80), ("piped", 100), ("live", 80), ("live", 100)]
+TRAINED_ON = 80  # columns, the first of the widths
+KINDS, WIDTHS = ["piped", "live"], [80, 100]
+SCREENS = [(kind, width) for kind in KINDS for width in WIDTHS]
 ROOT = Path(__file__).parents[2]
 
 
@@ -47,8 +48,9 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], str]
     data = write_small_data(folder / "data")
     for tasks in TASKS:
         (folder / f"{tasks}.yaml").write_text(yaml.safe_dump(many(data, tasks), sort_keys=False))
+    asked = [[kind, [[width, commands_on(kind, width)] for width in WIDTHS]] for kind in KINDS]
     said = subprocess.run(
-        [sys.executable, "-m", "tests.support.terminal", json.dumps([[*one, commands_on(*one)] for one in SCREENS])],
+        [sys.executable, "-m", "tests.support.terminal", json.dumps(asked)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
@@ -56,7 +58,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], str]
         check=False,
     )
     assert said.returncode == 0, said.stderr
-    return dict(zip(SCREENS, json.loads(said.stdout), strict=True))
+    return dict(zip(SCREENS, [text for kind in json.loads(said.stdout) for text in kind], strict=True))
 
 
 @pytest.fixture(params=SCREENS, ids=str)

@@ -20,7 +20,7 @@ from mtbert.data.kinds.spans import Tags
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.labels import Labels, Ragged, plain
 from mtbert.data.tables import read_rows
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, Mistakes
 from tests.data.test_kinds import of_words, ordinal, several
 
 
@@ -305,6 +305,22 @@ def test_words_are_lists_or_texts_or_a_conll_file(tmp_path: Path) -> None:
         settings = {"text": "words", "label": "tags"} if ending == ".conll" else {}
         found = read(tmp_path, "tokens", text, ending, classes=["O", "B-ORG", "I-ORG"], **settings)
         assert [row.tolist() for row in found] == [[1, 0], [0]]
+
+
+def test_lines_of_conll_that_cannot_be_read_hide_no_other_problem(tmp_path: Path) -> None:
+    fine = "no DT O\n\n" * 60
+    text = f"EU NNP B-ORG\n\nrejects VBZ\ncalls NN O\n\nBöln NN O\n\nEU NNP B-ORK\n\n{fine}"
+    (tmp_path / "in.conll").write_bytes(text.encode("latin-1"))
+    task = KINDS["tokens"](name="t", text="words", label="tags", classes=["O", "B-ORG", "I-ORG"])
+    with pytest.raises(Mistakes) as caught:
+        read_rows(task, tmp_path / "in.conll")
+    assert [message.partition("in.conll, ")[2].partition(";")[0] for message in caught.value.messages] == [
+        "line 3: 2 columns, where words and tags in 3 are due",
+        "line 6: byte 0xf6 is not UTF-8 text (Böln in Windows-1252)",
+        "line 8: column 'tags', word 1: label 'B-ORK' is not one of O, B-ORG, I-ORG, nor an index from 0 to 2",
+    ]
+    left = read_rows(task.model_copy(update={"bad_rows": "skip"}), tmp_path / "in.conll")
+    assert left.texts[0].to_pylist() == ["EU", *["no"] * 60]
 
 
 def test_a_row_without_a_label_is_left_out_where_the_task_says_so(tmp_path: Path) -> None:

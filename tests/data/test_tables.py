@@ -416,7 +416,7 @@ def test_rows_forgotten_give_their_memory_back() -> None:
         ("newline.jsonl", b"\n\n", ["newline.jsonl is empty"]),
         ("header.csv", b"text,label\n", ["header.csv is empty", "no rows below its header"]),
         ("header_alone.csv", b"text,label", ["header_alone.csv is empty", "no rows below its header"]),
-        ("binary.csv", bytes(range(256)), ["binary.csv, line 2", "byte 0x80", "UTF-8", ".parquet"]),
+        ("binary.csv", bytes(range(256)), ["binary.csv, line 3", "byte 0x80", "UTF-8", ".parquet"]),
         ("utf16.csv", "text,label\nx,low\n".encode("utf-16"), ["utf16.csv, line 1", "UTF-8"]),
         ("utf16.jsonl", '{"text": "x", "label": "low"}\n'.encode("utf-16"), ["utf16.jsonl, line 1", "UTF-8"]),
         ("bare16.jsonl", ('{"text": "x", "label": "low"}\n' * 2).encode("utf-16-le"), ["bare16.jsonl, line 1"]),
@@ -443,6 +443,65 @@ def test_a_file_that_is_no_table_says_where_and_why(
         read_rows(classify(), path, labelled)
     assert [word for word in words if word not in str(caught.value)] == []
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_lines_that_are_not_utf8_hide_no_other_problem(ending: str, tmp_path: Path) -> None:
+    rows = [("fine", "low"), ("caf\xe9", "low"), ("\xfcber", "low"), ("x", "loud"), ("y", "high")] + [("z", "low")] * 60
+    lines = (
+        ["text,label", *map(",".join, rows)]
+        if ending == "csv"
+        else [f'{{"text": "{t}", "label": "{label}"}}' for t, label in rows]
+    )
+    path = written(tmp_path / f"in.{ending}", "\n".join(lines).encode("latin-1"))
+    first = 3 if ending == "csv" else 2
+    with pytest.raises(Mistakes) as caught:
+        read_rows(classify(), path)
+    bytes_said, label_said = caught.value.messages
+    assert f"line {first}: byte 0xe9 is not UTF-8 text (caf\xe9 in Windows-1252) (1 more like it)" in bytes_said
+    assert f"iconv -f WINDOWS-1252 -t UTF-8 in.{ending} > new" in bytes_said
+    assert f"line {first + 2}: column 'label': label 'loud'" in label_said
+    read = read_rows(classify(bad_rows="skip"), path)
+    assert read.texts[0].to_pylist() == ["fine", "y", *["z"] * 60]
+    assert [row.partition(": ")[0] for row in read.skipped] == [f"line {first + n}" for n in range(3)]
+
+
+def test_letters_of_other_scripts_are_not_taken_for_western_ones(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "in.csv", "text,label\nx,low\n\u043f\u0440\u0438\u0432\u0435\u0442,low\n".encode("koi8-r")
+    )
+    with pytest.raises(Mistake, match="line 3: byte 0xd0 is not UTF-8 text; save the file as UTF-8") as caught:
+        read_rows(classify(), path)
+    assert "1252" not in str(caught.value)
+
+
+def test_the_encoding_of_files_with_a_mark_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "in.csv", "text,label\nx,low\n".encode("utf-16"))
+    with pytest.raises(Mistake, match=r"line 1: byte 0xff is not UTF-8 text; .*iconv -f UTF-16 -t UTF-8 in\.csv"):
+        read_rows(classify(), path)
+
+
+def test_what_an_open_quote_takes_in_is_looked_at_for_itself(tmp_path: Path) -> None:
+    rows = ["a,low", '"b,low', "c,loud", '"d, e",low', '"f,low', ",low", *["g,low"] * 80]
+    path = written(tmp_path / "in.csv", "\n".join(["text,label", *rows]).encode())
+    with pytest.raises(Mistakes) as caught:
+        read_rows(classify(), path)
+    said = [message.partition("in.csv, ")[2].partition(";")[0] for message in caught.value.messages]
+    assert said == [
+        'line 3: the cell that begins with "b,low c,loud " takes in 2 more lines and goes on after its closing quote '
+        "(is a quote left open?) (1 more like it)",
+        "line 4: column 'label': label 'loud' is not one of low, high, nor an index from 0 to 1",
+        "line 7: column 'text' is empty",
+    ]
+
+
+def test_of_many_open_quotes_the_lines_inside_are_not_looked_at(tmp_path: Path) -> None:
+    rows = [f'"a {n},low\nb,low' for n in range(60)]
+    path = written(tmp_path / "in.csv", "\n".join(["text,label", *rows]).encode())
+    with pytest.raises(Mistakes) as caught:
+        read_rows(classify(), path)
+    (message,) = caught.value.messages
+    assert "`quotes: none`" in message
 
 
 def test_a_file_that_is_absent_shows_the_tables_beside_it(tmp_path: Path) -> None:

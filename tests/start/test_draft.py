@@ -363,6 +363,13 @@ def test_all_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert all(name in str(caught.value) for name in ("a.csv", "b.docx", "c.tsv"))
 
 
+def test_a_file_in_another_encoding_is_refused_and_none_of_its_rows_left_out(tmp_path: Path) -> None:
+    rows = [f"a plain text {n},{['good', 'bad'][n % 2]}" for n in range(40)]
+    (tmp_path / "in.csv").write_bytes("\n".join(["text,label", *rows, "caf\xe9,good"]).encode("latin-1"))
+    with pytest.raises(Mistake, match=r"in\.csv, line 42: byte 0xe9 .*iconv -f WINDOWS-1252 -t UTF-8 in\.csv > new"):
+        draft_recipe([tmp_path], tmp_path / "recipe.yaml")
+
+
 def test_a_dev_file_with_other_columns_is_left_out_and_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "a-train.csv", [{"text": text(i), "label": "xy"[i % 2]} for i in range(60)])
     write_csv(tmp_path / "a-dev.csv", [{"text": text(i), "mood": "xy"[i % 2]} for i in range(60, 80)])

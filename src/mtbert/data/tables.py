@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ OTHER_QUOTES = "say `--quotes none` (a quote is a sign like any other) or `--quo
 
 class NoRows(Mistake):
     """A table without a single row of a task."""
+
+
+class NoFile(Mistake):
+    """A file that is not there."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,9 @@ def rows_of(
     doubts = {doubt.row: doubt.message for doubt in table.doubts if doubt.row is not None}
     if task.bad_rows == "error":
         gathering.messages += _said(task, table, problems, doubts, settled)
+        for lines in table.taken_in:
+            with suppress(NoRows), gathering.going_on():
+                rows_of(task, lines, labelled, found_in, settled=settled)
     gathering.stop()
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
@@ -180,6 +187,7 @@ class _Problem:
 
     messages: dict[int, str]
     settings: Sequence[str] = ()  # of the task, beside `bad_rows: skip`
+    mend: str = "mend the file"
     found: str = ""  # how often each value stands there
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
 
@@ -190,9 +198,9 @@ class _Problem:
         count = len(self.messages)
         more = f" ({self.found})" if self.found else f" ({count - 1:,} more like it)"
         settings = [*([SKIP] if few else []), *self.settings]
-        remedy = "mend the file" + (f", or set {' or '.join(settings)} on task '{task.name}'" if settings else "")
+        remedy = self.mend + (f", or set {' or '.join(settings)} on task '{task.name}'" if settings else "")
         if settled:
-            remedy = "mend the file" + (f", or {OTHER_QUOTES}" if self.settings == QUOTES else "")
+            remedy = self.mend + (f", or {OTHER_QUOTES}" if self.settings == QUOTES else "")
         elif self.proposal:
             more, remedy = f" (and in {count - 1:,} more rows)", f"{self.proposal} on task '{task.name}'"
         first = next(iter(self.messages.values()))
@@ -219,7 +227,8 @@ def _doubtful(task: Task, table: Table, few: bool = False, settled: bool = False
     """Each sort of doubtful rows in one message."""
     for sort in dict.fromkeys(doubt.sort for doubt in table.doubts):
         alike = [doubt for doubt in table.doubts if doubt.sort == sort]
-        problem = _Problem(dict(enumerate(doubt.message for doubt in alike)), QUOTES if alike[0].quoted else ())
+        messages, settings = dict(enumerate(doubt.message for doubt in alike)), QUOTES if alike[0].quoted else ()
+        problem = _Problem(messages, settings, mend=alike[0].remedy)
         yield problem.said(task, table.name, alike[0].place, few, settled)
 
 
@@ -267,7 +276,7 @@ def _several(source: Any) -> list[Path] | None:
     anchor = next(parent for parent in pattern.parents if "*" not in str(parent))
     found = sorted(anchor.glob(str(pattern.relative_to(anchor))))
     if not found:
-        raise Mistake(f"no file fits {source}")
+        raise NoFile(f"no file fits {source}")
     return found
 
 
@@ -277,7 +286,7 @@ def _there(path: Path) -> Iterator[None]:
     try:
         if not path.exists():
             beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in FORMATS)
-            raise Mistake(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
+            raise NoFile(f"there is no file {path}" + (f" (there: {', '.join(beside)})" if beside else ""))
         yield
     except OSError as error:
         raise Mistake(f"{error.filename or path} cannot be read: {error.strerror or error}") from None

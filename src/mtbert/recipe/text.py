@@ -76,13 +76,6 @@ def read_written(path: Path) -> Written:
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of a YAML text, which know their lines, and what they say; raises YAMLError where it is none."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise _error(f"more than {DEEPEST} lists and mappings stand inside of each other", event)
-        if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
-            raise _error("the character NUL, which no name and no path may hold, stands here", event)
     loader = _Loader(text)
     node = loader.get_single_node()
     if node is None:
@@ -376,6 +369,17 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._own_keys_checked: set[yaml.MappingNode] = set()
+        self._depth = 0
+
+    def get_event(self) -> yaml.Event:
+        """The next event, looked at before a node is made of it: nodes inside of each other take a stack."""
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        self._depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if self._depth > DEEPEST:
+            raise _error(f"more than {DEEPEST} lists and mappings stand inside of each other", event)
+        if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+            raise _error("the character NUL, which no name and no path may hold, stands here", event)
+        return event
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Check the keys before those that are merged in (`<<:`) join them."""

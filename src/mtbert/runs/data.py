@@ -17,7 +17,7 @@ from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import SOURCES, Task, share_of
 from mtbert.data.splitting import Shares, folds_of, split_rows
 from mtbert.data.streams import RowStream, stream_rows
-from mtbert.data.tables import Rows, asked_by, read_table, rows_of
+from mtbert.data.tables import NoFile, Rows, asked_by, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -214,6 +214,7 @@ class _Reader:
         self._tables: dict[object, Table] = {}  # files that several tasks or splits read, with the columns of all
         self._whole: dict[str, Rows] = {}  # task -> its training file
         self._parts: dict[str, dict[str, Rows]] = {}  # task -> split -> its part of that file
+        self._files: dict[tuple[str, str], object] = {}  # task and split -> the file, each path resolved once
 
     def rows(self, task: str, split: str) -> Rows:
         """The rows of a task's split; raises Mistake where the recipe names none."""
@@ -266,7 +267,10 @@ class _Reader:
             if self._recipe.source(one.name, part) is not None and (self.file(one.name, part), one.format) == file
         ]
         columns = {column for one, part in readers for column in asked_by(one, part != UNLABELLED).columns or ()}
-        table = read_table(source, Asked(columns, *task.format))
+        try:
+            table = read_table(source, Asked(columns, *task.format))
+        except NoFile as mistake:
+            raise Mistake(f"task '{task.name}', `{split}`: {mistake}") from None
         if len(readers) > 1 or self._keeping:
             self._tables[file] = table
         return table
@@ -296,12 +300,9 @@ class _Reader:
 
     def file(self, task: str, split: str) -> object:
         """The file, or the identity of the table, of a task's split."""
-        source = self._recipe.source(task, split)
-        if isinstance(source, list):
-            return tuple(path.resolve() for path in source)
-        if isinstance(source, HubSplit):
-            return source
-        return source.resolve() if isinstance(source, Path) else id(source)
+        if (task, split) not in self._files:
+            self._files[task, split] = _identity(self._recipe.source(task, split))
+        return self._files[task, split]
 
     def _shares(self, readers: Sequence[str]) -> Shares:
         """What is set apart of a file; raises Mistake where the tasks that read it do not agree."""
@@ -316,3 +317,12 @@ class _Reader:
                 )
             agreed[split] = next(iter(said.values()), 0.0)
         return Shares(**agreed)
+
+
+def _identity(source: Any) -> object:
+    """What two splits have in common that are read from the same place."""
+    if isinstance(source, list):
+        return tuple(path.resolve() for path in source)
+    if isinstance(source, HubSplit):
+        return source
+    return source.resolve() if isinstance(source, Path) else id(source)

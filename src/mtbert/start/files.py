@@ -108,6 +108,9 @@ def read_file(path: Path, header: tuple[str, ...] = ()) -> File:
         except Mistake as mistake:
             refused = refused or mistake
             continue
+        for doubt in table.doubts:
+            if doubt.sort == "bytes":  # not to be left out: saved anew, the file has no such rows
+                raise doubt.refusal(path)
         in_doubt = _share_in_doubt(table)
         if best is None or in_doubt < best[0]:
             best = in_doubt, quotes, table

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -16,6 +18,9 @@ from mtbert.errors import Mistake, unknown
 CHECKED = 1 << 24  # bytes of a file that are checked to be UTF-8 at a time
 STRETCH = 1 << 21  # bytes of a file that are read at a time where it is read in pieces
 BOM = b"\xef\xbb\xbf"
+UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+ANY_LINES = partial(bytes.splitlines, keepends=True)  # whichever of the three sorts of line ends they have
+NOT_TEXT = "save the file as UTF-8 (or name it .parquet if it is one)"
 
 Quotes = Literal["checked", "trusted", "none"]
 
@@ -42,8 +47,13 @@ class Doubt:
     row: int | None  # of the table; None where the row could not be read at all
     place: str  # 'line 17'
     message: str
-    sort: Literal["columns", "quotes", "json"]
+    sort: Literal["columns", "quotes", "json", "bytes"]
     quoted: bool = False  # whether the file has quotes, which may mean something else
+    remedy: str = "mend the file"
+
+    def refusal(self, path: Path) -> Mistake:
+        """What is said of a file that cannot be read for this."""
+        return Mistake(f"{path}, {self.place}: {self.message}; {self.remedy}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Table:
     typed: bool  # False where every cell was read as text
     doubts: Sequence[Doubt] = field(default=())
     start: int = 0  # how many rows of the source come before these
+    # the lines that doubtful cells took in, read for themselves: not to be used, for what else is wrong there
+    taken_in: Sequence[Table] = field(default=())
 
     def column(self, name: str, use: str) -> pa.ChunkedArray:
         """One column by name; raises Mistake listing the columns there are."""
@@ -98,20 +110,60 @@ def lines_in(content: bytes) -> int:
     return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
 
 
-def utf8(path: Path, content: bytes, first_line: int = 1) -> bytes:
-    """The bytes of a file from a line on with lone surrogates replaced; raises Mistake naming a line not in UTF-8."""
+def utf8(path: Path, content: bytes) -> bytes:
+    """The bytes of a file with lone surrogates replaced; raises Mistake naming a line that is not in UTF-8."""
+    text, doubts = readable(path, content)
+    for doubt in doubts.values():
+        raise doubt.refusal(path)
+    return text
+
+
+def readable(
+    path: Path,
+    content: bytes,
+    first_line: int = 1,
+    lines: Callable[[bytes], Iterable[bytes]] = ANY_LINES,
+) -> tuple[bytes, dict[int, Doubt]]:
+    """The bytes of a file from a line on as UTF-8, what is none replaced; line -> a doubt, where it holds such bytes.
+
+    Raises Mistake where the file seems to hold no text, or another sort of it.
+    """
     if first_line == 1:
         content = content.removeprefix(BOM)
     if _is_utf8(content):
-        return content
+        return content, {}
+    texts, doubts = [], {}
+    for number, line in enumerate(lines(content), start=first_line):
+        try:
+            texts.append(whole_text(line.decode(errors="surrogatepass")))
+        except UnicodeDecodeError as error:
+            texts.append(line.decode(errors="replace"))
+            doubts[number] = _not_utf8(path, f"line {number}", line, error.start)
+    if doubts and b"\0" in content:
+        remedy = _saved_anew(path, "UTF-16") if content.startswith(UTF_16) else NOT_TEXT
+        raise replace(next(iter(doubts.values())), remedy=remedy).refusal(path)
+    return "".join(texts).encode(), doubts
+
+
+def _not_utf8(path: Path, place: str, line: bytes, where: int) -> Doubt:
+    """What is wrong with a line. The letters with accents of Western Europe stand alone among others."""
+    message = f"byte 0x{line[where]:02x} is not UTF-8 text"
+    alone = max(map(len, re.findall(rb"[\x80-\xff]+", line))) == 1
     try:
-        return whole_text(content.decode(errors="surrogatepass")).encode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + first_line
-        raise Mistake(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text; "
-            "save the file as UTF-8 (or name it .parquet if it is one)"
-        ) from None
+        said = line.decode("cp1252") if alone else ""
+    except UnicodeDecodeError:
+        said = ""
+    if not said:
+        return Doubt(None, place, message, "bytes", remedy=NOT_TEXT)
+    before, after = re.search(r"\w*$", said[:where]), re.match(r"\w*", said[where + 1 :])
+    assert before is not None  # what may be empty is always found
+    assert after is not None
+    message += f" ({before[0][-20:]}{said[where]}{after[0][:20]} in Windows-1252)"
+    return Doubt(None, place, message, "bytes", remedy=_saved_anew(path, "WINDOWS-1252"))
+
+
+def _saved_anew(path: Path, encoding: str) -> str:
+    return f"save the file as UTF-8 (iconv -f {encoding} -t UTF-8 {path.name} > new)"
 
 
 def _is_utf8(content: bytes) -> bool:

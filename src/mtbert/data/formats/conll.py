@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from mtbert.data.formats.base import Asked, Table, utf8
+from mtbert.data.formats.base import Asked, Doubt, Table, readable
 from mtbert.errors import Mistake
 
 DOCUMENT = "-DOCSTART-"  # stands for a word where a document begins
@@ -17,15 +18,18 @@ DOCUMENT = "-DOCSTART-"  # stands for a word where a document begins
 def read_conll(path: Path, asked: Asked) -> Table:
     """Read texts as lists of words. The first column is `words`, the last `tags`, those between `column_2` and so on.
 
-    White space parts the columns. Lines that begin with `# ` before a text are comments. Raises Mistake where a line
-    has another number of columns than the first one.
+    White space parts the columns. Lines that begin with `# ` before a text are comments. A text with a line that has
+    another number of columns than the first one, or that is not UTF-8, is a doubt; raises Mistake where the first one
+    has no two.
 
     Source: Tjong Kim Sang and De Meulder, 2003, https://doi.org/10.3115/1119176.1119195
     """
     texts: list[list[list[str]]] = []
     lines: list[int] = []
     begun, width = False, 0
-    for number, line in enumerate(io.TextIOWrapper(io.BytesIO(utf8(path, path.read_bytes(), 1)), "utf-8"), start=1):
+    content, unreadable = readable(path, path.read_bytes())
+    doubts: list[Doubt] = []
+    for number, line in enumerate(io.TextIOWrapper(io.BytesIO(content), "utf-8"), start=1):
         cells = line.split()
         if not cells or cells[0] == DOCUMENT:
             begun = False
@@ -33,16 +37,19 @@ def read_conll(path: Path, asked: Asked) -> Table:
         if not begun and line.startswith("# "):
             continue
         width = width or len(cells)
-        if len(cells) != width or width < 2:
-            raise Mistake(
-                f"{path}, line {number}: {len(cells)} columns, where words and tags in {max(width, 2)} are due"
-            )
         if not begun:
-            texts.append([[] for _ in cells])
+            texts.append([[] for _ in range(width)])
             lines.append(number)
             begun = True
-        for column, cell in zip(texts[-1], cells, strict=True):
+        if len(cells) != width or width < 2:
+            message = f"{len(cells)} columns, where words and tags in {max(width, 2)} are due"
+            doubts.append(Doubt(len(texts) - 1, f"line {number}", message, "columns"))
+        elif number in unreadable:
+            doubts.append(replace(unreadable[number], row=len(texts) - 1))
+        for column, cell in zip(texts[-1], cells, strict=False):
             column.append(cell)
+    if doubts and width < 2:
+        raise doubts[0].refusal(path)
     if not texts:
         raise Mistake(f"{path} is empty")
     names = ["words", *(f"column_{place}" for place in range(2, width)), "tags"]
@@ -53,7 +60,9 @@ def read_conll(path: Path, asked: Asked) -> Table:
         if name in chosen
     }
     table = pa.table(columns) if columns else pa.table({"": pa.nulls(len(texts))})
-    return Table(str(path), table, names, [], lambda rows: [f"line {lines[row]}" for row in rows], typed=True)
+    return Table(
+        str(path), table, names, [], lambda rows: [f"line {lines[row]}" for row in rows], typed=True, doubts=doubts
+    )
 
 
 def pieces_of_conll(path: Path, asked: Asked) -> Iterator[Table]:

@@ -6,9 +6,9 @@ import csv
 import io
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from mtbert.data.formats.base import BOM, Asked, Doubt, Quotes, Table, lines_in, stretches, utf8
+from mtbert.data.formats.base import BOM, Asked, Doubt, Quotes, Table, lines_in, readable, stretches
 from mtbert.data.formats.quoting import DoubtfulCell, doubtful_cells, end_of_rows
 from mtbert.errors import Mistake
 
 DELIMITERS = ",\t;|"
+LINE_END = re.compile(rb"\r\n|\r|\n")
+FEW_QUOTES = 10  # left open in a file that means quotes as RFC 4180 does
 HEADER = 1 << 20  # bytes at the beginning of a file in which its header ends
 PIECE = 1 << 28  # bytes that Arrow parses at a time; it counts a block's bytes in 32 bits
 
@@ -49,8 +51,9 @@ def pieces_of_delimited(path: Path, asked: Asked) -> Iterator[Table]:
             if line == 1:
                 yield _table(_opened(path, content, asked), asked)
             else:
-                rows = header + utf8(path, content, line)
-                yield _table(replace(file, content=rows, first_line=line - above), asked)
+                rows, unreadable = readable(path, content, line)
+                begun = replace(file, content=header + rows, first_line=line - above, unreadable=unreadable)
+                yield _table(begun, asked)
             line += lines_in(content)
 
 
@@ -64,13 +67,16 @@ def _table(file: _File, asked: Asked) -> Table:
         pieces.append(columns)
         ragged += left_out
     suspicious = list(doubtful_cells(file.content, file.delimiter)) if file.checked else []
-    doubts = _doubts(file, header, suspicious) if ragged or suspicious else ()
+    doubts = _doubts(file, header, suspicious) if ragged or suspicious or file.unreadable else ()
 
     def where(rows: Sequence[int]) -> list[str]:
         lines = [line for line, cells in file.rows() if len(cells) == len(header)][1:]
         return [f"line {lines[row]}" for row in rows]
 
-    return Table(str(file.path), pa.concat_tables(pieces), header, header, where, typed=False, doubts=doubts)
+    taken_in = [_table(lines, asked) for lines in _taken_in(file, suspicious)]
+    return Table(
+        str(file.path), pa.concat_tables(pieces), header, header, where, typed=False, doubts=doubts, taken_in=taken_in
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class _File:
     delimiter: str
     quotes: Quotes
     header_given: bool = False  # by the task, where the file has no line of names
+    unreadable: Mapping[int, Doubt] = field(default_factory=dict)  # by the lines that are not UTF-8
 
     @property
     def quoted(self) -> bool:
@@ -124,7 +131,7 @@ class _File:
 
 def _opened(path: Path, content: bytes, asked: Asked) -> _File:
     """A file of this content, or that begins with it."""
-    content = utf8(path, content)
+    content, unreadable = readable(path, content)
     first_line, delimiter = 1, ""
     # Excel's way to name the separator; what it writes there is no row
     if named := re.match(rb'"?sep=([ -~\t])"?(?:\r\n|\r|\n)', content, re.IGNORECASE):
@@ -132,7 +139,7 @@ def _opened(path: Path, content: bytes, asked: Asked) -> _File:
     if not re.search(rb"[\r\n]", content):
         content += b"\n"  # Arrow takes a header without a line end for no header
     delimiter = delimiter or _delimiter(path, content, asked)
-    file = _File(path, content, first_line, delimiter, asked.quotes)
+    file = _File(path, content, first_line, delimiter, asked.quotes, unreadable=unreadable)
     needed = {*asked.header}.intersection(asked.columns or asked.header)
     if not asked.header or (needed and needed <= {*_first_row(file)}):
         return file  # where a file names its columns all the same, as one to predict may
@@ -146,7 +153,7 @@ def _first_row(file: _File) -> list[str]:
 
 def _header(file: _File) -> bytes:
     """The first row with its line end, and the blank lines above it; empty where it does not end."""
-    for found in re.finditer(rb"\r\n|\r|\n", file.content):
+    for found in LINE_END.finditer(file.content):
         end = found.end()
         if file.content[:end].strip(b"\r\n") and end_of_rows(file.content, 0, end, file.delimiter, file.quoted) == end:
             return file.content[:end]
@@ -208,32 +215,58 @@ def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int,
 
 
 def _doubts(file: _File, header: Sequence[str], suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
-    """The rows with a suspicious cell or another number of cells; raises Mistake where the header is such a row."""
+    """The rows with a suspicious cell, another number of cells or bytes that are no UTF-8; raises Mistake where the
+    header is such a row.
+    """
     width = len(header)
     lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
     question = " (is a quote left open?)" if file.quoted else ""
     due = f"the header has {width}"
     if file.header_given:
         due = f"`header` names {width} ({', '.join(header)}); other columns need a first line with their names"
-    messages = {row: f"{cells} columns where {due}{question}" for row, cells in enumerate(widths) if cells != width}
-    first_in_row = {
-        bisect_right(lines, line) - 1: cell.message
-        for line, cell in reversed(list(zip(_lines_of(file, suspicious), suspicious, strict=True)))
-    }
-    messages |= first_in_row
-    if 0 in messages:
-        raise Mistake(f"{file.path}, line {lines[0]}: {messages[0]}")
+
+    def row_of(line: int) -> int:
+        return max(0, bisect_right(lines, line) - 1)
+
+    by_row: dict[int, Doubt] = {}
+    for row, cells in enumerate(widths):
+        if cells != width:
+            message = f"{cells} columns where {due}{question}"
+            by_row[row] = Doubt(None, f"line {lines[row]}", message, "columns", file.quoted)
+    for line, cell in reversed(list(zip(_lines_of(file, suspicious), suspicious, strict=True))):
+        row = row_of(line)  # the first such cell of a row is said
+        by_row[row] = Doubt(None, f"line {lines[row]}", cell.message, "quotes", file.quoted)
+    doubts = [*by_row.items(), *((row_of(line), doubt) for line, doubt in file.unreadable.items())]
     place_in_table = list(accumulate(width == cells for cells in widths[1:]))
-    return [
-        Doubt(
-            place_in_table[row - 1] - 1 if widths[row] == width else None,
-            f"line {lines[row]}",
-            messages[row],
-            "quotes" if row in first_in_row else "columns",
-            file.quoted,
-        )
-        for row in sorted(messages)
+    found = []
+    for row, doubt in sorted(doubts, key=lambda one: one[0]):
+        if row == 0:
+            raise doubt.refusal(file.path)
+        found.append(replace(doubt, row=place_in_table[row - 1] - 1 if widths[row] == width else None))
+    return found
+
+
+def _taken_in(file: _File, suspicious: Sequence[DoubtfulCell]) -> Iterator[_File]:
+    """The lines that cells took in whose quote seems to be left open, but for the line on which it stands, each stretch
+    of them below the header; none where there are many such cells, for then it is the quotes that are meant otherwise.
+    """
+    left_open = [
+        (line, cell) for line, cell in zip(_lines_of(file, suspicious), suspicious, strict=True) if cell.left_open
     ]
+    if len(left_open) > FEW_QUOTES:
+        return
+    header = _header(file)
+    for line, cell in left_open:
+        start, end = _end_of_line(file.content, cell.start), _end_of_line(file.content, cell.end - 1)
+        first, inside = line + 1, file.content[start:end]
+        if inside.strip(b"\r\n"):
+            unreadable = {at: doubt for at, doubt in file.unreadable.items() if first <= at < first + lines_in(inside)}
+            yield replace(file, content=header + inside, first_line=first - lines_in(header), unreadable=unreadable)
+
+
+def _end_of_line(content: bytes, place: int) -> int:
+    found = LINE_END.search(content, place)
+    return found.end() if found else len(content)
 
 
 def _lines_of(file: _File, cells: Sequence[DoubtfulCell]) -> Iterator[int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mtbert.data.formats.base import Asked, Doubt, Table, row_numbers, stretches, utf8, whole_text
+from mtbert.data.formats.base import Asked, Doubt, Table, readable, row_numbers, stretches, utf8, whole_text
 from mtbert.data.formats.cells import json_column
 from mtbert.errors import Mistake
 
@@ -55,9 +55,10 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
     names: dict[str, None] = {}
     texts: set[str] = set()
     lines: list[int] = []
-    doubts: list[Doubt] = []
-    for number, line in enumerate(io.BytesIO(utf8(path, content, first_line)), start=first_line):
-        if not line.strip():
+    content, unreadable = readable(path, content, first_line, io.BytesIO)
+    doubts = [*unreadable.values()]
+    for number, line in enumerate(io.BytesIO(content), start=first_line):
+        if not line.strip() or number in unreadable:
             continue
         try:
             record = _with_nested(_object(line), asked)
@@ -74,7 +75,7 @@ def _table(path: Path, asked: Asked, content: bytes, first_line: int) -> Table:
         lines.append(number)
 
     if doubts and not lines:
-        raise Mistake(f"{path}, {doubts[0].place}: {doubts[0].message}")
+        raise doubts[0].refusal(path)
     columns = {whole_text(name): json_column(column) for name, column in cells.items()}
     if not columns and lines:  # none of those asked for is there, but the rows are
         columns = {"": pa.nulls(len(lines))}

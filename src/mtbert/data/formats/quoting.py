@@ -19,6 +19,7 @@ class DoubtfulCell(NamedTuple):
     start: int
     end: int
     message: str
+    left_open: bool  # its quote, as it seems: it takes in lines, and does not end where a cell does
 
 
 class _Patterns(NamedTuple):
@@ -34,7 +35,7 @@ def doubtful_cells(content: bytes, delimiter: str) -> Iterator[DoubtfulCell]:
     while place < len(content):
         cell = patterns.quoted.match(content, place)
         assert cell is not None  # what is not sound begins with a quote
-        yield DoubtfulCell(*cell.span(), _doubt(content, cell, delimiter))
+        yield _doubtful(content, cell, delimiter)
         place = _matched(patterns.sound, content, cell.end(), len(content))
 
 
@@ -50,20 +51,22 @@ def _matched(pattern: re.Pattern[bytes], content: bytes, start: int, end: int) -
     return found.end() if found else start
 
 
-def _doubt(content: bytes, cell: re.Match[bytes], delimiter: str) -> str:
+def _doubtful(content: bytes, cell: re.Match[bytes], delimiter: str) -> DoubtfulCell:
     begins = " ".join(cell[0][:60].decode(errors="ignore").split())[:30]
     lines = len(re.findall(rb"\r\n|\r|\n", cell[0]))
     after = content[cell.end() : cell.end() + 1].decode(errors="ignore")
     facts, question = [f"takes in {lines:,} more lines"] if lines else [], "is a quote left open?"
+    ended = cell["close"] and after in ("", delimiter, "\r", "\n")
     if not cell["close"]:
         facts.append("has no closing quote")
-    elif after in ("", delimiter, "\r", "\n"):
+    elif ended:
         facts.append("holds a separator")
     else:
         facts.append("goes on after its closing quote")
         if cell[0].endswith(b'\\"'):
             question = "a quote inside quotes is written twice, not after a backslash"
-    return f"the cell that begins with {begins} {' and '.join(facts)} ({question})"
+    message = f"the cell that begins with {begins} {' and '.join(facts)} ({question})"
+    return DoubtfulCell(*cell.span(), message, lines > 0 and not ended)
 
 
 @lru_cache
