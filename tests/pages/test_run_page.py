@@ -172,6 +172,14 @@ def test_a_place_that_is_no_page_or_not_ours_is_refused(run: Run, tmp_path: Path
         write_page([run], tmp_path / "file" / "page.html")
 
 
+def test_where_the_run_takes_no_page_another_place_does(run: Run, tmp_path: Path) -> None:
+    closed = Path(shutil.copytree(run.folder, tmp_path / "closed", ignore=shutil.ignore_patterns(PAGE)))
+    (closed / PAGE).mkdir()
+    with pytest.raises(Mistake, match=r"report\.html could not be written.*; --out FILE\.html writes the page"):
+        write_page([Run.open(closed)])
+    assert write_page([Run.open(closed)], tmp_path / "elsewhere.html").stat().st_size > 1000
+
+
 def test_without_its_data_the_rest_is_there(run: Run, tmp_path: Path) -> None:
     seen = Seen(run_page(run, data=tmp_path))
     assert "The dev rows cannot be shown" in seen.text
