@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,30 +17,6 @@ from mtbert.errors import Mistake
 from mtbert.model.world import ALONE, world
 from mtbert.runs.folder import Run
 from tests.support.small import recipe_over, write_small_data
-
-SERVE = """
-import os, sys
-from mtbert.app import cli
-print("torch" in sys.modules)
-sys.argv = ["mtbert", "serve", "none"]
-try:
-    cli.main()
-except SystemExit:
-    print(os.environ.get("OMP_WAIT_POLICY"))
-"""
-
-
-def served(chosen: dict[str, str]) -> list[str]:
-    """Whether torch was imported before `mtbert serve` began, and how threads wait once it has."""
-    here = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | chosen
-    return subprocess.run(
-        [sys.executable, "-c", SERVE], check=True, capture_output=True, text=True, env=here
-    ).stdout.split()
-
-
-def test_a_server_rests_while_it_waits_as_its_libraries_begin_after_it_is_told_to() -> None:
-    assert served({}) == ["False", "passive"]  # torch is not there yet when the command is looked up
-    assert served({"OMP_WAIT_POLICY": "active"}) == ["False", "active"]  # what a person chose stays
 
 
 def test_one_process_where_accelerate_was_asked_for_several_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,15 +62,6 @@ def return_freed_memory() -> None:
     trim(0)
 
 
-def rest_while_waiting() -> None:
-    """Let threads that wait for others sleep instead of turning in a loop; heard only before torch is imported.
-
-    Where more wants to run than there are cores, as clients and requests beside a model, the loops take what the others
-    need, and a product waits for a thread that nobody lets run.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
 def take_turns_often(seconds: float = 0.0005) -> None:
     """Let threads of Python wait for each other no longer than this.
 

@@ -22,11 +22,16 @@ from mtbert.pages.run_page import run_page
 from mtbert.pages.write import write_page
 from mtbert.runs.folder import BEST, OUTPUTS, PAGE, Run
 from mtbert.serving.predictor import Predictor
+from tests.support.browser import CHROMIUM, browser, needs_chromium
 from tests.support.html import Seen
 from tests.support.small import recipe_over, with_more_kinds, write_small_data
 
 HOSTILE = '<script>alert("x")</script> \u202egnirts\u202c & <img src="//evil.example/x"> good film'
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+# what a person with a mouse can open, follow or move sideways
+ACTS = """[...document.querySelectorAll('a[href], summary, main *')].filter(one => one.checkVisibility() && (
+    one.matches('a[href], summary')
+    || /auto|scroll/.test(getComputedStyle(one).overflowX) && one.scrollWidth > one.clientWidth))"""
 
 
 def recipe_with_all(data: Path) -> dict[str, Any]:
@@ -167,6 +172,14 @@ def test_a_place_that_is_no_page_or_not_ours_is_refused(run: Run, tmp_path: Path
         write_page([run], tmp_path / "file" / "page.html")
 
 
+def test_where_the_run_takes_no_page_another_place_does(run: Run, tmp_path: Path) -> None:
+    closed = Path(shutil.copytree(run.folder, tmp_path / "closed", ignore=shutil.ignore_patterns(PAGE)))
+    (closed / PAGE).mkdir()
+    with pytest.raises(Mistake, match=r"report\.html could not be written.*; --out FILE\.html writes the page"):
+        write_page([Run.open(closed)])
+    assert write_page([Run.open(closed)], tmp_path / "elsewhere.html").stat().st_size > 1000
+
+
 def test_without_its_data_the_rest_is_there(run: Run, tmp_path: Path) -> None:
     seen = Seen(run_page(run, data=tmp_path))
     assert "The dev rows cannot be shown" in seen.text
@@ -221,17 +234,17 @@ def test_twenty_tasks(tmp_path: Path) -> None:
     assert "Conflict" in seen.headings
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@needs_chromium
 def test_a_browser_opens_it_without_complaint(page: str, tmp_path: Path) -> None:
     """The page forbids itself to load anything: a request would be an error on the console."""
     path = tmp_path / "page.html"
-    browser = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}"]
-    browser += ["--enable-logging=stderr", "--window-size=390,800", "--dump-dom"]
+    command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}"]
+    command += ["--enable-logging=stderr", "--window-size=390,800", "--dump-dom"]
     opened = {}
     for name, content in (("as it is", page), ("with a request", page.replace("<body>", '<body><img src="x.png">'))):
         path.write_text(content, encoding="utf-8")
         found = subprocess.run(
-            [*browser, path.as_uri()],
+            [*command, path.as_uri()],
             capture_output=True,
             text=True,
             timeout=120,
@@ -241,6 +254,35 @@ def test_a_browser_opens_it_without_complaint(page: str, tmp_path: Path) -> None
         opened[name] = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
     assert opened["as it is"] == []
     assert opened["with a request"]  # so that silence means something
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "height"), [(1100, 800), (360, 640)])
+def test_the_keyboard_alone_reaches_and_opens_everything(page: str, tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page, encoding="utf-8")
+    with browser(tmp_path / "profile") as chromium:
+        chromium.open(path.as_uri(), width, height)
+        chromium.wait("document.readyState === 'complete' && !!document.querySelector('footer')")
+        chromium.press("Tab")
+        assert chromium.see("document.activeElement.className") == "skip"
+        assert chromium.see("document.activeElement.getBoundingClientRect().top >= 0")  # it shows once it is reached
+        chromium.see("void (window.reached = [document.activeElement])")
+        every = chromium.see(f"{ACTS}.length")
+        opened = 0
+        while True:
+            chromium.press("Tab")
+            if chromium.see("document.activeElement === document.body || window.reached[0] === document.activeElement"):
+                break
+            assert chromium.see("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            if chromium.see("document.activeElement.matches('summary')"):
+                chromium.press("Enter")
+                opened += chromium.wait("document.activeElement.parentElement.open")
+            chromium.see("void window.reached.push(document.activeElement)")
+        assert opened == chromium.see("document.querySelectorAll('details').length") > 0
+        assert chromium.see(f"{ACTS}.length") > every  # what was folded away can be reached too
+        assert chromium.see(f"{ACTS}.filter(one => !window.reached.includes(one)).length") == 0
+        assert chromium.see("document.documentElement.scrollWidth") <= width
 
 
 def test_every_kind_of_task_has_its_part(tmp_path: Path) -> None:

@@ -168,10 +168,9 @@ def serve(
     ] = None,
 ) -> None:
     """Answer requests over HTTP: POST /predict, /tasks, /health, /metrics, /openapi.json, and a page at /."""
-    from mtbert.process import rest_while_waiting, take_turns_often
+    from mtbert.process import take_turns_often
     from mtbert.server.extra import server_parts
 
-    rest_while_waiting()
     take_turns_often()
     parts = server_parts()
     parts.serve(

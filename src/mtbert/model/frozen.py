@@ -14,6 +14,7 @@ from mtbert.data.batches import LARGE, Batch, Examples
 from mtbert.data.tokens import Tokens
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
+from mtbert.model.parallel import in_parallel
 
 
 class FrozenModel(nn.Module):
@@ -118,14 +119,17 @@ class FrozenExamples:
         model = self._model
         device = next(model.parameters()).device
         features: Tensor | None = None
+
+        def answer(batch: Batch) -> Tensor:
+            moved = batch.to(device)
+            x = model.embed(moved)
+            for state in model.states(x, moved):
+                x = state
+            return model.features(x, moved).cpu()
+
         # only the parts that encode: the heads stay in the mode they are in
-        with evaluating(model.encoder, model.modules_by_task), torch.no_grad():
-            for batch in self._examples.in_order_of_length(64):
-                moved = batch.to(device)
-                x = model.embed(moved)
-                for state in model.states(x, moved):
-                    x = state
-                some = model.features(x, moved).cpu()
+        with evaluating(model.encoder, model.modules_by_task):
+            for batch, some in in_parallel(answer, self._examples.in_order_of_length(64), device):
                 if features is None:
                     features = torch.empty(len(self), some.shape[1])
                 features[torch.from_numpy(batch.rows)] = some

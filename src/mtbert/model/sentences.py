@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Batch, Examples
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.data.tokens import Tokens
 from mtbert.model.encoder import Encoder
 from mtbert.model.heads.pooling import Mean
 from mtbert.model.modes import evaluating
+from mtbert.model.parallel import in_parallel
 from mtbert.model.taps import Fold
 
 SENTENCE = Regression(name="sentence", text=("text",), label="label", range=(0, 1))  # no task: how one text is read
@@ -35,13 +36,17 @@ def sentence_vectors(
     examples = Examples(SENTENCE, [tokens], tokenizer, encoder.shape.positions)
     device = next(encoder.parameters()).device
     vectors = torch.empty(len(tokens), encoder.shape.width)
-    with evaluating(encoder), torch.inference_mode():
-        for batch in examples.in_order_of_length(batch_size):
-            moved = batch.to(device)
-            x = encoder.embed(moved)
-            for state in encoder.states(x, moved, Fold([])):
-                x = state
-            vectors[torch.from_numpy(batch.rows)] = Mean()(x, moved, encoder).float().cpu()
+
+    def answer(batch: Batch) -> Tensor:
+        moved = batch.to(device)
+        x = encoder.embed(moved)
+        for state in encoder.states(x, moved, Fold([])):
+            x = state
+        return Mean()(x, moved, encoder).float().cpu()
+
+    with evaluating(encoder):
+        for batch, means in in_parallel(answer, examples.in_order_of_length(batch_size), device):
+            vectors[torch.from_numpy(batch.rows)] = means
             told(len(batch))
     return vectors
 

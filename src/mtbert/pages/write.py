@@ -27,5 +27,8 @@ def write_page(runs: Sequence[Run], out: Path | None = None, data: str | Path | 
         place.write(page)
         return place.path
     name = BESIDE if others else PAGE
-    first.write(name, page)
+    try:
+        first.write(name, page)
+    except Mistake as error:
+        raise Mistake(f"{error}; --out FILE.html writes the page elsewhere") from None
     return first.folder / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Self
 
 import torch
@@ -15,6 +16,7 @@ from mtbert.errors import Mistake
 from mtbert.model.ensemble import Answering, Ensemble
 from mtbert.model.frozen import AnyModel
 from mtbert.model.modes import evaluating
+from mtbert.model.parallel import in_parallel
 from mtbert.model.world import ALONE, World
 
 Scorable = AnyModel | Ensemble
@@ -167,14 +169,18 @@ def _collected(
     device = next(model.parameters()).device
     tokens = LARGE_ON_CPU if device.type == "cpu" else LARGE
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
-    with evaluating(model), torch.inference_mode():
+
+    def answer(batch: Batch) -> dict[str, Tensor]:
+        return {task: outputs.float().cpu() for task, outputs in ask(batch.to(device)).items()}
+
+    with evaluating(model):
         for order in examples.orders:
-            for number, batch in enumerate(order.in_order_of_length(batch_size, tokens)):
-                if number % world.size != world.rank:
-                    continue  # another process answers these, and adds them below to the zeros that stand here
+            # of several processes each answers some of the batches; zeros stand below for those of the others
+            own = islice(order.in_order_of_length(batch_size, tokens), world.rank, None, world.size)
+            for batch, answers in in_parallel(answer, own, device):
                 rows = torch.from_numpy(batch.rows)
-                for task, outputs in ask(batch.to(device)).items():
-                    parts[task].append((rows, outputs.float().cpu()))
+                for task, outputs in answers.items():
+                    parts[task].append((rows, outputs))
                 told(len(batch))
     return {
         task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)

@@ -76,7 +76,6 @@ class Worker:
         torch.set_num_threads(self.threads)
         while several := self._next():
             said = _answers(self.models, several)
-            return_freed_memory()
             with self._something:
                 self.waiting -= sum(len(asked.texts) for asked in several)
                 self.batches += 1
@@ -84,6 +83,8 @@ class Worker:
             for asked, answers in zip(several, said, strict=True):
                 with suppress(RuntimeError):  # the loop has ended, and with it whoever asked there
                     asked.answer.get_loop().call_soon_threadsafe(_give, asked.answer, answers)
+            if len(several) > 1:  # one request alone finds its place again, and need not pay for a tidy heap
+                return_freed_memory()
 
     def _next(self) -> list[Asked]:
         """The next that wait, so many that they are answered together; none when the server is closing."""

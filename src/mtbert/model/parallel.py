@@ -1,0 +1,63 @@
+"""Batches answered in parallel: on a CPU one on each thread, so that no product waits for another thread's part."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain, islice
+from typing import TypeVar
+
+import torch
+
+from mtbert.data.batches import Batch
+
+T = TypeVar("T")
+AHEAD = 2  # batches that wait for each thread
+
+
+def in_parallel(ask: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, T]]:
+    """Each batch and what is said of it, in the order of the batches; nothing is kept for gradients.
+
+    On a CPU with several threads as many batches are asked at a time, each product on one thread. Products that are
+    shared among threads wait for the slowest of them, and where other programs want the cores too they wait long. What
+    is said is the same: it does not depend on the number of threads. A single batch is shared among them.
+    """
+    coming = iter(batches)
+    first = list(islice(coming, 2))
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or len(first) == 1:
+        for batch in chain(first, coming):
+            yield batch, _asked(ask, batch)
+        return
+    casts, precision = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def begin() -> None:
+        """What torch keeps for each thread by itself."""
+        torch.set_num_threads(1)
+        # weights that it has rounded are kept for all threads, until the caller's own block ends
+        ExitStack().enter_context(torch.autocast("cpu", precision, enabled=casts))
+
+    asked: deque[tuple[Batch, Future[T]]] = deque()
+    pool = ThreadPoolExecutor(threads, "answers", begin)
+    try:
+        for batch in chain(first, coming):
+            asked.append((batch, pool.submit(_asked, ask, batch)))
+            if len(asked) > AHEAD * threads:
+                yield _next(asked)
+        while asked:
+            yield _next(asked)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # threads that begin later would have one, too
+
+
+def _asked(ask: Callable[[Batch], T], batch: Batch) -> T:
+    with torch.inference_mode():
+        return ask(batch)
+
+
+def _next(asked: deque[tuple[Batch, Future[T]]]) -> tuple[Batch, T]:
+    batch, answer = asked.popleft()
+    return batch, answer.result()
