@@ -31,6 +31,7 @@ from mtbert.model.taps import Fold
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.reading import read_recipe
 from mtbert.registry import Registry
+from mtbert.reports.table import REPORTS
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
 from mtbert.scoring.evaluation import Scores
@@ -419,6 +420,26 @@ def test_check_refuses_what_train_refuses(command: Command, recipe_file: Path, h
     trained, checked = command("train", recipe_file), command("check", recipe_file)
     assert_refused(checked)
     assert checked.err == trained.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict RUM --task mood words",
+        "predict runs/RUM --task mood words",
+        "serve RUM",
+        "ensemble RUM RUM --out new",
+        "export RUM --out new",
+        "add-task RUM recipe.yaml",
+        "check recipe.yaml --add-to RUM",
+        *(f"{verb} RUM" for verb in ("evaluate", "report", "errors", "calibrate", "verify", "card", *REPORTS)),
+    ],
+)
+def test_every_command_names_the_runs_that_are_near(
+    command: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert_refused(command(*words.split()), "RUM holds no run: there is no such folder (runs near it: RUN)")
 
 
 def write_ten_mistakes(folder: Path) -> Path:

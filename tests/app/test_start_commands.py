@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import typer
+import yaml
 from typer.testing import CliRunner, Result
 
-from mtbert.app import start_commands
 from mtbert.app.cli import app
 from mtbert.errors import Mistake
 from mtbert.recipe.completion import recipe_schema
-from mtbert.start.draft import Question
 from tests.support.layouts import TWELVE, text, write_csv
+
+MTBERT = [sys.executable, "-m", "mtbert"]
 
 
 def said(*arguments: object, typed: str = "") -> Result:
@@ -62,10 +67,25 @@ def test_what_is_left_to_the_person_is_said_when_the_recipe_is_written(folder: P
     assert (folder / "recipe.yaml").exists()
 
 
-def test_a_question_is_answered_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([7, 0, 2])
-    monkeypatch.setattr(typer, "prompt", lambda *_, **__: next(answers))
-    assert start_commands._ask(Question("which?", ("this", "that"))) == "that"
+def test_on_a_terminal_it_asks_and_says_which_answers_there_are(folder: Path) -> None:
+    rows = [{"remark": text(i), "stars": 1 + i % 5} for i in range(60)]
+    write_csv(folder / "book.csv", rows)
+    ours, theirs = pty.openpty()
+    os.write(ours, b"7\nmany\n3\n")  # which kind 1 to 5 are: two answers that there are not, and the third
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        asked = subprocess.Popen([*MTBERT, "init", "book.csv"], stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how a terminal says that its other end is closed
+            while some := terminal.read(1 << 16):
+                shown += some
+        assert asked.wait() == 0, shown.decode()
+    said = shown.decode()
+    assert "'stars' is 1 to 5: classes, classes with an order, or scores?" in said
+    for answer in ("7", "many"):
+        assert f"there is no answer {answer}: give a number from 1 to 3" in said
+    task = yaml.safe_load((folder / "recipe.yaml").read_text())["tasks"]["book"]
+    assert (task["kind"], task["range"]) == ("regression", [1, 5])
 
 
 def test_training_a_table_is_told_of_init(folder: Path) -> None:

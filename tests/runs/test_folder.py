@@ -229,8 +229,28 @@ def test_clear_removes_what_a_run_left_and_nothing_else(run: Run) -> None:
     assert names(run) == ["notes.txt"]
 
 
+def test_the_runs_near_a_folder_that_holds_none_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "runs/first", "other/second"):
+        Path(name).mkdir(parents=True)
+        Run(name).begin("tasks: {}\n")
+    Path("mine/best").mkdir()
+    Path("file").write_text("x")
+    near = {
+        "mien": "there is no such folder (runs near it: mine, runs/first); `mtbert train recipe.yaml --out mien`",
+        "other": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, other/second, runs/first)",
+        "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: runs/first, mine)",
+        "runs/fist": "there is no such folder (runs near it: runs/first, mine)",
+        "file": "it is a file (runs near it: mine, runs/first); `mtbert train recipe.yaml --out RUN` makes one",
+    }
+    for name, said in near.items():
+        with pytest.raises(Mistake) as caught:
+            Run.open(name)
+        assert f"{name} holds no run: {said}" in str(caught.value)
+
+
 def test_a_folder_without_a_recipe_is_no_run(run: Run) -> None:
-    with pytest.raises(Mistake, match=r"holds no run: there is no recipe\.yaml"):
+    with pytest.raises(Mistake, match="holds no run: there is no such folder"):
         Run.open(run.folder)
     run.write_json(SCORES, {"ä": 1})
     assert json.loads((run.folder / SCORES).read_text(encoding="utf-8")) == {"ä": 1}

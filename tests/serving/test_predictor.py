@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import json
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import mtbert
+from mtbert.app.notes import notes_shown
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
 from mtbert.data.labels import plain
@@ -145,6 +147,21 @@ def test_rows_without_ids_are_numbered(predictor: Predictor, tmp_path: Path, end
     scores = predictor.predict("near", [("tea", "river"), ("film", "bad"), ("cold", "plot")])
     assert [float(row["prediction"]) for row in rows] == pytest.approx(scores, abs=1e-6)
     assert all(0 <= float(row["prediction"]) <= 5 for row in rows)
+
+
+def test_rows_to_answer_need_not_have_the_ids_that_the_recipe_names(
+    predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = predictor.task("mood").model_copy(update={"id": "key"})
+    model = copy(predictor.model)
+    model.tasks = predictor.model.tasks | {"mood": task}
+    named, texts = Predictor(model, predictor.tokenizer), ["warm tea", "dull plot"]
+    with notes_shown():
+        assert named.predict("mood", pa.table({"text": texts})) == predictor.predict("mood", texts)
+        assert capsys.readouterr().err == ""  # nobody asked for ids
+        assert named.predict_table("mood", pa.table({"text": texts})).ids == ["0", "1"]
+    assert "has no column 'key' of ids: its rows are named by their number" in capsys.readouterr().err
+    assert named.predict_table("mood", pa.table({"text": texts, "key": ["a", "b"]})).ids == ["a", "b"]
 
 
 def test_an_arrow_table_in_memory_answers_like_a_file(predictor: Predictor) -> None:

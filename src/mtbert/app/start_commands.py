@@ -56,7 +56,7 @@ def _ask(question: Question) -> str:
     typer.echo(question.text)
     for number, answer in enumerate(question.answers, start=1):
         typer.echo(f"  {number}  {answer}" + ("  (the guess)" if number == 1 else ""))
-    chosen = 0
-    while not 1 <= chosen <= len(question.answers):
-        chosen = typer.prompt("number", default=1, type=int)
-    return question.answers[chosen - 1]
+    numbers = [str(number) for number in range(1, len(question.answers) + 1)]
+    while (chosen := typer.prompt("number", default="1").strip()) not in numbers:
+        typer.echo(f"there is no answer {chosen}: give a number from 1 to {len(numbers)}")
+    return question.answers[int(chosen) - 1]

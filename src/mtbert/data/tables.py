@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
 from mtbert.errors import Gathering, Mistake, Mistakes, unknown
 
+NOTES = logging.getLogger("mtbert")
 BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copies that a check makes
 SKIP = "`bad_rows: skip`"
 FEW = 0.05  # the share of a file's rows that may be left out without asking whether the recipe is at fault
@@ -394,9 +396,14 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
 
 
 def _ids(table: Table, column: str | None, labelled: bool, places: NDArray[np.int64]) -> pa.ChunkedArray:
-    """The column of ids, by default 'id'; the rows' numbers in the file if there is none."""
+    """The column of ids, by default 'id'; the rows' numbers in the file if there is none.
+
+    Rows to answer need not have the column that the recipe names: that is noted.
+    """
     numbers = pa.chunked_array([places])
-    if column is None and "id" not in table.names:
+    if (column or "id") not in table.names and (column is None or not labelled):
+        if column is not None:
+            NOTES.warning("%s has no column '%s' of ids: its rows are named by their number", table.name, column)
         return numbers
     cells = table.column(column or "id", "the id")
     if is_value(cells.type) or is_time(cells.type):

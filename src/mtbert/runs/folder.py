@@ -37,6 +37,8 @@ LOGS = "logs"  # what loggers leave here
 TEACHERS = "teachers"  # the runs of teachers that the recipe has trained first: 1, 2, ...
 DRAWN = ("conflict.png", "conflict.svg", PAGE, BESIDE)  # what a report leaves here
 WRITTEN = (RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST, LOGS, TEACHERS, *DRAWN)
+RUNS = "runs"  # where training puts a run that has no other place
+NEAR, LOOKED_AT = 8, 1_000  # runs that a message names, and entries of a folder that are looked at for them
 FORMAT = 2  # 1 had no mark, and lines of the log without `type`
 GO_ON = "; what was saved before is intact, --resume goes on from there"
 
@@ -59,6 +61,29 @@ class KeptScores:
     constant: SetScores
 
 
+def no_run(folder: Path) -> Mistake:
+    """What to say where a person names a folder that holds no run: those that are near, and how one is made."""
+    why, out = f"there is no {RECIPE} with {MARK} of mtbert in it", "RUN"
+    if not folder.exists():
+        why, out = "there is no such folder", str(folder)
+    elif not folder.is_dir():
+        why = "it is a file"
+    near = ", ".join(map(str, runs_near(folder))) or "none"
+    return Mistake(
+        f"{folder} holds no run: {why} (runs near it: {near}); `mtbert train recipe.yaml --out {out}` makes one"
+    )
+
+
+def runs_near(folder: Path) -> list[Path]:
+    """The first few runs around a folder, in it, where training puts them by default, and where one stands."""
+    around = [folder.parent] if folder.parent.name else []
+    for place in dict.fromkeys((folder.parent, folder, Path(RUNS), Path())):
+        with suppress(OSError):
+            around += sorted(place.iterdir())[:LOOKED_AT]
+    found = {one.resolve(): one for one in reversed(around) if one != folder and Run(one).exists}
+    return list(reversed(found.values()))[:NEAR]
+
+
 class Run:
     """A run folder: what was asked for, how training went, and the models that came of it.
 
@@ -75,7 +100,7 @@ class Run:
         """A run that is there; raises Mistake where the folder holds none, or one of a newer format."""
         run = cls(folder)
         if not run.exists:
-            raise Mistake(f"{folder} holds no run: there is no {RECIPE} with {MARK} or {ENVIRONMENT} of mtbert in it")
+            raise no_run(run.folder)
         run.check_format()
         return run
 

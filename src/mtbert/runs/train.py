@@ -23,7 +23,7 @@ from mtbert.runs.build import Experiment, build
 from mtbert.runs.checkpoint import FACTS, Checkpoint, Facts
 from mtbert.runs.data import mistakes_of_data_too
 from mtbert.runs.environment import environment
-from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, Run, Watched
+from mtbert.runs.folder import BEST, ENVIRONMENT, LAST, RUNS, Run, Watched
 from mtbert.runs.listener import Listener, Listeners, OfTeacher
 from mtbert.runs.lock import locked
 from mtbert.runs.log import Note
@@ -59,7 +59,7 @@ def train(
 
 def run_for(recipe: str | Path | Mapping[str, Any], out: str | Path | None) -> Run:
     """The run folder asked for, or else runs/ and the name of the recipe's file."""
-    return Run(out or Path("runs") / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
+    return Run(out or Path(RUNS) / (Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"))
 
 
 def train_recipe(

@@ -30,7 +30,7 @@ def columns_of(task: Task, texts: Any) -> list[list[Any]]:
     """
     _check_list(texts)
     if is_table(texts):
-        return read_rows(task, as_arrow(texts), labelled=False).given
+        return read_rows(task.model_copy(update={"id": None}), as_arrow(texts), labelled=False).given
     if task.reads_words:
         return [[_words(task, text, number) for number, text in enumerate(texts)]]
     columns: list[list[Any]] = [[] for _ in task.text]

@@ -19,12 +19,13 @@ from mtbert.data.labels import Labels, joined
 from mtbert.data.streams import WHOLE, RowStream, Share, stream_rows
 from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
+from mtbert.model.checkpoints import ENSEMBLE, MODEL
 from mtbert.model.devices import best_device
 from mtbert.model.ensemble import Answering, load_answering
 from mtbert.model.sentences import SENTENCE, sentence_vectors
 from mtbert.model.sources import HUB_ID, from_hub
 from mtbert.runs.decisions import read_decisions
-from mtbert.runs.folder import BEST, Run
+from mtbert.runs.folder import BEST, Run, no_run
 from mtbert.runs.notebook import html_table
 from mtbert.scoring.decisions import NOT_SURE, PLAIN, Decided, Decision, probability_of
 from mtbert.scoring.evaluation import outputs_of, outputs_together
@@ -93,13 +94,20 @@ class Predictor:
         """From a run folder (its kept model), from a model folder such as RUN/best, or from the hub: ORG/NAME at a
         revision, which pins it where that is a commit. What was decided there comes with it.
 
-        Raises Mistake where there is no such model, and for a revision of a local folder.
+        Raises Mistake where there is no such model, naming the runs near it, and for a revision of a local folder.
         """
         if not Path(folder).exists() and HUB_ID.fullmatch(str(folder)):
-            folder = from_hub(str(folder), revision, MODEL_FILES, "model")
+            try:
+                folder = from_hub(str(folder), revision, MODEL_FILES, "model")
+            except Mistake as mistake:
+                raise Mistake(f"{no_run(Path(folder))}; nor is it had from the hub: {mistake}") from None
         elif revision is not None:
             raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
-        kept = Run.open(folder).part(BEST) if Run(folder).exists else Path(folder)
+        kept = Path(folder)
+        if Run(kept).exists:
+            kept = Run.open(kept).part(BEST)
+        elif not any((kept / name).exists() for name in (MODEL, ENSEMBLE)):
+            raise no_run(kept)
         model, tokenizer = load_answering(kept)
         decisions = {name: one.decision for name, one in read_decisions(kept, model.tasks).items()}
         return cls(model.to(best_device()), tokenizer, decisions)
