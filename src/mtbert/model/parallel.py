@@ -36,6 +36,7 @@ def in_parallel(ask: Callable[[Batch], T], batches: Iterable[Batch], device: tor
 
     def begin() -> None:
         """Set what torch keeps for each thread by itself."""
+        torch.get_num_threads()  # a thread that has not asked takes at its first product what was set last, anywhere
         torch.set_num_threads(1)
         # never left: to leave it would drop the rounded weights of all threads, which the caller's own block does
         ExitStack().enter_context(torch.autocast("cpu", precision, enabled=casts))
