@@ -323,6 +323,13 @@ def test_lines_of_conll_that_cannot_be_read_hide_no_other_problem(tmp_path: Path
     assert left.texts[0].to_pylist() == ["EU", *["no"] * 60]
 
 
+def test_words_without_tags_are_no_conll(tmp_path: Path) -> None:
+    (tmp_path / "in.conll").write_text("EU\nrejects\n")
+    task = KINDS["tokens"](name="t", text="words", label="tags")
+    with pytest.raises(Mistake, match=r"in\.conll, line 1: 1 column, where words and tags in at least 2 are due$"):
+        read_rows(task, tmp_path / "in.conll")
+
+
 def test_a_row_without_a_label_is_left_out_where_the_task_says_so(tmp_path: Path) -> None:
     lines = ['{"text": "a", "label": "x"}', '{"text": "b", "label": null}', '{"text": "c", "label": "y"}']
     with pytest.raises(Mistake, match="`missing: skip`"):

@@ -13,7 +13,7 @@ from mtbert.data.kinds.classification import Classification
 from mtbert.data.labels import plain
 from mtbert.data.streams import stream_rows
 from mtbert.data.tables import read_rows
-from mtbert.errors import Mistake
+from mtbert.errors import Mistake, Mistakes
 from mtbert.recipe.reading import read_recipe
 from mtbert.runs.build import build
 from tests.support.small import recipe_over, write_small_data
@@ -59,6 +59,28 @@ def test_several_files_are_one_set(tmp_path: Path) -> None:
     assert stream_rows(TASK, tmp_path / "part-*.csv").whole().texts[0].to_pylist() == ["a", "b", "c"]
     with pytest.raises(Mistake, match=r"no file fits .*other-\*.csv"):
         read_rows(TASK, tmp_path / "other-*.csv")
+
+
+def test_of_several_files_every_row_in_doubt_is_named(tmp_path: Path) -> None:
+    (tmp_path / "part-a.csv").write_text(CSV)
+    (tmp_path / "part-b.csv").write_bytes(b'text,label\ncaf\xe9,x\n"b,y\nc,z\n"d, e",y\nf,x,x\ng,x\n')
+    with pytest.raises(Mistakes) as caught:
+        read_rows(TASK, tmp_path / "part-*.csv")
+    wrong = ["line 2 of part-b.csv: byte 0xe9", "line 3 of part-b.csv: the cell", "line 6 of part-b.csv: 3 columns"]
+    for message, part in zip(caught.value.messages, [*wrong, "part-b.csv, line 4: column 'label'"], strict=True):
+        assert part in message
+    left = read_rows(TASK.model_copy(update={"bad_rows": "skip"}), tmp_path / "part-*.csv")
+    assert left.texts[0].to_pylist() == ["a", "b", "g"]
+    assert len(left.skipped) == 3
+    with pytest.raises(Mistakes, match=r"line 6 of part-b\.csv"):  # a row left out would have no answer
+        stream_rows(TASK, tmp_path / "part-*.csv", labelled=False)
+
+
+def test_lines_that_a_quote_took_in_are_said_of_the_packed_file(tmp_path: Path) -> None:
+    path = pack(tmp_path / "rows.csv.gz", 'text,label\n"b,y\nc,z\n"d, e",y\ng,x\n')
+    with pytest.raises(Mistakes) as caught:
+        read_rows(TASK, path)
+    assert [message.partition(":")[0] for message in caught.value.messages] == [f"{path}, line 2", f"{path}, line 3"]
 
 
 def test_an_array_of_objects_and_fields_inside_fields(tmp_path: Path) -> None:

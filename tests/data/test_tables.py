@@ -495,6 +495,29 @@ def test_what_an_open_quote_takes_in_is_looked_at_for_itself(tmp_path: Path) -> 
     ]
 
 
+def test_lines_that_a_quote_took_in_may_be_of_other_tasks(tmp_path: Path) -> None:
+    rows = ["a,low,us", '"b,low,us', "c,,them", '"d, e",,them', *["g,low,us"] * 80]
+    path = written(tmp_path / "in.csv", "\n".join(["text,label,whose", *rows]).encode())
+    for task in (classify(where={"whose": "us"}), classify(missing="skip")):
+        with pytest.raises(Mistakes) as caught:
+            read_rows(task, path)
+        (message,) = caught.value.messages
+        assert "line 3: the cell that begins with" in message
+
+
+def test_a_row_that_is_wrong_in_two_ways_is_skipped_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "in.csv", b"text,label\nx,low\ncaf\xe9,low,low\ny,high\n" + b"z,low\n" * 60)
+    (skipped,) = read_rows(classify(bad_rows="skip"), path).skipped
+    assert skipped == "line 3: 3 columns where the header has 2"
+
+
+def test_of_a_long_word_with_a_foreign_byte_a_few_letters_are_shown(tmp_path: Path) -> None:
+    word = b"a" * 1_000_000  # which a search that tries every letter as a beginning would not get through
+    path = written(tmp_path / "in.csv", b"text,label\n" + word + b"\xe9" + word + b",low\n" + b"z,low\n" * 60)
+    with pytest.raises(Mistake, match=rf"\({'a' * 20}\xe9{'a' * 20} in Windows-1252\)"):
+        read_rows(classify(), path)
+
+
 def test_of_many_open_quotes_the_lines_inside_are_not_looked_at(tmp_path: Path) -> None:
     rows = [f'"a {n},low\nb,low' for n in range(60)]
     path = written(tmp_path / "in.csv", "\n".join(["text,label", *rows]).encode())

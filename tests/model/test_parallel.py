@@ -16,7 +16,7 @@ from mtbert.model.task_modules.table import TASK_MODULES
 from tests.support.tiny_models import make_batch, make_model, plan, served, shaken
 
 CPU = torch.device("cpu")
-SERIAL = 17  # batches
+BATCHES = 17
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -31,7 +31,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def batches(task: str) -> list[Batch]:
     """Of all lengths, the longest not first, so that they do not end in the order in which they begin."""
     sequences = 2 if task == "near" else 1
-    return [make_batch(task, [2 + seed * 5 % 17] * 6, sequences=sequences, seed=seed) for seed in range(SERIAL)]
+    return [make_batch(task, [2 + seed * 5 % 17] * 6, sequences=sequences, seed=seed) for seed in range(BATCHES)]
 
 
 @pytest.mark.parametrize("name", TASK_MODULES)
@@ -75,7 +75,7 @@ def test_few_batches_are_made_ahead(threads: int) -> None:
             yield batch
 
     answers = in_parallel(lambda batch: None, coming(), CPU)
-    for taken in range(1, SERIAL + 1):
+    for taken in range(1, BATCHES + 1):
         next(answers)
         assert len(made) <= taken + AHEAD * threads + 1
 

@@ -239,7 +239,7 @@ def test_the_runs_near_a_folder_that_holds_none_are_named(tmp_path: Path, monkey
     near = {
         "mien": "there is no such folder (runs near it: mine, runs/first); `mtbert train recipe.yaml --out mien`",
         "other": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, other/second, runs/first)",
-        "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: runs/first, mine)",
+        "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, runs/first)",
         "runs/fist": "there is no such folder (runs near it: runs/first, mine)",
         "file": "it is a file (runs near it: mine, runs/first); `mtbert train recipe.yaml --out RUN` makes one",
     }
@@ -247,6 +247,21 @@ def test_the_runs_near_a_folder_that_holds_none_are_named(tmp_path: Path, monkey
         with pytest.raises(Mistake) as caught:
             Run.open(name)
         assert f"{name} holds no run: {said}" in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_no_run_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "mine"):
+        Run(tmp_path / name).begin("tasks: {}\n")
+    there = Path.exists
+
+    def refused(path: Path) -> bool:
+        if "closed" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return there(path)
+
+    monkeypatch.setattr(Path, "exists", refused)  # modes do not hold back a root user, who may run this
+    with pytest.raises(Mistake, match=r"\(runs near it: \S+/mine\)"):
+        Run.open(tmp_path / "mien")
 
 
 def test_a_folder_without_a_recipe_is_no_run(run: Run) -> None:

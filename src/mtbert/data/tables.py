@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from mtbert.data.formats.base import Asked, Table
+from mtbert.data.formats.base import MEND, Asked, Table
 from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value
 from mtbert.data.formats.columnar import files_of, read_files, read_folder, read_object
 from mtbert.data.formats.compressed import unpacked
@@ -165,7 +165,7 @@ def rows_of(
     if task.bad_rows == "error":
         gathering.messages += _said(task, table, problems, doubts, settled)
         for lines in table.taken_in:
-            with suppress(NoRows), gathering.going_on():
+            with gathering.going_on(), suppress(NoRows):
                 rows_of(task, lines, labelled, found_in, settled=settled)
     gathering.stop()
 
@@ -177,9 +177,11 @@ def rows_of(
     bad = sorted(messages)
     described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
     left = np.setdiff1d(numbers, [*bad, *unlabelled])
+    if not len(left) and not described:
+        raise NoRows(f"{table.name}: no row has a label; task '{task.name}'")
     if not len(left):
-        first = f"every row is bad, the first at {described[0]}" if described else "no row has a label"
-        raise Mistake(f"{table.name}: {first}; task '{task.name}'" if unlabelled else f"{table.name}: {first}")
+        whose = f"; task '{task.name}'" if unlabelled else ""
+        raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}{whose}")
     return replace(rows.take(left), skipped=unread + described)
 
 
@@ -189,7 +191,7 @@ class _Problem:
 
     messages: dict[int, str]
     settings: Sequence[str] = ()  # of the task, beside `bad_rows: skip`
-    mend: str = "mend the file"
+    mend: str = MEND
     found: str = ""  # how often each value stands there
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
 
@@ -297,7 +299,11 @@ def _there(path: Path) -> Iterator[None]:
 def _read_file(path: Path, asked: Asked) -> Table:
     with unpacked(path) as plain:
         table = _format_of(plain).whole(plain, asked)
-    return table if plain == path else replace(table, name=str(path))
+    return table if plain == path else _renamed(table, str(path))
+
+
+def _renamed(table: Table, name: str) -> Table:
+    return replace(table, name=name, taken_in=[_renamed(lines, name) for lines in table.taken_in])
 
 
 def _format_of(path: Path) -> Format:
@@ -398,7 +404,7 @@ def _all_numbers(cells: pa.ChunkedArray) -> bool:
 def _ids(table: Table, column: str | None, labelled: bool, places: NDArray[np.int64]) -> pa.ChunkedArray:
     """The column of ids, by default 'id'; the rows' numbers in the file if there is none.
 
-    Rows to answer need not have the column that the recipe names: that is noted.
+    Rows to answer may lack the column that the recipe names; a note says so.
     """
     numbers = pa.chunked_array([places])
     if (column or "id") not in table.names and (column is None or not labelled):

@@ -18,25 +18,27 @@ AHEAD = 2  # batches that wait for each thread
 
 
 def in_parallel(ask: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, T]]:
-    """Each batch and what is said of it, in the order of the batches; nothing is kept for gradients.
+    """Each batch and what `ask` says of it, in the order of the batches; nothing is kept for gradients.
 
-    On a CPU with several threads as many batches are asked at a time, each product on one thread. Products that are
-    shared among threads wait for the slowest of them, and where other programs want the cores too they wait long. What
-    is said is the same: it does not depend on the number of threads. A single batch is shared among them.
+    On a CPU with several threads, as many batches are asked at a time, each on a thread of its own: a product that
+    threads share waits for the slowest of them, and waits long where other programs want the cores too. `ask` has to
+    allow for that, and the memory that it takes is taken for each thread. A single batch is shared among the threads;
+    otherwise what is said does not depend on their number. Raises what `ask` raises.
     """
     coming = iter(batches)
-    first = list(islice(coming, 2))
+    first = list(islice(coming, 2))  # enough to see whether there is more than one
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or len(first) == 1:
+    if device.type != "cpu" or threads == 1 or len(first) < 2:
         for batch in chain(first, coming):
             yield batch, _asked(ask, batch)
         return
     casts, precision = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
     def begin() -> None:
-        """What torch keeps for each thread by itself."""
+        """Set what torch keeps for each thread by itself."""
+        torch.get_num_threads()  # a thread that has not asked takes at its first product what was set last, anywhere
         torch.set_num_threads(1)
-        # weights that it has rounded are kept for all threads, until the caller's own block ends
+        # never left: to leave it would drop the rounded weights of all threads, which the caller's own block does
         ExitStack().enter_context(torch.autocast("cpu", precision, enabled=casts))
 
     asked: deque[tuple[Batch, Future[T]]] = deque()
@@ -50,7 +52,7 @@ def in_parallel(ask: Callable[[Batch], T], batches: Iterable[Batch], device: tor
             yield _next(asked)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # threads that begin later would have one, too
+        torch.set_num_threads(threads)  # what was set last, in any thread, is what a thread that begins later has
 
 
 def _asked(ask: Callable[[Batch], T], batch: Batch) -> T:

@@ -320,7 +320,7 @@ class _Reader:
 
 
 def _identity(source: Any) -> object:
-    """What two splits have in common that are read from the same place."""
+    """The same for any two splits that are read from the same place."""
     if isinstance(source, list):
         return tuple(path.resolve() for path in source)
     if isinstance(source, HubSplit):

@@ -75,13 +75,17 @@ def no_run(folder: Path) -> Mistake:
 
 
 def runs_near(folder: Path) -> list[Path]:
-    """The first few runs around a folder, in it, where training puts them by default, and where one stands."""
+    """The first few runs beside a folder, in it, where training puts them by default, and in the working folder."""
     around = [folder.parent] if folder.parent.name else []
     for place in dict.fromkeys((folder.parent, folder, Path(RUNS), Path())):
         with suppress(OSError):
             around += sorted(place.iterdir())[:LOOKED_AT]
-    found = {one.resolve(): one for one in reversed(around) if one != folder and Run(one).exists}
-    return list(reversed(found.values()))[:NEAR]
+    found: dict[Path, Path] = {}
+    for one in around:
+        with suppress(OSError):  # what may not be looked into is no run that could be meant
+            if one != folder and Run(one).exists:
+                found.setdefault(one.resolve(), one)
+    return list(found.values())[:NEAR]
 
 
 class Run:

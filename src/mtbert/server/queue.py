@@ -76,14 +76,15 @@ class Worker:
         torch.set_num_threads(self.threads)
         while several := self._next():
             said = _answers(self.models, several)
+            texts = sum(len(asked.texts) for asked in several)
             with self._something:
-                self.waiting -= sum(len(asked.texts) for asked in several)
+                self.waiting -= texts
                 self.batches += 1
-                self.answered += sum(len(asked.texts) for asked in several)
+                self.answered += texts
             for asked, answers in zip(several, said, strict=True):
                 with suppress(RuntimeError):  # the loop has ended, and with it whoever asked there
                     asked.answer.get_loop().call_soon_threadsafe(_give, asked.answer, answers)
-            if len(several) > 1:  # one request alone finds its place again, and need not pay for a tidy heap
+            if texts > 1:  # what one text took of the heap serves the next one, and to trim it would cost that one time
                 return_freed_memory()
 
     def _next(self) -> list[Asked]:

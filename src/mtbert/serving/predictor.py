@@ -100,7 +100,7 @@ class Predictor:
             try:
                 folder = from_hub(str(folder), revision, MODEL_FILES, "model")
             except Mistake as mistake:
-                raise Mistake(f"{no_run(Path(folder))}; nor is it had from the hub: {mistake}") from None
+                raise Mistake(f"{no_run(Path(folder))}; nor can it be had from the hub: {mistake}") from None
         elif revision is not None:
             raise Mistake(f"{folder} is a local folder, which has no revision '{revision}'; leave it out")
         kept = Path(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,8 @@ CHECKED = 1 << 24  # bytes of a file that are checked to be UTF-8 at a time
 STRETCH = 1 << 21  # bytes of a file that are read at a time where it is read in pieces
 BOM = b"\xef\xbb\xbf"
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
-ANY_LINES = partial(bytes.splitlines, keepends=True)  # whichever of the three sorts of line ends they have
+ANY_LINES = partial(bytes.splitlines, keepends=True)  # that end in any of the three ways
+MEND = "mend the file"
 NOT_TEXT = "save the file as UTF-8 (or name it .parquet if it is one)"
 
 Quotes = Literal["checked", "trusted", "none"]
@@ -49,10 +51,10 @@ class Doubt:
     message: str
     sort: Literal["columns", "quotes", "json", "bytes"]
     quoted: bool = False  # whether the file has quotes, which may mean something else
-    remedy: str = "mend the file"
+    remedy: str = MEND
 
     def refusal(self, path: Path) -> Mistake:
-        """What is said of a file that cannot be read for this."""
+        """The mistake to raise where the file cannot be read because of it."""
         return Mistake(f"{path}, {self.place}: {self.message}; {self.remedy}")
 
 
@@ -68,7 +70,7 @@ class Table:
     typed: bool  # False where every cell was read as text
     doubts: Sequence[Doubt] = field(default=())
     start: int = 0  # how many rows of the source come before these
-    # the lines that doubtful cells took in, read for themselves: not to be used, for what else is wrong there
+    # the lines that doubtful cells took in, read once more as rows: to find what is wrong with them, not to be used
     taken_in: Sequence[Table] = field(default=())
 
     def column(self, name: str, use: str) -> pa.ChunkedArray:
@@ -124,9 +126,9 @@ def readable(
     first_line: int = 1,
     lines: Callable[[bytes], Iterable[bytes]] = ANY_LINES,
 ) -> tuple[bytes, dict[int, Doubt]]:
-    """The bytes of a file from a line on as UTF-8, what is none replaced; line -> a doubt, where it holds such bytes.
+    """The bytes of a file from a line on, those that are not UTF-8 replaced, and a doubt for each line that holds some.
 
-    Raises Mistake where the file seems to hold no text, or another sort of it.
+    Raises Mistake where such a file seems to be binary or UTF-16.
     """
     if first_line == 1:
         content = content.removeprefix(BOM)
@@ -146,7 +148,10 @@ def readable(
 
 
 def _not_utf8(path: Path, place: str, line: bytes, where: int) -> Doubt:
-    """What is wrong with a line. The letters with accents of Western Europe stand alone among others."""
+    """What is wrong with a line, of which the byte at `where` is the first that is not UTF-8.
+
+    In Windows-1252 a letter with an accent is one byte, and seldom stands beside another; letters of other scripts do.
+    """
     message = f"byte 0x{line[where]:02x} is not UTF-8 text"
     alone = max(map(len, re.findall(rb"[\x80-\xff]+", line))) == 1
     try:
@@ -155,15 +160,14 @@ def _not_utf8(path: Path, place: str, line: bytes, where: int) -> Doubt:
         said = ""
     if not said:
         return Doubt(None, place, message, "bytes", remedy=NOT_TEXT)
-    before, after = re.search(r"\w*$", said[:where]), re.match(r"\w*", said[where + 1 :])
-    assert before is not None  # what may be empty is always found
-    assert after is not None
-    message += f" ({before[0][-20:]}{said[where]}{after[0][:20]} in Windows-1252)"
+    before = re.split(r"\W", said[max(0, where - 20) : where])[-1]
+    after = re.split(r"\W", said[where + 1 : where + 21])[0]
+    message += f" ({before}{said[where]}{after} in Windows-1252)"
     return Doubt(None, place, message, "bytes", remedy=_saved_anew(path, "WINDOWS-1252"))
 
 
 def _saved_anew(path: Path, encoding: str) -> str:
-    return f"save the file as UTF-8 (iconv -f {encoding} -t UTF-8 {path.name} > new)"
+    return f"save the file as UTF-8 (iconv -f {encoding} -t UTF-8 {shlex.quote(path.name)} > new)"
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -86,18 +86,26 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
         columns = pa.concat_tables([table.columns for table in tables], promote_options="permissive")
     except _REFUSED as error:
         raise Mistake(f"the files in {folder} differ in their columns: {error}") from None
-    ends = list(accumulate(table.columns.num_rows for table in tables))
+    starts = [0, *accumulate(table.columns.num_rows for table in tables)]
 
     def where(rows: Sequence[int]) -> list[str]:
-        parts = [bisect_right(ends, row) for row in rows]
-        return [
-            f"row {row - (ends[part - 1] if part else 0) + 1} of {files[part].name}"
-            for row, part in zip(rows, parts, strict=True)
-        ]
+        parts = [bisect_right(starts, row) - 1 for row in rows]
+        return [f"row {row - starts[part] + 1} of {files[part].name}" for row, part in zip(rows, parts, strict=True)]
+
+    doubts = [
+        replace(
+            doubt,
+            row=None if doubt.row is None else start + doubt.row,
+            place=f"{doubt.place} of {file.name}",
+        )
+        for file, table, start in zip(files, tables, starts, strict=False)
+        for doubt in table.doubts
+    ]
+    taken_in = [lines for table in tables for lines in table.taken_in]
 
     names = list(dict.fromkeys(name for table in tables for name in table.names))
     texts = [name for name in names if all(name in table.texts for table in tables if name in table.names)]
-    return Table(str(folder), columns, names, texts, where, typed=True)
+    return Table(str(folder), columns, names, texts, where, typed=True, doubts=doubts, taken_in=taken_in)
 
 
 def read_object(source: Any, asked: Asked, name: str = "the table given") -> Table:

@@ -19,8 +19,8 @@ def read_conll(path: Path, asked: Asked) -> Table:
     """Read texts as lists of words. The first column is `words`, the last `tags`, those between `column_2` and so on.
 
     White space parts the columns. Lines that begin with `# ` before a text are comments. A text with a line that has
-    another number of columns than the first one, or that is not UTF-8, is a doubt; raises Mistake where the first one
-    has no two.
+    another number of columns than the first one, or that is not UTF-8, is a doubt. Raises Mistake where the first line
+    has fewer than two columns.
 
     Source: Tjong Kim Sang and De Meulder, 2003, https://doi.org/10.3115/1119176.1119195
     """
@@ -37,19 +37,19 @@ def read_conll(path: Path, asked: Asked) -> Table:
         if not begun and line.startswith("# "):
             continue
         width = width or len(cells)
+        if width < 2:
+            raise Mistake(f"{path}, line {number}: 1 column, where words and tags in at least 2 are due")
         if not begun:
             texts.append([[] for _ in range(width)])
             lines.append(number)
             begun = True
-        if len(cells) != width or width < 2:
-            message = f"{len(cells)} columns, where words and tags in {max(width, 2)} are due"
+        if len(cells) != width:
+            message = f"{len(cells)} columns, where words and tags in {width} are due"
             doubts.append(Doubt(len(texts) - 1, f"line {number}", message, "columns"))
         elif number in unreadable:
             doubts.append(replace(unreadable[number], row=len(texts) - 1))
         for column, cell in zip(texts[-1], cells, strict=False):
             column.append(cell)
-    if doubts and width < 2:
-        raise doubts[0].refusal(path)
     if not texts:
         raise Mistake(f"{path} is empty")
     names = ["words", *(f"column_{place}" for place in range(2, width)), "tags"]

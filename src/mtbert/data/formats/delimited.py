@@ -22,7 +22,7 @@ from mtbert.errors import Mistake
 
 DELIMITERS = ",\t;|"
 LINE_END = re.compile(rb"\r\n|\r|\n")
-FEW_QUOTES = 10  # left open in a file that means quotes as RFC 4180 does
+FEW_QUOTES = 10  # left open, at most, in a file whose quotes mean what they do in RFC 4180
 HEADER = 1 << 20  # bytes at the beginning of a file in which its header ends
 PIECE = 1 << 28  # bytes that Arrow parses at a time; it counts a block's bytes in 32 bits
 
@@ -89,7 +89,7 @@ class _File:
     delimiter: str
     quotes: Quotes
     header_given: bool = False  # by the task, where the file has no line of names
-    unreadable: Mapping[int, Doubt] = field(default_factory=dict)  # by the lines that are not UTF-8
+    unreadable: Mapping[int, Doubt] = field(default_factory=dict)  # line -> the doubt, where it is not UTF-8
 
     @property
     def quoted(self) -> bool:
@@ -215,8 +215,8 @@ def _parsed(file: _File, header: list[str], chosen: Collection[str], start: int,
 
 
 def _doubts(file: _File, header: Sequence[str], suspicious: Sequence[DoubtfulCell]) -> list[Doubt]:
-    """The rows with a suspicious cell, another number of cells or bytes that are no UTF-8; raises Mistake where the
-    header is such a row.
+    """One for each row that has a suspicious cell, else for one with another number of cells, else for one with bytes
+    that are not UTF-8; raises Mistake where the header is such a row.
     """
     width = len(header)
     lines, widths = zip(*((line, len(cells)) for line, cells in file.rows()), strict=True)
@@ -226,7 +226,7 @@ def _doubts(file: _File, header: Sequence[str], suspicious: Sequence[DoubtfulCel
         due = f"`header` names {width} ({', '.join(header)}); other columns need a first line with their names"
 
     def row_of(line: int) -> int:
-        return max(0, bisect_right(lines, line) - 1)
+        return bisect_right(lines, line) - 1
 
     by_row: dict[int, Doubt] = {}
     for row, cells in enumerate(widths):
@@ -236,19 +236,20 @@ def _doubts(file: _File, header: Sequence[str], suspicious: Sequence[DoubtfulCel
     for line, cell in reversed(list(zip(_lines_of(file, suspicious), suspicious, strict=True))):
         row = row_of(line)  # the first such cell of a row is said
         by_row[row] = Doubt(None, f"line {lines[row]}", cell.message, "quotes", file.quoted)
-    doubts = [*by_row.items(), *((row_of(line), doubt) for line, doubt in file.unreadable.items())]
+    for line, doubt in file.unreadable.items():
+        by_row.setdefault(row_of(line), doubt)
+    if 0 in by_row:
+        raise by_row[0].refusal(file.path)
     place_in_table = list(accumulate(width == cells for cells in widths[1:]))
-    found = []
-    for row, doubt in sorted(doubts, key=lambda one: one[0]):
-        if row == 0:
-            raise doubt.refusal(file.path)
-        found.append(replace(doubt, row=place_in_table[row - 1] - 1 if widths[row] == width else None))
-    return found
+    return [
+        replace(by_row[row], row=place_in_table[row - 1] - 1 if widths[row] == width else None)
+        for row in sorted(by_row)
+    ]
 
 
 def _taken_in(file: _File, suspicious: Sequence[DoubtfulCell]) -> Iterator[_File]:
-    """The lines that cells took in whose quote seems to be left open, but for the line on which it stands, each stretch
-    of them below the header; none where there are many such cells, for then it is the quotes that are meant otherwise.
+    """For each cell whose quote seems to be left open, the lines below its first one that it took in, as a file of its
+    own with the same header. None where there are many such cells: then quotes mean something else in this file.
     """
     left_open = [
         (line, cell) for line, cell in zip(_lines_of(file, suspicious), suspicious, strict=True) if cell.left_open

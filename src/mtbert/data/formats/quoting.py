@@ -19,7 +19,7 @@ class DoubtfulCell(NamedTuple):
     start: int
     end: int
     message: str
-    left_open: bool  # its quote, as it seems: it takes in lines, and does not end where a cell does
+    left_open: bool  # whether its quote seems to be: it takes in lines, and does not end where a cell does
 
 
 class _Patterns(NamedTuple):
