@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import yaml
@@ -75,11 +76,14 @@ def test_on_a_terminal_it_asks_and_says_which_answers_there_are(folder: Path) ->
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         asked = subprocess.Popen([*MTBERT, "init", "book.csv"], stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
+        late = Timer(120, asked.kill)
+        late.start()
         shown = b""
         with suppress(OSError):  # how a terminal says that its other end is closed
             while some := terminal.read(1 << 16):
                 shown += some
         assert asked.wait() == 0, shown.decode()
+    late.cancel()
     said = shown.decode()
     assert "'stars' is 1 to 5: classes, classes with an order, or scores?" in said
     for answer in ("7", "many"):
