@@ -64,8 +64,8 @@ class Objective:
         loss, penalties = self._terms(batch, progress)
         terms = self._across({"loss": loss, **penalties}, batch)
         self.weighting.summed = partial(self._summed, batch)
-        # as large as the loss of the whole batch, and with the gradient of this part
-        known = loss if batch.share is None else loss + (terms["loss"] - loss).detach()
+        # the loss of the whole batch to the bit, which all processes then weigh alike, with the gradient of this part
+        known = loss if batch.share is None else terms["loss"] + (loss - loss.detach())
         total = sum(penalties.values(), self.weighting(batch.task, known))
         return Loss(total, {name: float(value.detach()) for name, value in terms.items()})
 
