@@ -61,6 +61,14 @@ def test_several_files_are_one_set(tmp_path: Path) -> None:
         read_rows(TASK, tmp_path / "other-*.csv")
 
 
+@pytest.mark.parametrize("missing", ["error", "skip"])
+def test_of_several_files_one_without_a_column_that_others_have_is_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "part-a.csv").write_text(CSV)
+    (tmp_path / "part-b.csv").write_text("text,mood\nc,y\n")
+    with pytest.raises(Mistake, match=r"part-b\.csv has no column 'label' \(there: text, mood\), which other files"):
+        read_rows(TASK.model_copy(update={"missing": missing}), tmp_path / "part-*.csv")
+
+
 def test_of_several_files_every_row_in_doubt_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-a.csv").write_text(CSV)
     (tmp_path / "part-b.csv").write_bytes(b'text,label\ncaf\xe9,x\n"b,y\nc,z\n"d, e",y\nf,x,x\ng,x\n')

@@ -322,3 +322,12 @@ def test_classes_that_differ_by_case_only_are_said(clean: dict[str, Any]) -> Non
     for split in ("train", "dev"):
         rewrite(clean, split, [f"{split} {word}\t{word}" for word in ("good", "Good", "bad")])
     assert looked(clean).problems == ["clean train: the classes Good and good differ by case only"]
+
+
+def test_a_task_of_which_no_batch_is_drawn_is_a_problem(clean: dict[str, Any]) -> None:
+    clean["stages"][0] |= {"sampler": "sequential", "steps": 1}
+    first, *others = clean["tasks"]
+    report = check(build(read_recipe(clean)))
+    told = [line for line in report.problems if "no stage draws a batch of it" in line]
+    assert [line.split(":")[0] for line in told] == others
+    assert first not in told

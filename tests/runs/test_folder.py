@@ -196,7 +196,7 @@ def test_a_half_written_folder_of_a_killed_run_is_never_read(run: Run) -> None:
     (run.folder / ".best.new").mkdir(parents=True)
     (run.folder / ".best.new" / "model.json").write_text("half")
     assert not run.has(BEST)
-    with pytest.raises(Mistake, match="no best/ yet"):
+    with pytest.raises(Mistake, match="no best/: its training came to no evaluation"):
         run.part(BEST)
     run.replace(BEST, writer("whole"))
     assert names(run) == ["best"]

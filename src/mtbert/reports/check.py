@@ -106,7 +106,19 @@ class CheckReport(Report):
     @property
     def problems(self) -> list[str]:
         """What looks wrong, a line each."""
-        return [str(sight) for sight in self.sights if sight.problem]
+        return [str(sight) for sight in self.sights if sight.problem] + self.idle
+
+    @property
+    def idle(self) -> list[str]:
+        """What is said of tasks of which no stage draws a batch, a line each."""
+        drawn = Counter[str]()
+        for stage in self.stages:
+            drawn.update(stage.batches)
+        return [
+            f"{task}: no stage draws a batch of it, so that it is not trained: take more steps, or another sampler"
+            for task, batches in drawn.items()
+            if not batches
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "problems": self.problems}
@@ -127,6 +139,7 @@ class CheckReport(Report):
         if self.peak_memory_gib is not None:
             yield plain(f"peak memory of these steps: {self.peak_memory_gib:.1f} GiB")
         yield from _sights_shown(self.sights, SHOWN if few else 1)
+        yield from (plain(f"problem: {line}") for line in self.idle)
         if not self.problems:
             yield plain("no problems found")
 

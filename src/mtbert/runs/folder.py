@@ -289,7 +289,7 @@ class Run:
         """The folder `best` or `last`; finishes a replacement that was cut off; raises Mistake where it never was."""
         folder = self._finish(name)
         if not folder.exists():
-            raise Mistake(f"{self.folder} has no {name}/ yet: its training ended before the first evaluation")
+            raise Mistake(f"{self.folder} has no {name}/: its training came to no evaluation, or it was removed")
         return folder
 
     def replace(self, name: str, write: Callable[[Path], None]) -> None:

@@ -82,6 +82,11 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
     """Read several files as one table, one after the other; raises Mistake where their columns cannot be joined."""
     folder = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     tables = [read(file, asked) for file in files]
+    for name in sorted(asked.columns or ()):
+        lacking = [file for file, table in zip(files, tables, strict=True) if name not in table.names]
+        if 0 < len(lacking) < len(files):
+            there = ", ".join(tables[files.index(lacking[0])].names)
+            raise Mistake(f"{lacking[0]} has no column '{name}' (there: {there}), which other files of the split have")
     try:
         columns = pa.concat_tables([table.columns for table in tables], promote_options="permissive")
     except _REFUSED as error:

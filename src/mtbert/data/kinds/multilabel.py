@@ -69,7 +69,7 @@ class Multilabel(NamedClasses):
     def completed(self, cells: Mapping[str, int]) -> Self:
         names = class_names_in(cells)
         if len(names) < 2:
-            raise Mistake(f"has two or more different labels in a task of several, and the file holds {counted(cells)}")
+            raise Mistake(f"needs two or more different labels in a task of several; the file holds {counted(cells)}")
         return self.model_copy(update={"classes": names})
 
     def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:

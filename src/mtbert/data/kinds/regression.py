@@ -52,7 +52,7 @@ class Regression(Task):
     def completed(self, cells: Mapping[str, int]) -> Self:
         scores = scores_in(cells)
         if len(scores) < 2:
-            raise Mistake(f"has two or more different scores in a task of kind regression; {self.proposal(cells)}")
+            raise Mistake(f"needs two or more different scores in a task of kind regression; {self.proposal(cells)}")
         return self.model_copy(update={"range": rounded_outward(min(scores), max(scores))})
 
     def proposal(self, cells: Mapping[str, int]) -> str:

@@ -109,8 +109,8 @@ def classes_of(cells: Mapping[str, int]) -> tuple[str, ...]:
     """The classes that a column of labels names; raises Mistake where it holds too few, or hardly a label twice."""
     names, rows = class_names_in(cells), sum(cells.values())
     if len(names) < 2:
-        only = f"only '{names[0]}'" if names else "none"
-        raise Mistake(f"has two or more different labels in a task with classes, and the file holds {only}")
+        only = f"only '{names[0]}'" if names else "no label"
+        raise Mistake(f"holds {only}, and a task with classes needs two or more different labels")
     if len(names) > NAMED and len(names) > FULL_OF_NAMES * rows:
         few = f"{len(names):,} different labels in {rows:,} rows: {counted(cells)}"
         score = "; for scores write `kind: regression`" if all(map(is_number, names)) else ""

@@ -80,7 +80,7 @@ class Tokens(NamedClasses):
     def completed(self, cells: Mapping[str, int]) -> Self:
         names = class_names_in(cells)
         if len(names) < 2:
-            raise Mistake(f"has two or more different labels of words, and the file holds {counted(cells)}")
+            raise Mistake(f"needs two or more different labels of words; the file holds {counted(cells)}")
         if self.scheme != "none":
             tags = Tags(names, self.scheme)
             if tags.oddity():
