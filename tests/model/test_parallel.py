@@ -88,7 +88,7 @@ def test_afterwards_there_are_as_many_threads_as_before(threads: int) -> None:
         list(in_parallel(fail, batches("mood"), CPU))
     left = in_parallel(lambda batch: None, batches("mood"), CPU)
     next(left)
-    left.close()  # type: ignore[attr-defined]  # a generator, of which the type promises an iterator
+    left.close()
     running = [one.name for one in threading.enumerate() if one.name.startswith("answers")]
     assert not running
     own: list[int] = []

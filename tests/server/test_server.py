@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -211,6 +212,23 @@ def test_who_asks_and_ends_before_the_answer_takes_nothing_from_others() -> None
         assert [list(answer) for answer in asyncio.run(stay())] == [["mood"]]
     finally:
         worker.close()
+
+
+def test_the_heap_is_trimmed_after_several_texts_and_once_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, trimmed = threading.Event(), list[bool]()
+    monkeypatch.setattr("mtbert.server.queue.return_freed_memory", lambda: trimmed.append(answered.wait(30)))
+    worker = Worker({"run": model()}, most=100, threads=1)
+
+    async def ask() -> None:
+        for texts in (["a"], ["a", "b"]):
+            await asyncio.wait_for(worker.ask("run", ["mood"], texts), 10)
+
+    try:
+        asyncio.run(ask())
+    finally:
+        answered.set()
+        worker.close()
+    assert trimmed == [True]
 
 
 def test_a_token_is_wanted_for_everything_but_the_page_and_its_health() -> None:

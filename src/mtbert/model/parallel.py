@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, islice
@@ -17,7 +17,9 @@ T = TypeVar("T")
 AHEAD = 2  # batches that wait for each thread
 
 
-def in_parallel(ask: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, T]]:
+def in_parallel(
+    ask: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device
+) -> Generator[tuple[Batch, T]]:
     """Each batch and what `ask` says of it, in the order of the batches; nothing is kept for gradients.
 
     On a CPU with several threads, as many batches are asked at a time, each on a thread of its own: a product that
