@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Self
 
 import torch
@@ -174,14 +174,14 @@ def _collected(
         return {task: outputs.float().cpu() for task, outputs in ask(batch.to(device)).items()}
 
     with evaluating(model):
-        for order in examples.orders:
-            # of several processes each answers some of the batches; zeros stand below for those of the others
-            own = islice(order.in_order_of_length(batch_size, tokens), world.rank, None, world.size)
-            for batch, answers in in_parallel(answer, own, device):
-                rows = torch.from_numpy(batch.rows)
-                for task, outputs in answers.items():
-                    parts[task].append((rows, outputs))
-                told(len(batch))
+        batches = chain.from_iterable(order.in_order_of_length(batch_size, tokens) for order in examples.orders)
+        # of several processes each answers some of the batches; zeros stand below for those of the others
+        own = islice(batches, world.rank, None, world.size)
+        for batch, answers in in_parallel(answer, own, device):
+            rows = torch.from_numpy(batch.rows)
+            for task, outputs in answers.items():
+                parts[task].append((rows, outputs))
+            told(len(batch))
     return {
         task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
         for task, some in parts.items()
