@@ -67,13 +67,17 @@ def test_a_module_of_its_own_parts_a_task_from_the_others_and_a_shared_one_does_
 @pytest.mark.parametrize("plans", [[], [plan("lora", tasks=["tone"]), plan("adapter", tasks=["same"])]])
 def test_outputs_together_are_those_of_each_alone_bit_for_bit(plans: list[ModulePlan]) -> None:
     model, tokenizer = shaken(make_model(plans, TASKS)), tiny_tokenizer()
-    for names in model.alike(task.name for task in TASKS):
-        texts = [SENTENCES] if len(model.tasks[names[0]].text) == 1 else [SENTENCES, SENTENCES[::-1]]
-        sets = {name: Examples.from_texts(model.tasks[name], texts, tokenizer, 20) for name in names}
-        together = outputs_together(model, names, sets[names[0]], batch_size=3)
-        assert list(together) == names
-        for name, outputs in together.items():
-            assert torch.equal(outputs, outputs_of(model, sets[name], batch_size=3))
+    groups = model.alike(task.name for task in TASKS)
+    sets = {
+        task.name: Examples.from_texts(
+            task, [SENTENCES] if len(task.text) == 1 else [SENTENCES, SENTENCES[::-1]], tokenizer, 20
+        )
+        for task in TASKS
+    }
+    several = outputs_together(model, [(names, sets[names[0]]) for names in groups], batch_size=3)
+    assert [list(together) for together in several] == groups
+    for name, outputs in (item for together in several for item in together.items()):
+        assert torch.equal(outputs, outputs_of(model, sets[name], batch_size=3))
 
 
 def test_all_tasks_answer_in_one_pass_what_each_answers_alone() -> None:
