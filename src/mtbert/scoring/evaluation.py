@@ -140,9 +140,9 @@ def outputs_of(
     name = examples.task.name
     if examples.task.reads_words:
         world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
-    return _collected(model, [([name], examples)], lambda names, batch: {name: model(batch)}, batch_size, told, world)[
-        0
-    ][name]
+    asked = [([name], examples)]
+    (outputs,) = _collected(model, asked, lambda names, batch: {name: model(batch)}, batch_size, told, world)
+    return outputs[name]
 
 
 def outputs_together(
