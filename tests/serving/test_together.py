@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Batch, Examples
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
@@ -23,6 +25,7 @@ from mtbert.errors import Mistake
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.scoring.evaluation import outputs_of, outputs_together
 from mtbert.serving import predictor as serving
+from mtbert.serving.engines import Question
 from mtbert.serving.predictor import Predictor
 from mtbert.serving.results import WRITERS
 from tests.support import served
@@ -88,6 +91,29 @@ def test_all_tasks_answer_in_one_pass_what_each_answers_alone() -> None:
     assert seen == [len(SENTENCES)] * 2  # `brief` cuts texts off earlier, and so reads others
     assert [list(answer) for answer in answers] == [list(alone)] * len(SENTENCES)
     assert {name: [answer[name] for answer in answers] for name in alone} == alone
+
+
+def test_questions_that_read_otherwise_are_answered_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = predictor()
+    met = threading.Barrier(2)  # nobody passes alone
+    together = model.model.together
+
+    def meeting(batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:
+        met.wait(timeout=30)
+        return together(batch, names)
+
+    monkeypatch.setattr(model.model, "together", meeting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = model.answer(
+            [Question(["mood"], [SENTENCES]), Question(["near"], [SENTENCES, SENTENCES[::-1]])]
+        )
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.undo()
+    torch.testing.assert_close(first["mood"], model.outputs("mood", SENTENCES))
+    torch.testing.assert_close(second["near"], model.outputs("near", PAIRS))
 
 
 def test_pairs_are_for_tasks_that_read_pairs() -> None:
