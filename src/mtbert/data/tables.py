@@ -37,7 +37,11 @@ QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted
 OTHER_QUOTES = "say `--quotes none` (a quote is a sign like any other) or `--quotes trusted` (cells are as meant)"
 
 
-class NoRows(Mistake):
+class NoLabels(Mistakes):
+    """A task for which no row has a label, or has a column for it; nothing else is wrong."""
+
+
+class NoRows(NoLabels):
     """A table without a single row of a task."""
 
 
@@ -123,7 +127,8 @@ def rows_of(
     *,
     settled: bool = False,
 ) -> Rows:
-    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`.
+    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`, and
+    NoLabels where there is no label for any row, unless more is wrong.
 
     Where the recipe is `settled`, as that of a trained model is, no message advises to change it.
     """
@@ -156,8 +161,10 @@ def rows_of(
 
     labels: Labels | None = None
     problems, unlabelled = list[_Problem](), list[int]()
+    lacking = not {*task.label_columns} & {*table.names}
     with gathering.going_on():
         read = task.read(table, None if words is None else _lengths(words))
+        lacking = len(read.missing) == len(numbers)
         unlabelled = read.missing if task.missing == "skip" else []
         task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
@@ -167,6 +174,8 @@ def rows_of(
         for lines in table.taken_in:
             with gathering.going_on(), suppress(NoRows):
                 rows_of(task, lines, labelled, found_in, settled=settled)
+    if lacking and len(gathering.messages) == 1:
+        raise NoLabels(gathering.messages)
     gathering.stop()
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
@@ -178,7 +187,7 @@ def rows_of(
     described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
     left = np.setdiff1d(numbers, [*bad, *unlabelled])
     if not len(left) and not described:
-        raise NoRows(f"{table.name}: no row has a label; task '{task.name}'")
+        raise NoRows([f"{table.name}: no row has a label; task '{task.name}'"])
     if not len(left):
         whose = f"; task '{task.name}'" if unlabelled else ""
         raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}{whose}")
@@ -330,7 +339,8 @@ def _selected(table: Table, where: Mapping[str, str]) -> tuple[Table, NDArray[np
         there = [(cell or "").strip() for cell in as_texts(cells).take(pa.array(kept)).to_pylist()]
         kept = kept[[cell == value for cell in there]]
         if not len(kept):
-            raise NoRows(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
+            held = counted(Counter(there))
+            raise NoRows([f"{table.name}: no row has {value} in column '{name}' (it holds {held})"])
     place = {int(row): index for index, row in enumerate(kept)}
     selected = replace(
         table,
