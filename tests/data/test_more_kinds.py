@@ -323,6 +323,36 @@ def test_lines_of_conll_that_cannot_be_read_hide_no_other_problem(tmp_path: Path
     assert left.texts[0].to_pylist() == ["EU", *["no"] * 60]
 
 
+def test_labels_that_make_no_classes_hide_no_bad_row(tmp_path: Path) -> None:
+    """The rows' own mistakes are the same as where the labels do make classes, which one good row more sees to."""
+    bad = {
+        "tokens": ["a b\tO O", "c\tO O", "d\t", 'e\t["O', "\tO"],
+        "classification": ["a\tx", "b\t", "\tx"],
+        "ordinal": ["a\t1", "b\t", "\t1"],
+        "multilabel": ["a\tx", 'b\t["x', "\tx"],
+        "regression": ["a\t1", "b\t", "c\tmany", "\t1"],
+    }
+    good = {
+        "tokens": "w\tB-PER",
+        "classification": "w\ty",
+        "ordinal": "w\t2",
+        "multilabel": "w\ty",
+        "regression": "w\t2",
+    }
+    assert bad.keys() == good.keys() == set(KINDS)
+    for kind, lines in bad.items():
+        task, said = KINDS[kind](name="t", text="text", label="label"), []
+        for more in ([good[kind]], []):
+            (tmp_path / "in.tsv").write_text("\n".join(["text\tlabel", *lines, *more]) + "\n")
+            with pytest.raises(Mistakes) as caught:
+                read_rows(task, tmp_path / "in.tsv")
+            said.append(caught.value.messages)
+        of_rows, all_of_them = said
+        assert len(of_rows) > 1
+        assert [one for one in all_of_them if "two or more different" not in one] == list(of_rows)
+        assert len(all_of_them) == len(of_rows) + 1
+
+
 def test_words_without_tags_are_no_conll(tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text("EU\nrejects\n")
     task = KINDS["tokens"](name="t", text="words", label="tags")

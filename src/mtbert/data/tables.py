@@ -21,7 +21,7 @@ from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value
 from mtbert.data.formats.columnar import files_of, read_files, read_folder, read_object
 from mtbert.data.formats.compressed import unpacked
 from mtbert.data.formats.table import FORMATS, Format
-from mtbert.data.kinds.base import ReadLabels, Task
+from mtbert.data.kinds.base import NotFound, ReadLabels, Task
 from mtbert.data.kinds.spelling import counted, cut
 from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
@@ -163,7 +163,7 @@ def rows_of(
     problems, unlabelled = list[_Problem](), list[int]()
     lacking = not {*task.label_columns} & {*table.names}
     with gathering.going_on():
-        read = task.read(table, None if words is None else _lengths(words))
+        read = _read_labels(task, table, words, gathering)
         lacking = len(read.missing) == len(numbers)
         unlabelled = read.missing if task.missing == "skip" else []
         task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
@@ -386,6 +386,18 @@ def _words(table: Table, name: str) -> pa.ChunkedArray:
     lengths = pa.compute.fill_null(pa.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return pa.chunked_array([pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), words)])
+
+
+def _read_labels(task: Task, table: Table, words: pa.ChunkedArray | None, gathering: Gathering) -> ReadLabels:
+    """The labels of a table; where no classes or range can be made of them, that is noted, and the rows are read."""
+    lengths = None if words is None else _lengths(words)
+    try:
+        return task.read(table, lengths)
+    except NotFound as mistake:
+        if mistake.stand_in is None:
+            raise
+        gathering.messages.append(str(mistake))
+        return mistake.stand_in.read(table, lengths)
 
 
 def _lengths(words: pa.ChunkedArray) -> NDArray[np.int64]:

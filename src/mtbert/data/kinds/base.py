@@ -74,6 +74,16 @@ class ReadLabels(NamedTuple):
     proposal: str  # what the recipe should say, where so many are wrong that it is at fault, not the rows
 
 
+class NotFound(Mistake):
+    """Labels of which no classes or range can be made, and the task by which the rows are read all the same, for what
+    else is wrong with them; None where they cannot be.
+    """
+
+    def __init__(self, message: str, stand_in: Task | None) -> None:
+        super().__init__(message)
+        self.stand_in = stand_in
+
+
 class Task(BaseModel):
     """What every kind of task has in common: a section under `tasks:` in the recipe."""
 
@@ -351,11 +361,16 @@ class Task(BaseModel):
         )
 
     def found(self, cells: Mapping[str, int], file: str, column: str) -> Self:
-        """`completed`, with the place in what is wrong."""
+        """`completed`, with the place in what is wrong; raises NotFound."""
         try:
             return self.completed(cells)
         except Mistake as mistake:
-            raise Mistake(f"{file}: column '{column}' {mistake}; task '{self.name}'") from None
+            message = f"{file}: column '{column}' {mistake}; task '{self.name}'"
+            raise NotFound(message, self.stand_in(cells)) from None
+
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        """The task as if labels of which `completed` makes nothing were right; None where rows cannot be read so."""
+        return None
 
     @abstractmethod
     def read_label(self, cell: object) -> float:

@@ -90,6 +90,10 @@ class Tokens(NamedClasses):
             names = tags.whole()
         return self.model_copy(update={"classes": names})
 
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        made = super().stand_in(cells)
+        return None if made is None else made.model_copy(update={"scheme": "none"})  # which the tags may not be of
+
     def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
         (column,) = self.label_columns
         cells = ListCells.of(table, column, " ")
