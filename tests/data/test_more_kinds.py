@@ -323,6 +323,26 @@ def test_lines_of_conll_that_cannot_be_read_hide_no_other_problem(tmp_path: Path
     assert left.texts[0].to_pylist() == ["EU", *["no"] * 60]
 
 
+def test_a_word_of_conll_is_named_by_its_own_line(tmp_path: Path) -> None:
+    lines = ["# a comment", "EU B-ORG", "says O", "no I-PER !", "", "-DOCSTART- O", "", "a O", "b O", "c I-ORG", ""]
+    lines += ["d O", "e O", "f B-PLACE"]
+    for number, name in enumerate(["one.conll", "two.conll"]):
+        (tmp_path / name).write_text("\n".join(line.replace(" !", "") for line in lines[6 * number :]) + "\n")
+    task = KINDS["tokens"](name="t", text="words", label="tags", classes=["O", "B-ORG", "I-ORG", "B-PER", "I-PER"])
+    with pytest.raises(Mistakes) as caught:
+        read_rows(task, tmp_path / "one.conll")
+    places = {message.partition(": ")[0].rpartition(" ")[2]: message for message in caught.value.messages}
+    for wrong in ("no I-PER !", "c I-ORG", "f B-PLACE"):
+        (message,) = (one for place, one in places.items() if int(place) == lines.index(wrong) + 1)
+        assert wrong.split()[1] in message
+    with pytest.raises(Mistakes, match=r"line 4 of two\.conll: column 'tags', word 3: I-ORG after O"):
+        read_rows(task, [tmp_path / "two.conll", tmp_path / "two.conll"])
+    skipping = task.model_copy(update={"bad_rows": "skip"})
+    (tmp_path / "three.conll").write_text("a O\n\nb O\nc I-PER\n")
+    (skipped,) = read_rows(skipping, tmp_path / "three.conll").skipped
+    assert skipped.startswith("line 4: ")
+
+
 def test_labels_that_make_no_classes_hide_no_bad_row(tmp_path: Path) -> None:
     """The rows' own mistakes are the same as where the labels do make classes, which one good row more sees to."""
     bad = {

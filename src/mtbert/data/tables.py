@@ -184,7 +184,11 @@ def rows_of(
     if not messages and not unlabelled:
         return rows
     bad = sorted(messages)
-    described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
+    named = dict(zip(bad, table.where(bad), strict=True))
+    if table.where_word is not None:
+        words_at = {row: word for problem in problems for row, word in problem.words.items() if row not in doubts}
+        named |= {row: table.where_word(row, word) for row, word in words_at.items()}
+    described = [f"{named[row]}: {messages[row]}" for row in bad]
     left = np.setdiff1d(numbers, [*bad, *unlabelled])
     if not len(left) and not described:
         raise NoRows([f"{table.name}: no row has a label; task '{task.name}'"])
@@ -203,6 +207,7 @@ class _Problem:
     mend: str = MEND
     found: str = ""  # how often each value stands there
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
+    words: Mapping[int, int] = field(default_factory=dict)  # row -> the word of it that is bad, where that is one
 
     def said(self, task: Task, name: str, place: str, few: bool = False, settled: bool = False) -> str:
         """The first of the rows, how many there are, and the remedy, which is to skip them only if all are `few`, and
@@ -231,7 +236,8 @@ def _said(
     for problem in problems:
         left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
         if left:
-            (place,) = table.where([next(iter(left))])
+            first = next(iter(left))
+            place = table.place(first, problem.words.get(first))
             proposal = problem.proposal if len(left) > max(1, FEW * rows) else ""
             yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few, settled)
 
@@ -450,7 +456,7 @@ def _label_problems(read: ReadLabels, found_in: str) -> Iterator[_Problem]:
     for messages in sorts.values():
         cells = {cell[1].strip() for message in messages.values() if (cell := _CELL.search(message))}
         found = {cell: count for cell, count in read.found.items() if cut(cell) in cells}
-        yield _Problem(messages, found=counted(found), proposal=read.proposal)
+        yield _Problem(messages, found=counted(found), proposal=read.proposal, words=read.words)
     if read.task.missing == "error":
         columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
         yield _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS])

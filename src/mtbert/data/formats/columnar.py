@@ -97,6 +97,12 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
         parts = [bisect_right(starts, row) - 1 for row in rows]
         return [f"row {row - starts[part] + 1} of {files[part].name}" for row, part in zip(rows, parts, strict=True)]
 
+    def where_word(row: int, word: int) -> str:
+        part = bisect_right(starts, row) - 1
+        if tables[part].where_word is None:
+            return where([row])[0]
+        return f"{tables[part].place(row - starts[part], word)} of {files[part].name}"
+
     doubts = [
         replace(
             doubt,
@@ -110,7 +116,17 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
 
     names = list(dict.fromkeys(name for table in tables for name in table.names))
     texts = [name for name in names if all(name in table.texts for table in tables if name in table.names)]
-    return Table(str(folder), columns, names, texts, where, typed=True, doubts=doubts, taken_in=taken_in)
+    return Table(
+        str(folder),
+        columns,
+        names,
+        texts,
+        where,
+        typed=True,
+        doubts=doubts,
+        taken_in=taken_in,
+        where_word=where_word,
+    )
 
 
 def read_object(source: Any, asked: Asked, name: str = "the table given") -> Table:

@@ -10,6 +10,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -72,6 +73,7 @@ class ReadLabels(NamedTuple):
     missing: list[int]  # rows without a label
     found: Mapping[str, int]  # how often each wrong cell stands there
     proposal: str  # what the recipe should say, where so many are wrong that it is at fault, not the rows
+    words: Mapping[int, int] = MappingProxyType({})  # row -> which of its words is wrong, where that is one, from 0
 
 
 class NotFound(Mistake):

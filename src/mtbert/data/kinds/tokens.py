@@ -107,21 +107,23 @@ class Tokens(NamedClasses):
                 places.append(np.nan)
                 bad[code] = str(mistake)
         labels = Ragged(np.array([*places, np.nan])[entries.codes], cells.starts)
-        wrong = {row: f"column '{column}': {message}" for row, message in cells.wrong.items()}
-        lost = np.flatnonzero(np.isnan(labels.flat))
+        lost, at = np.flatnonzero(np.isnan(labels.flat)), dict[int, tuple[int, str]]()
         for row, entry in zip(cells.rows_of(lost), lost, strict=True):
             message = bad.get(int(entries.codes[entry]), "the label is missing")
-            wrong.setdefault(int(row), f"column '{column}', word {entry - cells.starts[row] + 1}: {message}")
+            at.setdefault(int(row), (int(entry - cells.starts[row]), message))
         if task.scheme != "none":
-            for row, (word, why) in task._tags.broken(labels).items():
-                wrong.setdefault(row, f"column '{column}', word {word + 1}: {why}")
+            for row, found in task._tags.broken(labels).items():
+                at.setdefault(row, found)
+        wrong = {row: f"column '{column}': {message}" for row, message in cells.wrong.items()}
+        wrong |= {row: f"column '{column}', word {word + 1}: {why}" for row, (word, why) in at.items()}
         missing = [int(row) for row in np.flatnonzero(cells.missing) if int(row) not in wrong]
         if words is not None:
             for row in np.flatnonzero((labels.lengths != words) & ~cells.missing):
                 said = f"{labels.lengths[row]} labels for {words[row]} words of column '{self.text[0]}'"
                 wrong.setdefault(int(row), f"column '{column}': {said}")
         proposal = task.proposal(entries.counted()) if bad else ""
-        return ReadLabels(task, labels, wrong, missing, entries.counted(list(bad)), proposal)
+        words_at = {row: word for row, (word, _) in at.items()}
+        return ReadLabels(task, labels, wrong, missing, entries.counted(list(bad)), proposal, words_at)
 
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """Texts with a span, or a rarer label than the commonest, and those without."""
