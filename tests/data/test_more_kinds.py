@@ -295,6 +295,20 @@ def test_tags_that_training_lacks_are_made_whole() -> None:
     assert task.classes == ("O", "B-PER", "I-PER")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("scheme", ["IOB2", "BIOES"])
+def test_a_tag_that_only_its_scheme_has_is_no_class_without_rows(scheme: str) -> None:
+    task = KINDS["tokens"](name="t", text="words", label="tags", scheme=scheme)
+    begin = "B" if scheme == "IOB2" else "S"
+    made = task.completed({f"{begin}-LOC": 5, f"{begin}-PER": 2})
+    names = made.classes  # type: ignore[attr-defined]
+    here = Ragged(np.array([float(names.index(f"{begin}-LOC"))]), np.array([0, 1]))
+    assert {name for name in made.absent(here) if name.endswith("-LOC")} == set()
+    assert "O" not in made.absent(here)
+    assert f"{begin}-PER" in made.absent(here)  # of whose spans none is here
+    plain_tags = KINDS["tokens"](name="t", text="words", label="tags", scheme="none", classes=list(names))
+    assert set(plain_tags.absent(here)) == {*names} - {f"{begin}-LOC"}
+
+
 def test_words_are_lists_or_texts_or_a_conll_file(tmp_path: Path) -> None:
     lines = {
         ".jsonl": ['{"text": ["EU", "rejects"], "label": ["B-ORG", "O"]}', '{"text": ["no"], "label": ["O"]}'],

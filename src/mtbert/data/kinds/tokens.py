@@ -269,8 +269,13 @@ class Tokens(NamedClasses):
         return f"{len(there.flat):,} words: {said}"
 
     def absent(self, labels: Labels) -> list[str]:
+        """Classes of words, or tags of spans of which there is none: what a scheme has beside is nobody's wish."""
         counts = np.bincount(_ragged(labels).flat.astype(np.int64), minlength=len(self.classes))
-        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        absent = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        if self.scheme == "none":
+            return absent
+        there = Tags(tuple(name for name in self.classes if name not in absent), self.scheme)
+        return [name for name in absent if name not in there.whole()]
 
     @cached_property
     def _tags(self) -> Tags:
