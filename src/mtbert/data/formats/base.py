@@ -22,6 +22,7 @@ BOM = b"\xef\xbb\xbf"
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 ANY_LINES = partial(bytes.splitlines, keepends=True)  # that end in any of the three ways
 MEND = "mend the file"
+GET_AGAIN = "download or write it again"
 NOT_TEXT = "save the file as UTF-8 (or name it .parquet if it is one)"
 
 Quotes = Literal["checked", "trusted", "none"]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from mtbert.data.formats.base import Asked, Table, row_numbers
+from mtbert.data.formats.base import GET_AGAIN, Asked, Table, row_numbers
 from mtbert.data.formats.cells import is_text
 from mtbert.data.formats.hub import HubSplit
 from mtbert.errors import Mistake
@@ -167,7 +167,8 @@ def _checked(name: str, columns: pa.Table, schema: pa.Schema, asked: Asked, star
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> Mistake:
-    return Mistake(f"{path} is not {kind} file, or is damaged ({_line(error)})")
+    remedy = f"give it the ending of what it holds, or {GET_AGAIN}"
+    return Mistake(f"{path} is not {kind} file, or is damaged ({_line(error)}); {remedy}")
 
 
 def _line(error: Exception) -> str:
