@@ -18,9 +18,10 @@ import mtbert
 from mtbert.app import cli
 from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake
+from mtbert.model.files import OUTPUTS
 from mtbert.pages.run_page import run_page
 from mtbert.pages.write import write_page
-from mtbert.runs.folder import BEST, OUTPUTS, PAGE, Run
+from mtbert.runs.folder import BEST, PAGE, Run
 from mtbert.serving.predictor import Predictor
 from tests.support.browser import CHROMIUM, browser, needs_chromium
 from tests.support.html import Seen
