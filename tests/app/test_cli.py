@@ -35,6 +35,7 @@ from mtbert.reports.table import REPORTS
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
 from mtbert.scoring.evaluation import Scores
+from mtbert.shipping.export import FORMATS
 from mtbert.training.trainer import Record
 from tests.support.small import moved, recipe_over, write_small_data
 
@@ -759,6 +760,16 @@ def test_an_exported_encoder_is_the_runs_with_its_tasks_lora_inside(
 
 
 # ---- predictions
+
+
+def test_the_help_says_which_format_needs_a_task_as_export_goes_by_it(
+    command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    said = command("export", "--help").out
+    asked = ("export", trained, "--out", here / "x", "--task", "mod", "--format")
+    (whole,) = (form for form in FORMATS if "leave --task out" in command(*asked, form).err)
+    assert f"needed with every --format but {whole}" in said
 
 
 def test_predict_writes_a_row_an_input_in_order(command: Command, trained: Path, here: Path) -> None:
