@@ -45,6 +45,7 @@ class Gathering:
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self._raised: Mistakes | None = None
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
@@ -53,11 +54,14 @@ class Gathering:
             yield
         except Mistakes as mistakes:
             self.messages += mistakes.messages
+            self._raised = mistakes
         except Mistake as mistake:
             self.messages.append(str(mistake))
 
     def stop(self) -> None:
-        """Raise what was noted; nothing where all went well."""
+        """Raise what was noted, as it was raised where that was at once; nothing where all went well."""
+        if self._raised is not None and list(self._raised.messages) == self.messages:
+            raise self._raised
         if self.messages:
             raise Mistakes(self.messages)
 

@@ -35,6 +35,7 @@ from mtbert.reports.table import REPORTS
 from mtbert.runs.build import build
 from mtbert.runs.folder import Run
 from mtbert.scoring.evaluation import Scores
+from mtbert.shipping.export import FORMATS
 from mtbert.training.trainer import Record
 from tests.support.small import moved, recipe_over, write_small_data
 
@@ -692,6 +693,44 @@ def test_evaluate_scores_a_labelled_file_of_ones_own(
     assert "standard-input" not in refused.err
 
 
+def unbroken(text: str) -> str:
+    """The text without spaces, which a narrow terminal breaks at other places."""
+    return "".join(text.split())
+
+
+def test_tasks_without_labels_in_a_split_are_named_and_the_others_scored(
+    command: Command, small_recipe: dict[str, Any], here: Path
+) -> None:
+    """No `test`, a file without the column, a column without a label: none of them hides the score of `near`."""
+    tasks = small_recipe["tasks"] | {"empty": small_recipe["tasks"]["mood"] | {"test": "empty-test.tsv"}}
+    del tasks["same"]["test"]
+    (here / "data" / "mood-test.tsv").write_text("id\ttext\n1\tgood film\n")
+    (here / "data" / "empty-test.tsv").write_text("id\ttext\tmood\n1\tgood film\t\n2\tbad plot\t \n")
+    run = mtbert.train(small_recipe | {"tasks": tasks}, out=here / "RUN", overrides=["stages.0.steps=1"]).folder
+    why = {
+        "mood": "label: 'mood'",
+        "same": "names no `test` rows",
+        "empty": "empty-test.tsv, line 2: column 'mood': there is no label (1 more",
+    }
+
+    alone = json.loads(command("evaluate", run, "--split", "test", "--task", "near", "--json").out)
+    found = json.loads(command("evaluate", run, "--split", "test", "--json").out)
+    assert (found["overall"], found["tasks"]) == (alone["overall"], alone["tasks"])
+    assert found["left_out"].keys() == why.keys()
+    for arguments in (["evaluate", run, "--split", "test"], ["errors", run, "--split", "test"]):
+        said = command(*arguments)
+        assert said.code == 0
+        for task, words in why.items():
+            _, sentence = unbroken(said.out).split(unbroken(f"{task} is left out: "))
+            assert unbroken(words) in sentence.split(unbroken(" is left out: "))[0]
+        assert_refused(command(*arguments, "--task", "mood", "--task", "empty"), why["mood"], why["empty"])
+
+    (here / "data" / "mood-test.tsv").write_text("id\ttext\n1\t\n1\tgood\tlow\n")
+    assert_refused(command("evaluate", run, "--split", "test"), "label: 'mood'", "mood-test.tsv, line 3: 3 columns")
+    (here / "data" / "near-test.jsonl").unlink()
+    assert_refused(command("evaluate", run, "--split", "test", "--task", "near"), "there is no file")
+
+
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_a_folder_without_a_run_is_refused(command: Command, here: Path, name: str) -> None:
     more = ["--task", "mood", "--input", "a.csv", "--output", "b.csv"] if name == "predict" else []
@@ -725,6 +764,16 @@ def test_an_exported_encoder_is_the_runs_with_its_tasks_lora_inside(
 
 
 # ---- predictions
+
+
+def test_the_help_says_which_format_needs_a_task_as_export_goes_by_it(
+    command: Command, trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    said = command("export", "--help").out
+    asked = ("export", trained, "--out", here / "x", "--task", "mod", "--format")
+    (whole,) = (form for form in FORMATS if "leave --task out" in command(*asked, form).err)
+    assert f"needed with every --format but {whole}" in said
 
 
 def test_predict_writes_a_row_an_input_in_order(command: Command, trained: Path, here: Path) -> None:

@@ -295,6 +295,20 @@ def test_tags_that_training_lacks_are_made_whole() -> None:
     assert task.classes == ("O", "B-PER", "I-PER")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("scheme", ["IOB2", "BIOES"])
+def test_a_tag_that_only_its_scheme_has_is_no_class_without_rows(scheme: str) -> None:
+    task = KINDS["tokens"](name="t", text="words", label="tags", scheme=scheme)
+    begin = "B" if scheme == "IOB2" else "S"
+    made = task.completed({f"{begin}-LOC": 5, f"{begin}-PER": 2})
+    names = made.classes  # type: ignore[attr-defined]
+    here = Ragged(np.array([float(names.index(f"{begin}-LOC"))]), np.array([0, 1]))
+    assert {name for name in made.absent(here) if name.endswith("-LOC")} == set()
+    assert "O" not in made.absent(here)
+    assert f"{begin}-PER" in made.absent(here)  # of whose spans none is here
+    plain_tags = KINDS["tokens"](name="t", text="words", label="tags", scheme="none", classes=list(names))
+    assert set(plain_tags.absent(here)) == {*names} - {f"{begin}-LOC"}
+
+
 def test_words_are_lists_or_texts_or_a_conll_file(tmp_path: Path) -> None:
     lines = {
         ".jsonl": ['{"text": ["EU", "rejects"], "label": ["B-ORG", "O"]}', '{"text": ["no"], "label": ["O"]}'],
@@ -321,6 +335,56 @@ def test_lines_of_conll_that_cannot_be_read_hide_no_other_problem(tmp_path: Path
     ]
     left = read_rows(task.model_copy(update={"bad_rows": "skip"}), tmp_path / "in.conll")
     assert left.texts[0].to_pylist() == ["EU", *["no"] * 60]
+
+
+def test_a_word_of_conll_is_named_by_its_own_line(tmp_path: Path) -> None:
+    lines = ["# a comment", "EU B-ORG", "says O", "no I-PER !", "", "-DOCSTART- O", "", "a O", "b O", "c I-ORG", ""]
+    lines += ["d O", "e O", "f B-PLACE"]
+    for number, name in enumerate(["one.conll", "two.conll"]):
+        (tmp_path / name).write_text("\n".join(line.replace(" !", "") for line in lines[6 * number :]) + "\n")
+    task = KINDS["tokens"](name="t", text="words", label="tags", classes=["O", "B-ORG", "I-ORG", "B-PER", "I-PER"])
+    with pytest.raises(Mistakes) as caught:
+        read_rows(task, tmp_path / "one.conll")
+    places = {message.partition(": ")[0].rpartition(" ")[2]: message for message in caught.value.messages}
+    for wrong in ("no I-PER !", "c I-ORG", "f B-PLACE"):
+        (message,) = (one for place, one in places.items() if int(place) == lines.index(wrong) + 1)
+        assert wrong.split()[1] in message
+    with pytest.raises(Mistakes, match=r"line 4 of two\.conll: column 'tags', word 3: I-ORG after O"):
+        read_rows(task, [tmp_path / "two.conll", tmp_path / "two.conll"])
+    skipping = task.model_copy(update={"bad_rows": "skip"})
+    (tmp_path / "three.conll").write_text("a O\n\nb O\nc I-PER\n")
+    (skipped,) = read_rows(skipping, tmp_path / "three.conll").skipped
+    assert skipped.startswith("line 4: ")
+
+
+def test_labels_that_make_no_classes_hide_no_bad_row(tmp_path: Path) -> None:
+    """The rows' own mistakes are the same as where the labels do make classes, which one good row more sees to."""
+    bad = {
+        "tokens": ["a b\tO O", "c\tO O", "d\t", 'e\t["O', "\tO"],
+        "classification": ["a\tx", "b\t", "\tx"],
+        "ordinal": ["a\t1", "b\t", "\t1"],
+        "multilabel": ["a\tx", 'b\t["x', "\tx"],
+        "regression": ["a\t1", "b\t", "c\tmany", "\t1"],
+    }
+    good = {
+        "tokens": "w\tB-PER",
+        "classification": "w\ty",
+        "ordinal": "w\t2",
+        "multilabel": "w\ty",
+        "regression": "w\t2",
+    }
+    assert bad.keys() == good.keys() == set(KINDS)
+    for kind, lines in bad.items():
+        task, said = KINDS[kind](name="t", text="text", label="label"), []
+        for more in ([good[kind]], []):
+            (tmp_path / "in.tsv").write_text("\n".join(["text\tlabel", *lines, *more]) + "\n")
+            with pytest.raises(Mistakes) as caught:
+                read_rows(task, tmp_path / "in.tsv")
+            said.append(caught.value.messages)
+        of_rows, all_of_them = said
+        assert len(of_rows) > 1
+        assert [one for one in all_of_them if "two or more different" not in one] == list(of_rows)
+        assert len(all_of_them) == len(of_rows) + 1
 
 
 def test_words_without_tags_are_no_conll(tmp_path: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mtbert.data.kinds.classification import Classification
@@ -45,8 +50,48 @@ def test_packed_files_are_read_as_what_they_hold(tmp_path: Path, ending: str) ->
 def test_a_damaged_archive_is_a_message(tmp_path: Path) -> None:
     path = pack(tmp_path / "rows.csv.gz", CSV)
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(Mistake, match=r"rows.csv.gz cannot be unpacked as gzip"):
+    with pytest.raises(Mistake, match=r"rows.csv.gz cannot be unpacked as gzip \(.+\)") as caught:
         read_rows(TASK, path)
+    assert_remedied(str(caught.value), path, "gzip")
+
+
+@pytest.mark.parametrize(("ending", "tool"), [(".gz", "gzip"), (".zst", "zstd")])
+def test_what_is_no_archive_is_a_message_with_a_remedy(tmp_path: Path, ending: str, tool: str) -> None:
+    path = tmp_path / f"my rows.csv{ending}"
+    path.write_text(CSV)
+    with pytest.raises(Mistake, match=rf"my rows.csv{ending} cannot be unpacked as {tool} \(.+\)") as caught:
+        read_rows(TASK, path)
+    assert_remedied(str(caught.value), path, tool)
+
+
+def assert_remedied(said: str, path: Path, tool: str) -> None:
+    """It says to get the file again, and the command that it names refuses this file and not a whole one."""
+    assert said.endswith("download or write it again")
+    (words,) = re.findall(r"`(.+?)`", said)
+    asked = shlex.split(words)
+    assert (asked[0], asked[-1]) == (tool, str(path))
+    if shutil.which(tool) is not None:
+        assert subprocess.run(asked, capture_output=True).returncode != 0
+        pack(path, CSV)
+        assert subprocess.run(asked, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_a_damaged_table_is_a_message_with_a_remedy(tmp_path: Path, ending: str) -> None:
+    path, table = tmp_path / f"rows{ending}", pa.table({"text": ["a"] * 500, "label": ["x"] * 500})
+    if ending == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    path.write_bytes(path.read_bytes()[:-200])
+    for _ in range(2):  # cut off, then something else
+        with pytest.raises(
+            Mistake, match=rf"rows\{ending} is not an? \w+ file, or is damaged \(.+\); .*ending"
+        ) as caught:
+            read_rows(TASK, path)
+        assert str(caught.value).endswith("download or write it again")
+        path.write_text(CSV)
 
 
 def test_several_files_are_one_set(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from mtbert.runs.build import Experiment, build
 from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import outputs_of
+from mtbert.serving.engines import Question
 from mtbert.serving.predictor import Predictor
 from mtbert.shipping.graph import write_graph
 from mtbert.shipping.hugging_face import save_classifier
@@ -417,7 +418,7 @@ def test_tasks_that_are_answered_together_have_their_features(small_recipe: dict
     model = Predictor(made.model, made.tokenizer)
     assert model.model.alike(["alike", "same"]) == [["alike", "same"]]
     first, second = [[pair[0] for pair in PAIRS], [pair[1] for pair in PAIRS]]
-    together = model.together(["alike", "same"], [first, second])
+    (together,) = model.answer([Question(["alike", "same"], [first, second])])
     for task in ("alike", "same"):
         torch.testing.assert_close(together[task], model.outputs(task, PAIRS))
 

@@ -18,9 +18,10 @@ import mtbert
 from mtbert.app import cli
 from mtbert.data.kinds.table import KINDS
 from mtbert.errors import Mistake
+from mtbert.model.files import OUTPUTS
 from mtbert.pages.run_page import run_page
 from mtbert.pages.write import write_page
-from mtbert.runs.folder import BEST, OUTPUTS, PAGE, Run
+from mtbert.runs.folder import BEST, PAGE, Run
 from mtbert.serving.predictor import Predictor
 from tests.support.browser import CHROMIUM, browser, needs_chromium
 from tests.support.html import Seen
@@ -158,9 +159,45 @@ def test_the_command_writes_it_into_the_run(run: Run, monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
-    assert capsys.readouterr().out.strip() == str(run.folder / PAGE)
+    said = capsys.readouterr()
+    assert (said.out.strip(), said.err) == (str(run.folder / PAGE), "")
     assert not run.strangers
     assert (run.folder / PAGE).stat().st_size < 3e6
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("log.jsonl", "log.jsonl, line 3"),
+        ("no log.jsonl", "there is no RUN/log.jsonl"),
+        ("no environment.json", "there is no RUN/environment.json"),
+        ("no best/scores.json", "RUN/best/scores.json is missing"),
+        ("no best/tasks.safetensors", "RUN/best/tasks.safetensors is missing"),
+        ("no data/mood-dev.tsv", "/RUN/data/mood-dev.tsv (there: "),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_the_command_says_in_one_line_what_could_not_be_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str, said: str, several: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run.folder, "RUN")
+    shutil.copytree(run.folder, "OTHER")
+    shutil.copytree(run.recipe().data, "RUN/data")
+    words = ["mtbert", "report", "RUN", *(["OTHER"] if several else []), "--data", "RUN/data", "--out", "page.html"]
+    if name.startswith("no "):
+        Path("RUN", name.removeprefix("no ")).unlink()
+    else:
+        lines = Path("RUN", name).read_text().splitlines(keepends=True)
+        Path("RUN", name).write_text("".join(lines[:2]) + lines[2][:20])
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    found = capsys.readouterr()
+    assert (end.value.code or 0, found.out) == (0, "page.html\n")
+    (note,) = (line for line in found.err.splitlines() if line.startswith("note: RUN "))
+    assert said in note
+    assert Path("page.html").stat().st_size > 1000
 
 
 def test_a_place_that_is_no_page_or_not_ours_is_refused(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 import mtbert
 from mtbert.app import cli
+from mtbert.errors import Mistake
 from mtbert.reports.errors import errors
+from mtbert.runs.evaluate import evaluate_run
 from mtbert.runs.folder import Run
 from tests.support.screen import assert_fits, shown_lines
 from tests.support.small import recipe_over, write_small_data
@@ -36,6 +39,25 @@ def test_every_wrong_row_is_named_once(run: Run) -> None:
     assert report.tasks["mood"].groups.miss == pytest.approx(1 - run.scores["dev"]["tasks"]["mood"]["accuracy"])
     read = list(csv.DictReader(io.StringIO(report.as_csv())))
     assert {(row["id"], row["label"], row["said"]) for row in read if row["task"] == "mood"} == wrong
+
+
+def test_outputs_that_are_gone_are_computed_again_and_a_damaged_model_is_refused(run: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    outputs, whole = copy.folder / "best" / "outputs.safetensors", errors(run).as_csv()
+    written = outputs.read_bytes()
+    outputs.unlink()
+    assert errors(copy).as_csv() == whole
+    assert evaluate_run(copy.folder).as_dict() == run.scores["dev"]
+    for name in ("model.json", "tasks.safetensors", "encoder/model.safetensors"):
+        path = copy.folder / "best" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(Mistake, match=rf"{path.name} is damaged"):
+            errors(copy)
+        path.write_bytes(content)
+    outputs.write_bytes(written[:-4] + b"\0\1\2\3")
+    with pytest.raises(Mistake, match=r"outputs.safetensors is damaged.*; remove it"):
+        errors(copy)
 
 
 def test_training_labels_are_judged_out_of_sample(run: Run) -> None:

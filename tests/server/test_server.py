@@ -187,13 +187,13 @@ def test_too_many_that_wait_are_asked_to_come_again_and_late_answers_too(monkeyp
     async def late(client: httpx.AsyncClient, app: Any) -> None:
         assert (await client.post("/predict", json={"text": "a"})).status_code == 503
 
-    together = Predictor.together
+    answer = Predictor.answer
 
     def slow(self: Predictor, *given: Any) -> Any:
         time.sleep(0.5)
-        return together(self, *given)
+        return answer(self, *given)
 
-    monkeypatch.setattr(Predictor, "together", slow)
+    monkeypatch.setattr(Predictor, "answer", slow)
     asking(late, Limits(seconds=0.1))
 
 

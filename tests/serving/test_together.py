@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
-from mtbert.data.batches import Examples
+from mtbert.data.batches import Batch, Examples
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
@@ -23,6 +25,7 @@ from mtbert.errors import Mistake
 from mtbert.model.task_modules.base import ModulePlan
 from mtbert.scoring.evaluation import outputs_of, outputs_together
 from mtbert.serving import predictor as serving
+from mtbert.serving.engines import Question
 from mtbert.serving.predictor import Predictor
 from mtbert.serving.results import WRITERS
 from tests.support import served
@@ -67,13 +70,17 @@ def test_a_module_of_its_own_parts_a_task_from_the_others_and_a_shared_one_does_
 @pytest.mark.parametrize("plans", [[], [plan("lora", tasks=["tone"]), plan("adapter", tasks=["same"])]])
 def test_outputs_together_are_those_of_each_alone_bit_for_bit(plans: list[ModulePlan]) -> None:
     model, tokenizer = shaken(make_model(plans, TASKS)), tiny_tokenizer()
-    for names in model.alike(task.name for task in TASKS):
-        texts = [SENTENCES] if len(model.tasks[names[0]].text) == 1 else [SENTENCES, SENTENCES[::-1]]
-        sets = {name: Examples.from_texts(model.tasks[name], texts, tokenizer, 20) for name in names}
-        together = outputs_together(model, names, sets[names[0]], batch_size=3)
-        assert list(together) == names
-        for name, outputs in together.items():
-            assert torch.equal(outputs, outputs_of(model, sets[name], batch_size=3))
+    groups = model.alike(task.name for task in TASKS)
+    sets = {
+        task.name: Examples.from_texts(
+            task, [SENTENCES] if len(task.text) == 1 else [SENTENCES, SENTENCES[::-1]], tokenizer, 20
+        )
+        for task in TASKS
+    }
+    several = outputs_together(model, [(names, sets[names[0]]) for names in groups], batch_size=3)
+    assert [list(together) for together in several] == groups
+    for name, outputs in (item for together in several for item in together.items()):
+        assert torch.equal(outputs, outputs_of(model, sets[name], batch_size=3))
 
 
 def test_all_tasks_answer_in_one_pass_what_each_answers_alone() -> None:
@@ -84,6 +91,29 @@ def test_all_tasks_answer_in_one_pass_what_each_answers_alone() -> None:
     assert seen == [len(SENTENCES)] * 2  # `brief` cuts texts off earlier, and so reads others
     assert [list(answer) for answer in answers] == [list(alone)] * len(SENTENCES)
     assert {name: [answer[name] for answer in answers] for name in alone} == alone
+
+
+def test_questions_that_read_otherwise_are_answered_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = predictor()
+    met = threading.Barrier(2)  # nobody passes alone
+    together = model.model.together
+
+    def meeting(batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:
+        met.wait(timeout=30)
+        return together(batch, names)
+
+    monkeypatch.setattr(model.model, "together", meeting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = model.answer(
+            [Question(["mood"], [SENTENCES]), Question(["near"], [SENTENCES, SENTENCES[::-1]])]
+        )
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.undo()
+    torch.testing.assert_close(first["mood"], model.outputs("mood", SENTENCES))
+    torch.testing.assert_close(second["near"], model.outputs("near", PAIRS))
 
 
 def test_pairs_are_for_tasks_that_read_pairs() -> None:

@@ -207,14 +207,16 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("--out", help="The folder to write; must be empty or absent.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="The task to write, its LoRA inside the weights; for onnx, all are.")
+        str | None,
+        typer.Option("--task", help="The task to write; needed with every --format but onnx, which writes all."),
     ] = None,
     form: Annotated[
         str,
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="encoder: plain BERT; onnx: one graph of all tasks; transformers, sentence-transformers: one task.",
+            help="encoder: plain BERT as --task has it, its LoRA inside the weights; onnx: one graph of all tasks; "
+            "transformers, sentence-transformers: --task with its head, or what it makes of a text.",
         ),
     ] = "encoder",
     int8: Annotated[bool, typer.Option("--int8", help="For onnx: also a graph with weights of eight bits.")] = False,

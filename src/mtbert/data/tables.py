@@ -21,7 +21,7 @@ from mtbert.data.formats.cells import as_texts, is_text, is_time, is_value
 from mtbert.data.formats.columnar import files_of, read_files, read_folder, read_object
 from mtbert.data.formats.compressed import unpacked
 from mtbert.data.formats.table import FORMATS, Format
-from mtbert.data.kinds.base import ReadLabels, Task
+from mtbert.data.kinds.base import NotFound, ReadLabels, Task
 from mtbert.data.kinds.spelling import counted, cut
 from mtbert.data.label_cells import as_lists, is_list
 from mtbert.data.labels import Labels
@@ -37,7 +37,11 @@ QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted
 OTHER_QUOTES = "say `--quotes none` (a quote is a sign like any other) or `--quotes trusted` (cells are as meant)"
 
 
-class NoRows(Mistake):
+class NoLabels(Mistakes):
+    """A task for which no row has a label, or has a column for it; nothing else is wrong."""
+
+
+class NoRows(NoLabels):
     """A table without a single row of a task."""
 
 
@@ -123,7 +127,8 @@ def rows_of(
     *,
     settled: bool = False,
 ) -> Rows:
-    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`.
+    """The rows of a task in a table that was read, and the columns to `keep`; raises Mistakes as `read_rows`, and
+    NoLabels where there is no label for any row, unless more is wrong.
 
     Where the recipe is `settled`, as that of a trained model is, no message advises to change it.
     """
@@ -156,8 +161,10 @@ def rows_of(
 
     labels: Labels | None = None
     problems, unlabelled = list[_Problem](), list[int]()
+    lacking = not {*task.label_columns} & {*table.names}
     with gathering.going_on():
-        read = task.read(table, None if words is None else _lengths(words))
+        read = _read_labels(task, table, words, gathering)
+        lacking = len(read.missing) == len(numbers)
         unlabelled = read.missing if task.missing == "skip" else []
         task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
@@ -167,6 +174,8 @@ def rows_of(
         for lines in table.taken_in:
             with gathering.going_on(), suppress(NoRows):
                 rows_of(task, lines, labelled, found_in, settled=settled)
+    if lacking and len(gathering.messages) == 1:
+        raise NoLabels(gathering.messages)
     gathering.stop()
 
     messages = {row: message for problem in reversed(problems) for row, message in problem.messages.items()} | doubts
@@ -175,10 +184,14 @@ def rows_of(
     if not messages and not unlabelled:
         return rows
     bad = sorted(messages)
-    described = [f"{place}: {messages[row]}" for place, row in zip(table.where(bad), bad, strict=True)]
+    named = dict(zip(bad, table.where(bad), strict=True))
+    if table.where_word is not None:
+        words_at = {row: word for problem in problems for row, word in problem.words.items() if row not in doubts}
+        named |= {row: table.where_word(row, word) for row, word in words_at.items()}
+    described = [f"{named[row]}: {messages[row]}" for row in bad]
     left = np.setdiff1d(numbers, [*bad, *unlabelled])
     if not len(left) and not described:
-        raise NoRows(f"{table.name}: no row has a label; task '{task.name}'")
+        raise NoRows([f"{table.name}: no row has a label; task '{task.name}'"])
     if not len(left):
         whose = f"; task '{task.name}'" if unlabelled else ""
         raise Mistake(f"{table.name}: every row is bad, the first at {described[0]}{whose}")
@@ -194,6 +207,7 @@ class _Problem:
     mend: str = MEND
     found: str = ""  # how often each value stands there
     proposal: str = ""  # what the recipe should say, where so many are bad that it is at fault, not the rows
+    words: Mapping[int, int] = field(default_factory=dict)  # row -> the word of it that is bad, where that is one
 
     def said(self, task: Task, name: str, place: str, few: bool = False, settled: bool = False) -> str:
         """The first of the rows, how many there are, and the remedy, which is to skip them only if all are `few`, and
@@ -222,7 +236,8 @@ def _said(
     for problem in problems:
         left = {row: message for row, message in sorted(problem.messages.items()) if row not in doubts}
         if left:
-            (place,) = table.where([next(iter(left))])
+            first = next(iter(left))
+            place = table.place(first, problem.words.get(first))
             proposal = problem.proposal if len(left) > max(1, FEW * rows) else ""
             yield replace(problem, messages=left, proposal=proposal).said(task, table.name, place, few, settled)
 
@@ -330,7 +345,8 @@ def _selected(table: Table, where: Mapping[str, str]) -> tuple[Table, NDArray[np
         there = [(cell or "").strip() for cell in as_texts(cells).take(pa.array(kept)).to_pylist()]
         kept = kept[[cell == value for cell in there]]
         if not len(kept):
-            raise NoRows(f"{table.name}: no row has {value} in column '{name}' (it holds {counted(Counter(there))})")
+            held = counted(Counter(there))
+            raise NoRows([f"{table.name}: no row has {value} in column '{name}' (it holds {held})"])
     place = {int(row): index for index, row in enumerate(kept)}
     selected = replace(
         table,
@@ -376,6 +392,18 @@ def _words(table: Table, name: str) -> pa.ChunkedArray:
     lengths = pa.compute.fill_null(pa.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return pa.chunked_array([pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), words)])
+
+
+def _read_labels(task: Task, table: Table, words: pa.ChunkedArray | None, gathering: Gathering) -> ReadLabels:
+    """The labels of a table; where no classes or range can be made of them, that is noted, and the rows are read."""
+    lengths = None if words is None else _lengths(words)
+    try:
+        return task.read(table, lengths)
+    except NotFound as mistake:
+        if mistake.stand_in is None:
+            raise
+        gathering.messages.append(str(mistake))
+        return mistake.stand_in.read(table, lengths)
 
 
 def _lengths(words: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -428,7 +456,7 @@ def _label_problems(read: ReadLabels, found_in: str) -> Iterator[_Problem]:
     for messages in sorts.values():
         cells = {cell[1].strip() for message in messages.values() if (cell := _CELL.search(message))}
         found = {cell: count for cell, count in read.found.items() if cut(cell) in cells}
-        yield _Problem(messages, found=counted(found), proposal=read.proposal)
+        yield _Problem(messages, found=counted(found), proposal=read.proposal, words=read.words)
     if read.task.missing == "error":
         columns = " and ".join(f"'{name}'" for name in read.task.label_columns[:3])
         yield _Problem(dict.fromkeys(read.missing, f"column {columns}: there is no label"), [GAPS])

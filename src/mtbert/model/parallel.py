@@ -11,15 +11,12 @@ from typing import TypeVar
 
 import torch
 
-from mtbert.data.batches import Batch
-
+B = TypeVar("B")  # a batch, or a batch and whose it is
 T = TypeVar("T")
 AHEAD = 2  # batches that wait for each thread
 
 
-def in_parallel(
-    ask: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device
-) -> Generator[tuple[Batch, T]]:
+def in_parallel(ask: Callable[[B], T], batches: Iterable[B], device: torch.device) -> Generator[tuple[B, T]]:
     """Each batch and what `ask` says of it, in the order of the batches; nothing is kept for gradients.
 
     On a CPU with several threads, as many batches are asked at a time, each on a thread of its own: a product that
@@ -43,7 +40,7 @@ def in_parallel(
         # never left: to leave it would drop the rounded weights of all threads, which the caller's own block does
         ExitStack().enter_context(torch.autocast("cpu", precision, enabled=casts))
 
-    asked: deque[tuple[Batch, Future[T]]] = deque()
+    asked: deque[tuple[B, Future[T]]] = deque()
     pool = ThreadPoolExecutor(threads, "answers", begin)
     try:
         for batch in chain(first, coming):
@@ -57,11 +54,11 @@ def in_parallel(
         torch.set_num_threads(threads)  # what was set last, in any thread, is what a thread that begins later has
 
 
-def _asked(ask: Callable[[Batch], T], batch: Batch) -> T:
+def _asked(ask: Callable[[B], T], batch: B) -> T:
     with torch.inference_mode():
         return ask(batch)
 
 
-def _next(asked: deque[tuple[Batch, Future[T]]]) -> tuple[Batch, T]:
+def _next(asked: deque[tuple[B, Future[T]]]) -> tuple[B, T]:
     batch, answer = asked.popleft()
     return batch, answer.result()

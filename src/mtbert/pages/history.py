@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mtbert.errors import Mistake
-from mtbert.runs.folder import Run
+from mtbert.runs.folder import LAST, Run
 from mtbert.runs.log import Evaluation, Line, Look, Note, Step
 
 
@@ -36,6 +36,8 @@ class History:
                 lines.append(line)  # noqa: PERF402 - what was read before a damaged line stays
         except Mistake as mistake:
             problem = str(mistake)
+        if run.has(LAST) and not run.log.path.exists():
+            problem = f"there is no {run.log.path}"
         offsets: dict[int, int] = {}
         lengths: dict[int, int] = {}
         for line in lines:

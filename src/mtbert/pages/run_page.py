@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,9 @@ from mtbert.errors import Mistake
 from mtbert.pages import drawing
 from mtbert.pages.history import History, Point
 from mtbert.pages.render import render
-from mtbert.pages.single_runs import single_runs
+from mtbert.pages.single_runs import Single, single_runs
 from mtbert.pages.task_part import TaskPart, span_of, task_part
+from mtbert.pages.unread import note_unread
 from mtbert.pages.views import Shown
 from mtbert.reports.affinity import affinity_of
 from mtbert.reports.base import count, duration
@@ -55,32 +56,39 @@ class DataLine:
 
 @dataclass(frozen=True)
 class SeenData:
-    """What was seen in the rows, or why they were not looked at."""
+    """What was seen in the rows, or why they were not looked at, which may be that they could not be read."""
 
     sights: list[Sight]
     note: str = ""
+    unread: str = ""
 
 
 def run_page(run: Run, data: str | Path | None = None) -> str:
-    """The page of a run as HTML; whatever is missing is said on it. Raises Mistake where the recipe cannot be read."""
+    """The page of a run as HTML; whatever is missing is said on it, and what could not be read in a note of the
+    library's too. Raises Mistake where the recipe cannot be read.
+    """
     examination, history = Examination(run, data), History.of(run)
-    notes = _notes(history)
-    scores = _or_note(lambda: run.scores, notes) if run.has(BEST) else None
+    missing, notes = list[str](), _notes(history)
+    scores = _or_missing(lambda: run.scores, missing) if run.has(BEST) else None
     if scores is None and not run.has(BEST):
         notes.append("Nothing is kept yet, as training has not reached its first evaluation: there are no scores.")
-    info = _or_note(lambda: read_info(run), notes)
-    singles = {} if scores is None else single_runs(run, examination.recipe.tasks)
+    info = _or_missing(lambda: read_info(run), missing)
+    singles: dict[str, Single] = {}
+    if scores is not None:
+        singles = _or_missing(lambda: single_runs(run, examination.recipe.tasks), missing) or {}
     parts = [
         task_part(examination, history, name, scores, singles[name].metrics if name in singles else None)
         for name in examination.recipe.tasks
     ]
+    seen = _seen(examination)
+    note_unread(run, [history.problem or "", *missing, *(part.unread for part in parts), seen.unread])
     return render(
         "run.html",
         title=run.folder.resolve().name,
         state=None if info is None else info.state,
         finished=info is not None and info.finished,
         summary=_summary(examination, history, info),
-        notes=notes,
+        notes=[*notes, *(f"Missing here: {one}" for one in dict.fromkeys(missing))],
         overall=None if scores is None else scores["dev"]["overall"],
         kept=None if scores is None else (scores["stage"], scores["step"]),
         overall_constant=None if scores is None else scores["constant"]["overall"],
@@ -90,7 +98,7 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
         curves=_curves(history),
         between=_between(run, history),
         data=_data(examination),
-        seen=_seen(examination),
+        seen=seen,
         recipe=(run.folder / RECIPE).read_text(encoding="utf-8"),
         costs=_costs(history, [History.of(teacher) for teacher in run.teachers], info),
         machine=_machine(info),
@@ -98,11 +106,11 @@ def run_page(run: Run, data: str | Path | None = None) -> str:
     )
 
 
-def _or_note(made: Any, notes: list[str]) -> Any:
+def _or_missing(made: Callable[[], Any], missing: list[str]) -> Any:
     try:
         return made()
     except Mistake as mistake:
-        notes.append(f"Missing here: {mistake}")
+        missing.append(str(mistake))
         return None
 
 
@@ -213,7 +221,7 @@ def _seen(examination: Examination) -> SeenData:
         sets = examples_of(model, read, tokenizer)
         return SeenData(sights_of(Experiment(recipe, model, tokenizer, read, sets)))
     except Mistake as mistake:
-        return SeenData([], f"The data could not be looked at again: {mistake}")
+        return SeenData([], f"The data could not be looked at again: {mistake}", str(mistake))
 
 
 def _costs(history: History, teachers: Sequence[History], info: Info | None) -> list[Fact]:

@@ -17,6 +17,7 @@ from mtbert.pages.drawing import Curve, Span
 from mtbert.pages.history import History
 from mtbert.pages.render import render
 from mtbert.pages.run_page import Fact
+from mtbert.pages.unread import note_unread
 from mtbert.pages.views import Shown
 from mtbert.reports.base import duration
 from mtbert.reports.examined import Examination
@@ -78,8 +79,9 @@ def side_by_side(runs: Sequence[Run], data: str | Path | None = None) -> str:
 def _one(run: Run, name: str, data: str | Path | None) -> OneRun:
     examination, history = Examination(run, data), History.of(run)
     recipe, notes, scores = examination.recipe, list[str](), dict[str, Score]()
-    overall = None
+    overall, unread = None, list[str]()
     if history.problem is not None:
+        unread.append(history.problem)
         notes.append(f"the log can be read in part only: {history.problem}")
     if run.has(BEST):
         kept = run.scores["dev"]
@@ -94,10 +96,12 @@ def _one(run: Run, name: str, data: str | Path | None) -> OneRun:
                     measured = examined.task.measured(examined.outputs)
                     around = next(iter(intervals(examined.task, measured, examined.labels).values()))
             except Mistake as mistake:
+                unread.append(str(mistake))
                 notes.append(f"no interval for {task}: {mistake}")
             scores[task] = Score(next(iter(metrics.values())), around)
     else:
         notes.append("nothing is kept yet")
+    note_unread(run, unread)
     return OneRun(
         name=name,
         folder=str(run.folder),

@@ -74,6 +74,7 @@ class TaskPart:
     typical: list[Example] = field(default_factory=list)
     rows: int = 0
     notes: list[str] = field(default_factory=list)
+    unread: str = ""  # why its dev rows cannot be shown
 
     @property
     def score(self) -> Line | None:
@@ -94,12 +95,13 @@ def task_part(
     """
     task, notes = examination.recipe.tasks[name], list[str]()
     curves = curves_of(history, name, task)
-    examined = None
+    examined, unread = None, ""
     if scores is not None and name in scores["dev"]["tasks"]:
         try:
             examined = examination.examined(name)
         except Mistake as mistake:
-            notes.append(f"The dev rows cannot be shown: {mistake}")
+            unread = str(mistake)
+            notes.append(f"The dev rows cannot be shown: {unread}")
     elif scores is not None:
         notes.append("This task came with the run's base and was not scored again.")
     if examined is not None and examination.changed(examined.rows, name, "dev"):
@@ -108,7 +110,7 @@ def task_part(
         )
     lines = _lines(examination, name, scores, examined, single or {}, notes)
     if examined is None:
-        return TaskPart(name, task.kind, task.main, lines, _bullet(lines), curves, notes=notes)
+        return TaskPart(name, task.kind, task.main, lines, _bullet(lines), curves, notes=notes, unread=unread)
     found = groups(examined)
     wrong, fine = worst(examined, MISTAKES), typical(examined, HITS)
     read = _readings(examination, examined, [*wrong[:READ], *fine[:READ]], notes)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from mtbert.data.labels import plain as numbers
-from mtbert.data.tables import Rows
-from mtbert.errors import Mistake, unknown
+from mtbert.data.tables import NoLabels, Rows
+from mtbert.errors import Mistake, Mistakes, unknown
 from mtbert.model.sentences import sentence_vectors
 from mtbert.model.sources import Source
 from mtbert.reports.base import Report, count, cut, grid, plain
@@ -120,20 +120,28 @@ def errors(
 
     With `labels`, also the training labels that are likely wrong, for tasks that say one of several classes: a linear
     head on the features of the untrained encoder, cross-validated, so that no row is judged by what has learned its
-    label. Raises Mistake for a task or split that is not there.
+    label. Tasks without labels in the split are left out, and said, unless none has any. Raises Mistake for a task or
+    split that is not there.
     """
     examination = Examination(run, data)
     for name in tasks or ():
         if name not in examination.recipe.tasks:
             raise Mistake(unknown("task", name, examination.recipe.tasks))
     found, wrong, notes = dict[str, TaskErrors](), dict[str, LabelErrors](), list[str]()
-    chosen = list(tasks or examination.recipe.learned)
+    chosen, left_out = list(tasks or examination.recipe.learned), dict[str, str]()
     for name in chosen:
-        examined = examination.examined(name, split)
+        try:
+            examined = examination.examined(name, split)
+        except NoLabels as why:
+            left_out[name] = str(why)
+            continue
         mistakes = [_mistaken(examined, row) for row in worst(examined, len(examined))]
         found[name] = TaskErrors(len(examined), examined.task.miss, groups(examined), mistakes)
         if not examined.decision.says_the_likeliest:
             notes.append(f"{name}: what it says is as mtbert calibrate decided, and so is what counts as a mistake")
+    if left_out and not found:
+        raise Mistakes(left_out.values())
+    notes += [f"{name} is left out: {why}" for name, why in left_out.items()]
     for name in chosen if labels else ():
         task = examination.recipe.tasks[name]
         if not task.exclusive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,14 +67,18 @@ class EvaluationReport(Report):
     scored: str  # the split, or the file
     overall: float
     tasks: dict[str, TaskScores]
+    left_out: dict[str, str] = field(default_factory=dict)  # task -> why it has no labels there
 
     def as_dict(self) -> dict[str, Any]:
-        """`overall` and `tasks` as in scores.json, and for each task all the rest under `details`."""
+        """`overall` and `tasks` as in scores.json, for each task all the rest under `details`, and why others are not
+        scored.
+        """
         details = {name: asdict(one) for name, one in self.tasks.items()}
         for one in details.values():
             one.pop("metrics")
         metrics = {name: one.metrics for name, one in self.tasks.items()}
-        return {"scored": self.scored, "overall": self.overall, "tasks": metrics, "details": details}
+        scores = {"scored": self.scored, "overall": self.overall, "tasks": metrics, "details": details}
+        return {**scores, "left_out": self.left_out}
 
     def shown(self) -> Iterable[RenderableType]:
         names, cells = [], []
@@ -94,6 +98,7 @@ class EvaluationReport(Report):
         yield grid("task", columns, names, cells)
         if len(self.tasks) > 1:
             yield plain(f"overall: {self.overall:z.4f}")
+        yield from (plain(f"{name} is left out: {why}") for name, why in self.left_out.items())
         for name, task in self.tasks.items():
             yield from _task_shown(name, task)
         yield plain("constant: the best prediction that ignores the text, learned from the training labels")
@@ -123,8 +128,9 @@ def evaluation(
 ) -> EvaluationReport:
     """Score a run's kept model on a split, or for one task on the labelled rows of `source`, a file or a table.
 
-    What the training rows are needed for is left out, and said, where they are gone. Raises Mistake for a task, split
-    or file that is not there, and for rows without valid labels.
+    What the training rows are needed for is left out, and said, where they are gone; so are tasks without labels in the
+    split, unless none has any. Raises Mistake for a task, split or file that is not there, and for rows without valid
+    labels.
     """
     scored = to_be_scored(folder, data, tasks, perturbed_by, split, source, quotes)
     beside = Beside(scored)
@@ -134,7 +140,7 @@ def evaluation(
         found[name] = _task_scores(scored, beside, task, stream, told)
     said = split if source is None else str(source) if isinstance(source, (str, Path)) else "the table given"
     scores = Scores.of(scored.model.tasks, {name: one.metrics for name, one in found.items()})
-    return EvaluationReport(said, scores.overall, found)
+    return EvaluationReport(said, scores.overall, found, scored.left_out)
 
 
 class Beside:

@@ -20,7 +20,7 @@ from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
-from mtbert.model.files import read_tensors, verify
+from mtbert.model.files import OUTPUTS, read_tensors, verify
 from mtbert.model.multitask import MultiTask
 from mtbert.model.sources import Source
 from mtbert.recipe.schema import Recipe
@@ -28,7 +28,7 @@ from mtbert.runs.data import read_splits
 from mtbert.runs.decisions import Calibrated, read_decisions
 from mtbert.runs.environment import record_of
 from mtbert.runs.evaluate import SPLITS
-from mtbert.runs.folder import BEST, OUTPUTS, Run
+from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.decisions import PLAIN, Decided, Decision
 from mtbert.scoring.evaluation import outputs_of
 
@@ -148,7 +148,7 @@ class Examination:
 
     @cached_property
     def _written(self) -> dict[str, Tensor]:
-        """What the kept model said of the dev rows when it was kept; nothing, where an earlier version kept it."""
+        """What the kept model said of the dev rows when it was kept; nothing where that is not there."""
         folder = self.run.part(BEST)
         if not (folder / OUTPUTS).exists():
             return {}

@@ -17,7 +17,7 @@ from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import SOURCES, Task, share_of
 from mtbert.data.splitting import Shares, folds_of, split_rows
 from mtbert.data.streams import RowStream, stream_rows
-from mtbert.data.tables import NoFile, Rows, asked_by, read_table, rows_of
+from mtbert.data.tables import NoFile, NoLabels, Rows, asked_by, read_table, rows_of
 from mtbert.errors import Gathering, Mistake, Mistakes
 from mtbert.recipe.reading import RecipeMistakes
 from mtbert.recipe.schema import Recipe
@@ -78,24 +78,36 @@ def read_whole(recipe: Recipe, split: str) -> dict[str, Rows]:
     return rows
 
 
-def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> dict[str, RowStream]:
-    """A split of these tasks, of which no more than a piece is held where the split is a file of its own; one that
-    several of them read is held whole where it is small, and read once.
+class Streams(NamedTuple):
+    """A split of some tasks."""
 
-    Raises Mistakes as `read_data`.
+    rows: dict[str, RowStream]
+    left_out: dict[str, str]  # task -> why it has no labels there
+
+
+def stream_splits(recipe: Recipe, tasks: Sequence[str], split: str) -> Streams:
+    """A split of those of these tasks that have labels there, of which no more than a piece is held where the split is
+    a file of its own; one that several of them read is held whole where it is small, and read once.
+
+    Raises Mistakes as `read_data`, and where no task has labels.
     """
-    reader, streams = _Reader(recipe), dict[str, RowStream]()
+    reader, streams, left_out = _Reader(recipe), dict[str, RowStream](), dict[str, str]()
     files = Counter(reader.file(name, split) for name in tasks)
     for name in tasks:
         task, source = recipe.tasks[name], recipe.source(name, split)
         shared = files[reader.file(name, split)] > 1 and _is_small(source)
         with reader.gathering.going_on():
-            if split == "train" or source is None or shared or not task.complete or task.at_most(split) is not None:
-                streams[name] = RowStream.of(_limited(reader.rows(name, split), recipe, name, split))
-            else:
-                streams[name] = stream_rows(task, source)
+            try:
+                if split == "train" or source is None or shared or not task.complete or task.at_most(split) is not None:
+                    streams[name] = RowStream.of(_limited(reader.rows(name, split), recipe, name, split))
+                else:
+                    streams[name] = stream_rows(task, source)
+            except NoLabels as why:
+                left_out[name] = str(why)
     reader.gathering.stop()
-    return streams
+    if left_out and not streams:
+        raise Mistakes(left_out.values())
+    return Streams(streams, left_out)
 
 
 def _is_small(source: Any) -> bool:
@@ -222,7 +234,7 @@ class _Reader:
         part = share_of(getattr(asked, split)) is not None
         if source is None and not part:
             offer = f"; or write `{split}: 10%`, which sets a part of train apart" if split != "train" else ""
-            raise Mistake(f"task '{task}' names no `{split}` rows: a file, or a table{offer}")
+            raise NoLabels([f"task '{task}' names no `{split}` rows: a file, or a table{offer}"])
         if part or split == "train":
             return self._part(task, split)
         if split == UNLABELLED:

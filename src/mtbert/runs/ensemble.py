@@ -12,13 +12,13 @@ from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model
 from mtbert.model.devices import best_device
 from mtbert.model.ensemble import Ensemble, differences, save_ensemble
-from mtbert.model.files import write_json
+from mtbert.model.files import OUTPUTS, write_json
 from mtbert.model.multitask import MultiTask
 from mtbert.model.tensors import save_tensors
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.build import examples_of
 from mtbert.runs.data import read_splits
-from mtbert.runs.folder import BEST, ENVIRONMENT, OUTPUTS, SCORES, Run
+from mtbert.runs.folder import BEST, ENVIRONMENT, SCORES, Run
 from mtbert.scoring.evaluation import constant_scores, evaluate
 
 

@@ -13,7 +13,7 @@ from mtbert.data.perturbation import perturbed
 from mtbert.data.streams import RowStream, stream_rows
 from mtbert.data.tables import Rows
 from mtbert.data.tokenizer import Tokenizer
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, Mistakes, unknown
 from mtbert.model.devices import best_device
 from mtbert.model.ensemble import Answering, load_answering
 from mtbert.recipe.schema import Recipe
@@ -36,9 +36,12 @@ class Scored:
     tokenizer: Tokenizer
     sets: dict[str, RowStream]  # task -> labelled rows
     decisions: dict[str, Decision] = field(default_factory=dict)  # task -> what `mtbert calibrate` fitted
+    left_out: dict[str, str] = field(default_factory=dict)  # task -> why it has no labels there
 
     def whole(self) -> dict[str, Examples]:
-        """All rows of every task at once, tokenised."""
+        """All rows of every task at once, tokenised; raises Mistakes where a task was left out."""
+        if self.left_out:
+            raise Mistakes(self.left_out.values())
         rows = {name: stream.whole() for name, stream in self.sets.items()}
         return examples_of(self.model, {"whole": rows}, self.tokenizer)["whole"]
 
@@ -68,8 +71,9 @@ def to_be_scored(
     source: Any = None,
     quotes: Quotes | None = None,
 ) -> Scored:
-    """What `evaluate_run` scores; with a `source`, a labelled file or table, its rows for the one task named (which a
-    run with one task need not be told), its quotes meant as the task's recipe says unless they are given.
+    """What `evaluate_run` scores, tasks without labels in the split left out unless none has any; with a `source`, a
+    labelled file or table, its rows for the one task named (which a run with one task need not be told), its quotes
+    meant as the task's recipe says unless they are given.
     """
     run = Run.open(folder)
     recipe = run.recipe(data)
@@ -82,11 +86,12 @@ def to_be_scored(
     if source is not None and len(tasks or recipe.tasks) != 1:
         raise Mistake(f"a file is scored for one task: name it with --task (tasks: {', '.join(recipe.tasks)})")
     if source is None:
-        sets = stream_splits(recipe, chosen, split)
+        sets, left_out = stream_splits(recipe, chosen, split)
     else:
         changed = {} if quotes is None else {"quotes": quotes}
         (name,) = chosen
         sets = {name: stream_rows(recipe.tasks[name].model_copy(update=changed), source, settled=True)}
+        left_out = {}
     model, tokenizer = load_answering(run.part(BEST))
     if perturbed_by is not None:
 
@@ -96,4 +101,4 @@ def to_be_scored(
         sets = {name: stream.mapped(change) for name, stream in sets.items()}
     decided = read_decisions(run.part(BEST), model.tasks)
     decisions = {name: one.decision for name, one in decided.items() if name in sets}
-    return Scored(recipe, model.to(best_device()), tokenizer, sets, decisions)
+    return Scored(recipe, model.to(best_device()), tokenizer, sets, decisions, left_out)

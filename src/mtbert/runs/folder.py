@@ -31,7 +31,6 @@ RECIPE, LOG, SCORES, ENVIRONMENT, MARK, BEST, LAST = (
     "best",
     "last",
 )
-OUTPUTS = "outputs.safetensors"  # in best/: task -> what the kept model says of its dev rows (N, outputs)
 PAGE, BESIDE = "report.html", "side_by_side.html"
 LOGS = "logs"  # what loggers leave here
 TEACHERS = "teachers"  # the runs of teachers that the recipe has trained first: 1, 2, ...

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import save_model
-from mtbert.model.files import REMEDY, check_finite, check_fit, naming, write_json
+from mtbert.model.files import OUTPUTS, REMEDY, check_finite, check_fit, naming, write_json
 from mtbert.model.frozen import AnyModel
 from mtbert.model.multitask import MultiTask
 from mtbert.model.tensors import save_tensors
@@ -23,7 +23,7 @@ from mtbert.runs.allowance import Allowance, clock
 from mtbert.runs.build import Experiment
 from mtbert.runs.checkpoint import FACTS, STATE, Checkpoint, Facts, named
 from mtbert.runs.data import read_splits
-from mtbert.runs.folder import BEST, LAST, OUTPUTS, SCORES, Run
+from mtbert.runs.folder import BEST, LAST, SCORES, Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Evaluation, Look, Note, Settled, Step
 from mtbert.runs.snapshot import Snapshot, copied

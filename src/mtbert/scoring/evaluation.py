@@ -138,54 +138,64 @@ def outputs_of(
     texts or pairs it held.
     """
     name = examples.task.name
-    return _collected(model, examples, [name], lambda batch: {name: model(batch)}, batch_size, told, world)[name]
+    if examples.task.reads_words:
+        world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
+    asked = [([name], examples)]
+    (outputs,) = _collected(model, asked, lambda names, batch: {name: model(batch)}, batch_size, told, world)
+    return outputs[name]
 
 
 def outputs_together(
     model: Answering,
-    tasks: Sequence[str],
-    examples: ExampleSet,
+    asked: Sequence[tuple[Sequence[str], ExampleSet]],
     batch_size: int = 64,
     told: Callable[[int], None] = lambda done: None,
-) -> dict[str, Tensor]:
-    """The outputs of tasks that `model.alike` groups, one pass of the encoder a batch: task -> (N, outputs) on the CPU.
+) -> list[dict[str, Tensor]]:
+    """The outputs for several sets, of the tasks that each of them is asked for: task -> (N, outputs) on the CPU.
 
-    They are those of `outputs_of` for each of the tasks; `examples` are of one of them.
+    The tasks of a set are some that `model.alike` groups, and the encoder reads it once for them; the set is of one of
+    them. The outputs are those of `outputs_of` for each of the tasks.
     """
-    return _collected(model, examples, tasks, lambda batch: model.together(batch, tasks), batch_size, told)
+    return _collected(model, asked, lambda names, batch: model.together(batch, names), batch_size, told)
 
 
 def _collected(
     model: Scorable,
-    examples: ExampleSet,
-    tasks: Sequence[str],
-    ask: Callable[[Batch], Mapping[str, Tensor]],
+    asked: Sequence[tuple[Sequence[str], ExampleSet]],
+    ask: Callable[[Sequence[str], Batch], Mapping[str, Tensor]],
     batch_size: int,
     told: Callable[[int], None],
     world: World = ALONE,
-) -> dict[str, Tensor]:
-    if examples.task.reads_words:
-        world = ALONE  # outputs are as wide as the longest text, which no process knows that has not read it
+) -> list[dict[str, Tensor]]:
     device = next(model.parameters()).device
     tokens = LARGE_ON_CPU if device.type == "cpu" else LARGE
-    parts: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in tasks}
+    parts: list[dict[str, list[tuple[Tensor, Tensor]]]] = [{task: [] for task in tasks} for tasks, _ in asked]
 
-    def answer(batch: Batch) -> dict[str, Tensor]:
-        return {task: outputs.float().cpu() for task, outputs in ask(batch.to(device)).items()}
+    def answer(place_and_batch: tuple[int, Batch]) -> dict[str, Tensor]:
+        place, batch = place_and_batch
+        tasks, _ = asked[place]
+        return {task: outputs.float().cpu() for task, outputs in ask(tasks, batch.to(device)).items()}
 
     with evaluating(model):
-        for order in examples.orders:
-            # of several processes each answers some of the batches; zeros stand below for those of the others
-            own = islice(order.in_order_of_length(batch_size, tokens), world.rank, None, world.size)
-            for batch, answers in in_parallel(answer, own, device):
-                rows = torch.from_numpy(batch.rows)
-                for task, outputs in answers.items():
-                    parts[task].append((rows, outputs))
-                told(len(batch))
-    return {
-        task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
-        for task, some in parts.items()
-    }
+        batches = (
+            (place, batch)
+            for place, (_, examples) in enumerate(asked)
+            for order in examples.orders
+            for batch in order.in_order_of_length(batch_size, tokens)
+        )
+        # of several processes each answers some of the batches; zeros stand below for those of the others
+        for (place, batch), answers in in_parallel(answer, islice(batches, world.rank, None, world.size), device):
+            rows = torch.from_numpy(batch.rows)
+            for task, outputs in answers.items():
+                parts[place][task].append((rows, outputs))
+            told(len(batch))
+    return [
+        {
+            task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
+            for task, some in own.items()
+        }
+        for own, (_, examples) in zip(parts, asked, strict=True)
+    ]
 
 
 def _summed(parts: Sequence[tuple[Tensor, Tensor]], rows: int, outputs: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mtbert.process import return_freed_memory
+from mtbert.serving.engines import Question
 from mtbert.serving.given import columns_of
 from mtbert.serving.predictor import Predictor
 
@@ -107,35 +108,36 @@ class Worker:
 
 
 def _answers(models: Mapping[str, Predictor], several: Sequence[Asked]) -> list[list[Answer] | Exception]:
-    """What is said to each that asked, text by text, or why not: one pass for all texts that a pass can serve."""
+    """What is said to each that asked, text by text, or why not."""
     answers: list[list[Answer] | Exception] = [[{} for _ in asked.texts] for asked in several]
-    passes: dict[tuple[str, tuple[str, ...]], list[int]] = {}  # model and tasks that one pass serves -> who asked
-    for place, asked in enumerate(several):
-        for group in models[asked.model].model.alike(models[asked.model].tasks):
-            if set(group) & set(asked.tasks):
-                passes.setdefault((asked.model, tuple(group)), []).append(place)
-    for (name, tasks), places in passes.items():
+    for name in dict.fromkeys(asked.model for asked in several):
+        places = [place for place, asked in enumerate(several) if asked.model == name]
         try:
-            _answer_together(models[name], tasks, [(several[place], answers[place]) for place in places])
+            _answer_together(models[name], [(several[place], answers[place]) for place in places])
         except Exception as error:  # whatever it is, those that wait have to hear of it
             for place in places:
                 answers[place] = error
     return answers
 
 
-def _answer_together(model: Predictor, group: Sequence[str], some: Sequence[tuple[Asked, Any]]) -> None:
-    """Add what the tasks of a group say to the answers of those that asked for them."""
-    tasks = [name for name in group if any(name in asked.tasks for asked, _ in some)]
-    texts = [text for asked, _ in some for text in asked.texts]
-    columns = columns_of(model.task(tasks[0]), texts)
-    for name, outputs in model.together(tasks, columns).items():
-        said = model.said(name, outputs)
-        start = 0
-        for asked, answers in some:
-            if name in asked.tasks:
-                for place, answer in enumerate(answers):
-                    answer[name] = said[start + place]
-            start += len(asked.texts)
+def _answer_together(model: Predictor, some: Sequence[tuple[Asked, Any]]) -> None:
+    """Add what a model says to the answers of those that asked it: one pass for all texts that a pass can serve."""
+    questions, whose = list[Question](), []
+    for group in model.model.alike(model.tasks):
+        own = [one for one in some if not set(group).isdisjoint(one[0].tasks)]
+        if own:
+            tasks = [name for name in group if any(name in asked.tasks for asked, _ in own)]
+            texts = [text for asked, _ in own for text in asked.texts]
+            questions.append(Question(tasks, columns_of(model.task(tasks[0]), texts)))
+            whose.append(own)
+    for own, outputs in zip(whose, model.answer(questions), strict=True):
+        for name, one in outputs.items():
+            said = iter(model.said(name, one))
+            for asked, answers in own:
+                for answer in answers:
+                    said_of_text = next(said)
+                    if name in asked.tasks:
+                        answer[name] = said_of_text
 
 
 def _give(answer: asyncio.Future[list[Answer]], said: Any) -> None:

@@ -138,9 +138,9 @@ class Predictor:
         as `predict`, and where no task reads what is given.
         """
         said: dict[str, list[Any]] = {}
-        for names, columns in texts_by_reader(self.model.tasks, texts):
-            for name, outputs in self.together(names, columns).items():
-                said[name] = self._said(name, outputs)
+        asked = [Question(names, columns) for names, columns in texts_by_reader(self.model.tasks, texts)]
+        for outputs in self.answer(asked):
+            said |= {name: self._said(name, one) for name, one in outputs.items()}
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
@@ -272,17 +272,22 @@ class Predictor:
     def _here(self, asked: Asked, told: Callable[[int], None]) -> Answers:
         """The engine that is this process."""
         for given, questions in asked:
-            yield given, [self.together(question.tasks, question.texts, told) for question in questions]
+            yield given, self.answer(questions, told)
 
-    def together(
-        self, tasks: Sequence[str], columns: list[list[str]], told: Callable[[int], None] = lambda done: None
-    ) -> dict[str, Tensor]:
-        """The outputs of tasks that read the same texts, in as few passes as they need, in the order of the model."""
-        outputs: dict[str, Tensor] = {}
-        for names in self.model.alike(tasks):
-            examples = self._examples(names, columns)
-            outputs |= outputs_together(self.model, names, examples, told=told)
-        return {name: outputs[name] for name in tasks}
+    def answer(
+        self, questions: Sequence[Question], told: Callable[[int], None] = lambda done: None
+    ) -> list[dict[str, Tensor]]:
+        """The outputs (N, outputs) of each question's tasks, in as few passes as they need, in the question's order."""
+        passes = [
+            (place, names, self._examples(names, question.texts))
+            for place, question in enumerate(questions)
+            for names in self.model.alike(question.tasks)
+        ]
+        found: list[dict[str, Tensor]] = [{} for _ in questions]
+        said = outputs_together(self.model, [(names, examples) for _, names, examples in passes], told=told)
+        for (place, _, _), outputs in zip(passes, said, strict=True):
+            found[place] |= outputs
+        return [{name: one[name] for name in asked.tasks} for asked, one in zip(questions, found, strict=True)]
 
     def __repr__(self) -> str:
         tasks = "\n".join(f"  {task.name}: {_reads(task)} -> {task.meaning}" for task in self.model.tasks.values())

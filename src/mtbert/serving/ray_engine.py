@@ -34,7 +34,7 @@ class Worker:
     def answer(self, questions: list[Question]) -> tuple[list[dict[str, NDArray[np.float32]]], int]:
         """The outputs of the tasks for each question, and how many texts were read for them."""
         read: list[int] = []
-        answers = [self._model.together(question.tasks, question.texts, read.append) for question in questions]
+        answers = self._model.answer(questions, read.append)
         return [{task: outputs.numpy() for task, outputs in one.items()} for one in answers], sum(read)
 
 

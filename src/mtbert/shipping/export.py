@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -61,20 +62,28 @@ class Refused(Exception):
 def export(wanted: Wanted, form: str, out: Path) -> Certificate | None:
     """Write a run's kept model into a folder that is absent or empty; the certificate of a graph.
 
-    Raises Mistake for a format that there is not or that the model cannot be written in, and Refused.
+    Raises Mistake for a format that there is not or that the model cannot be written in, for one of one task where none
+    is named, and the reverse; and Refused.
     """
     if form not in FORMATS:
         raise Mistake(unknown("export format", form, FORMATS))
+    chosen = FORMATS[form]
+    if chosen.one_task and wanted.task is None:
+        tasks, whole = Run.open(wanted.run).recipe(wanted.data).tasks, [n for n in FORMATS if not FORMATS[n].one_task]
+        raise Mistake(
+            f"--format {form} writes one task: name it with --task (tasks: {', '.join(tasks)}); "
+            f"--format {' or '.join(whole)} writes all of them"
+        )
+    if wanted.task is not None and not chosen.one_task:
+        raise Mistake(f"--format {form} writes all tasks as one graph; leave --task out")
     refuse_run(out)
     made: list[Certificate | None] = []
-    write_folder(out, lambda folder: made.append(FORMATS[form](wanted, folder)))
+    write_folder(out, lambda folder: made.append(chosen.write(wanted, folder)))
     return made[0]
 
 
 def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     """All tasks as one graph, the tokenizer, a script that needs no mtbert, and the certificate."""
-    if wanted.task is not None:
-        raise Mistake("--format onnx writes all tasks as one graph; leave --task out")
     runtime = needed("onnxruntime", "onnx")
     needed("onnxscript", "onnx")
     scored = to_be_scored(wanted.run, wanted.data, list(Run.open(wanted.run).recipe(wanted.data).tasks))
@@ -127,8 +136,7 @@ def _write_classifier(wanted: Wanted, folder: Path) -> None:
 
 def _of_one_task(wanted: Wanted) -> tuple[MultiTask, Tokenizer, str]:
     model, tokenizer = load_model(Run.open(wanted.run).part(BEST))
-    if wanted.task is None:
-        raise Mistake(f"this format holds one task: name it with --task (tasks: {', '.join(model.tasks)})")
+    assert wanted.task is not None  # `export` has seen to it
     if wanted.int8:
         raise Mistake("--int8 is for --format onnx")
     return model, tokenizer, wanted.task
@@ -142,9 +150,16 @@ def _version() -> str:
     return importlib.metadata.version("mtbert")
 
 
-FORMATS: dict[str, Callable[[Wanted, Path], Certificate | None]] = {
-    "encoder": partial(_write_vectors, _save_merged),
-    "onnx": _write_graphs,
-    "transformers": _write_classifier,
-    "sentence-transformers": partial(_write_vectors, save_sentences),
+class Format(NamedTuple):
+    """How a model is written, and whether that is one of its tasks."""
+
+    write: Callable[[Wanted, Path], Certificate | None]
+    one_task: bool = True
+
+
+FORMATS = {
+    "encoder": Format(partial(_write_vectors, _save_merged)),
+    "onnx": Format(_write_graphs, one_task=False),
+    "transformers": Format(_write_classifier),
+    "sentence-transformers": Format(partial(_write_vectors, save_sentences)),
 }

@@ -22,6 +22,7 @@ BOM = b"\xef\xbb\xbf"
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 ANY_LINES = partial(bytes.splitlines, keepends=True)  # that end in any of the three ways
 MEND = "mend the file"
+GET_AGAIN = "download or write it again"
 NOT_TEXT = "save the file as UTF-8 (or name it .parquet if it is one)"
 
 Quotes = Literal["checked", "trusted", "none"]
@@ -72,6 +73,11 @@ class Table:
     start: int = 0  # how many rows of the source come before these
     # the lines that doubtful cells took in, read once more as rows: to find what is wrong with them, not to be used
     taken_in: Sequence[Table] = field(default=())
+    where_word: Callable[[int, int], str] | None = None  # row, its word -> 'line 19', where words have lines
+
+    def place(self, row: int, word: int | None = None) -> str:
+        """How a message names a row, or a word of it."""
+        return self.where([row])[0] if word is None or self.where_word is None else self.where_word(row, word)
 
     def column(self, name: str, use: str) -> pa.ChunkedArray:
         """One column by name; raises Mistake listing the columns there are."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from mtbert.data.formats.base import Asked, Table, row_numbers
+from mtbert.data.formats.base import GET_AGAIN, Asked, Table, row_numbers
 from mtbert.data.formats.cells import is_text
 from mtbert.data.formats.hub import HubSplit
 from mtbert.errors import Mistake
@@ -97,6 +97,12 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
         parts = [bisect_right(starts, row) - 1 for row in rows]
         return [f"row {row - starts[part] + 1} of {files[part].name}" for row, part in zip(rows, parts, strict=True)]
 
+    def where_word(row: int, word: int) -> str:
+        part = bisect_right(starts, row) - 1
+        if tables[part].where_word is None:
+            return where([row])[0]
+        return f"{tables[part].place(row - starts[part], word)} of {files[part].name}"
+
     doubts = [
         replace(
             doubt,
@@ -110,7 +116,17 @@ def read_files(files: Sequence[Path], asked: Asked, read: Callable[[Path, Asked]
 
     names = list(dict.fromkeys(name for table in tables for name in table.names))
     texts = [name for name in names if all(name in table.texts for table in tables if name in table.names)]
-    return Table(str(folder), columns, names, texts, where, typed=True, doubts=doubts, taken_in=taken_in)
+    return Table(
+        str(folder),
+        columns,
+        names,
+        texts,
+        where,
+        typed=True,
+        doubts=doubts,
+        taken_in=taken_in,
+        where_word=where_word,
+    )
 
 
 def read_object(source: Any, asked: Asked, name: str = "the table given") -> Table:
@@ -151,7 +167,8 @@ def _checked(name: str, columns: pa.Table, schema: pa.Schema, asked: Asked, star
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> Mistake:
-    return Mistake(f"{path} is not {kind} file, or is damaged ({_line(error)})")
+    remedy = f"give it the ending of what it holds, or {GET_AGAIN}"
+    return Mistake(f"{path} is not {kind} file, or is damaged ({_line(error)}); {remedy}")
 
 
 def _line(error: Exception) -> str:

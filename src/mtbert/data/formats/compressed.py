@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mtbert.data.formats.base import GET_AGAIN
 from mtbert.errors import Mistake
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
@@ -31,7 +33,10 @@ def unpacked(path: Path) -> Iterator[Path]:
             with pa.input_stream(str(path), compression=codec) as packed, plain.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
         except (pa.ArrowException, OSError, EOFError) as error:
-            raise Mistake(f"{path} cannot be unpacked as {codec} ({str(error).splitlines()[0][:200]})") from None
+            raise Mistake(
+                f"{path} cannot be unpacked as {codec} ({str(error).splitlines()[0][:200]}): it is damaged, cut off or "
+                f"something else; `{codec} -t {shlex.quote(str(path))}` says whether it is whole; {GET_AGAIN}"
+            ) from None
         try:
             yield plain
         except Mistake as mistake:

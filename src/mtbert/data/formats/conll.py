@@ -25,7 +25,7 @@ def read_conll(path: Path, asked: Asked) -> Table:
     Source: Tjong Kim Sang and De Meulder, 2003, https://doi.org/10.3115/1119176.1119195
     """
     texts: list[list[list[str]]] = []
-    lines: list[int] = []
+    lines: list[list[int]] = []  # text -> the line of each word
     begun, width = False, 0
     content, unreadable = readable(path, path.read_bytes())
     doubts: list[Doubt] = []
@@ -41,13 +41,14 @@ def read_conll(path: Path, asked: Asked) -> Table:
             raise Mistake(f"{path}, line {number}: 1 column, where words and tags in at least 2 are due")
         if not begun:
             texts.append([[] for _ in range(width)])
-            lines.append(number)
+            lines.append([])
             begun = True
         if len(cells) != width:
             message = f"{len(cells)} columns, where words and tags in {width} are due"
             doubts.append(Doubt(len(texts) - 1, f"line {number}", message, "columns"))
         elif number in unreadable:
             doubts.append(replace(unreadable[number], row=len(texts) - 1))
+        lines[-1].append(number)
         for column, cell in zip(texts[-1], cells, strict=False):
             column.append(cell)
     if not texts:
@@ -61,7 +62,14 @@ def read_conll(path: Path, asked: Asked) -> Table:
     }
     table = pa.table(columns) if columns else pa.table({"": pa.nulls(len(texts))})
     return Table(
-        str(path), table, names, [], lambda rows: [f"line {lines[row]}" for row in rows], typed=True, doubts=doubts
+        str(path),
+        table,
+        names,
+        [],
+        lambda rows: [f"line {lines[row][0]}" for row in rows],
+        typed=True,
+        doubts=doubts,
+        where_word=lambda row, word: f"line {lines[row][word]}",
     )
 
 

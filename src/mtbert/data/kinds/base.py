@@ -10,6 +10,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -72,6 +73,17 @@ class ReadLabels(NamedTuple):
     missing: list[int]  # rows without a label
     found: Mapping[str, int]  # how often each wrong cell stands there
     proposal: str  # what the recipe should say, where so many are wrong that it is at fault, not the rows
+    words: Mapping[int, int] = MappingProxyType({})  # row -> which of its words is wrong, where that is one, from 0
+
+
+class NotFound(Mistake):
+    """Labels of which no classes or range can be made, and the task by which the rows are read all the same, for what
+    else is wrong with them; None where they cannot be.
+    """
+
+    def __init__(self, message: str, stand_in: Task | None) -> None:
+        super().__init__(message)
+        self.stand_in = stand_in
 
 
 class Task(BaseModel):
@@ -351,11 +363,16 @@ class Task(BaseModel):
         )
 
     def found(self, cells: Mapping[str, int], file: str, column: str) -> Self:
-        """`completed`, with the place in what is wrong."""
+        """`completed`, with the place in what is wrong; raises NotFound."""
         try:
             return self.completed(cells)
         except Mistake as mistake:
-            raise Mistake(f"{file}: column '{column}' {mistake}; task '{self.name}'") from None
+            message = f"{file}: column '{column}' {mistake}; task '{self.name}'"
+            raise NotFound(message, self.stand_in(cells)) from None
+
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        """The task as if labels of which `completed` makes nothing were right; None where rows cannot be read so."""
+        return None
 
     @abstractmethod
     def read_label(self, cell: object) -> float:

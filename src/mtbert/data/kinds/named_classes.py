@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.imbalance import ClassWeights, check_weights
-from mtbert.data.kinds.spelling import ClassNames, Spellings, proposed_classes
+from mtbert.data.kinds.spelling import ClassNames, Spellings, class_names_in, proposed_classes
 from mtbert.registry import BelowOne, NonNegative
 
 
@@ -53,6 +53,9 @@ class NamedClasses(Task, ABC):
 
     def proposal(self, cells: Mapping[str, int]) -> str:
         return proposed_classes(cells)
+
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        return self.model_copy(update={"classes": names}) if (names := class_names_in(cells)) else None
 
     def read_label(self, cell: object) -> float:
         return self._spellings.place(cell)

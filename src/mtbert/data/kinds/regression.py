@@ -55,6 +55,9 @@ class Regression(Task):
             raise Mistake(f"needs two or more different scores in a task of kind regression; {self.proposal(cells)}")
         return self.model_copy(update={"range": rounded_outward(min(scores), max(scores))})
 
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        return self.model_copy(update={"range": (-math.inf, math.inf)}) if scores_in(cells) else None
+
     def proposal(self, cells: Mapping[str, int]) -> str:
         scores = scores_in(cells)
         if len(scores) < max(2, len(cells) / 2):

@@ -90,6 +90,10 @@ class Tokens(NamedClasses):
             names = tags.whole()
         return self.model_copy(update={"classes": names})
 
+    def stand_in(self, cells: Mapping[str, int]) -> Self | None:
+        made = super().stand_in(cells)
+        return None if made is None else made.model_copy(update={"scheme": "none"})  # which the tags may not be of
+
     def read(self, table: Table, words: NDArray[np.int64] | None) -> ReadLabels:
         (column,) = self.label_columns
         cells = ListCells.of(table, column, " ")
@@ -103,21 +107,23 @@ class Tokens(NamedClasses):
                 places.append(np.nan)
                 bad[code] = str(mistake)
         labels = Ragged(np.array([*places, np.nan])[entries.codes], cells.starts)
-        wrong = {row: f"column '{column}': {message}" for row, message in cells.wrong.items()}
-        lost = np.flatnonzero(np.isnan(labels.flat))
+        lost, at = np.flatnonzero(np.isnan(labels.flat)), dict[int, tuple[int, str]]()
         for row, entry in zip(cells.rows_of(lost), lost, strict=True):
             message = bad.get(int(entries.codes[entry]), "the label is missing")
-            wrong.setdefault(int(row), f"column '{column}', word {entry - cells.starts[row] + 1}: {message}")
+            at.setdefault(int(row), (int(entry - cells.starts[row]), message))
         if task.scheme != "none":
-            for row, (word, why) in task._tags.broken(labels).items():
-                wrong.setdefault(row, f"column '{column}', word {word + 1}: {why}")
+            for row, found in task._tags.broken(labels).items():
+                at.setdefault(row, found)
+        wrong = {row: f"column '{column}': {message}" for row, message in cells.wrong.items()}
+        wrong |= {row: f"column '{column}', word {word + 1}: {why}" for row, (word, why) in at.items()}
         missing = [int(row) for row in np.flatnonzero(cells.missing) if int(row) not in wrong]
         if words is not None:
             for row in np.flatnonzero((labels.lengths != words) & ~cells.missing):
                 said = f"{labels.lengths[row]} labels for {words[row]} words of column '{self.text[0]}'"
                 wrong.setdefault(int(row), f"column '{column}': {said}")
         proposal = task.proposal(entries.counted()) if bad else ""
-        return ReadLabels(task, labels, wrong, missing, entries.counted(list(bad)), proposal)
+        words_at = {row: word for row, (word, _) in at.items()}
+        return ReadLabels(task, labels, wrong, missing, entries.counted(list(bad)), proposal, words_at)
 
     def strata(self, labels: Labels) -> NDArray[np.int64]:
         """Texts with a span, or a rarer label than the commonest, and those without."""
@@ -263,8 +269,13 @@ class Tokens(NamedClasses):
         return f"{len(there.flat):,} words: {said}"
 
     def absent(self, labels: Labels) -> list[str]:
+        """Classes of words, or tags of spans of which there is none: what a scheme has beside is nobody's wish."""
         counts = np.bincount(_ragged(labels).flat.astype(np.int64), minlength=len(self.classes))
-        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        absent = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        if self.scheme == "none":
+            return absent
+        there = Tags(tuple(name for name in self.classes if name not in absent), self.scheme)
+        return [name for name in absent if name not in there.whole()]
 
     @cached_property
     def _tags(self) -> Tags:
