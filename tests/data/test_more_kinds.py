@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, kl_divergence
 from mtbert.data.kinds.metrics import quadratic_kappa
 from mtbert.data.kinds.spans import Tags
 from mtbert.data.kinds.table import KINDS
+from mtbert.data.kinds.tokens import Tokens
 from mtbert.data.labels import Labels, Ragged, plain
 from mtbert.data.tables import read_rows
 from mtbert.errors import Mistake, Mistakes
@@ -291,21 +292,21 @@ def test_a_tag_that_breaks_the_scheme_names_row_and_word(tmp_path: Path) -> None
 
 
 def test_tags_that_training_lacks_are_made_whole() -> None:
-    task = KINDS["tokens"](name="t", text="words", label="tags").completed({"O": 5, "B-PER": 2})
-    assert task.classes == ("O", "B-PER", "I-PER")  # type: ignore[attr-defined]
+    task = Tokens(name="t", text="words", label="tags").completed({"O": 5, "B-PER": 2})
+    assert task.classes == ("O", "B-PER", "I-PER")
 
 
 @pytest.mark.parametrize("scheme", ["IOB2", "BIOES"])
 def test_a_tag_that_only_its_scheme_has_is_no_class_without_rows(scheme: str) -> None:
-    task = KINDS["tokens"](name="t", text="words", label="tags", scheme=scheme)
+    task = Tokens(name="t", text="words", label="tags", scheme=scheme)
     begin = "B" if scheme == "IOB2" else "S"
     made = task.completed({f"{begin}-LOC": 5, f"{begin}-PER": 2})
-    names = made.classes  # type: ignore[attr-defined]
+    names = made.classes
     here = Ragged(np.array([float(names.index(f"{begin}-LOC"))]), np.array([0, 1]))
     assert {name for name in made.absent(here) if name.endswith("-LOC")} == set()
     assert "O" not in made.absent(here)
     assert f"{begin}-PER" in made.absent(here)  # of whose spans none is here
-    plain_tags = KINDS["tokens"](name="t", text="words", label="tags", scheme="none", classes=list(names))
+    plain_tags = Tokens(name="t", text="words", label="tags", scheme="none", classes=list(names))
     assert set(plain_tags.absent(here)) == {*names} - {f"{begin}-LOC"}
 
 
