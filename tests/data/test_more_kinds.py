@@ -350,8 +350,9 @@ def test_a_word_of_conll_is_named_by_its_own_line(tmp_path: Path) -> None:
     for wrong in ("no I-PER !", "c I-ORG", "f B-PLACE"):
         (message,) = (one for place, one in places.items() if int(place) == lines.index(wrong) + 1)
         assert wrong.split()[1] in message
+    (tmp_path / "fine.conll").write_text("a O\n\nb O\n\nc O\n")
     with pytest.raises(Mistakes, match=r"line 4 of two\.conll: column 'tags', word 3: I-ORG after O"):
-        read_rows(task, [tmp_path / "two.conll", tmp_path / "two.conll"])
+        read_rows(task, [tmp_path / "fine.conll", tmp_path / "two.conll"])
     skipping = task.model_copy(update={"bad_rows": "skip"})
     (tmp_path / "three.conll").write_text("a O\n\nb O\nc I-PER\n")
     (skipped,) = read_rows(skipping, tmp_path / "three.conll").skipped
