@@ -701,16 +701,27 @@ def unbroken(text: str) -> str:
 def test_tasks_without_labels_in_a_split_are_named_and_the_others_scored(
     command: Command, small_recipe: dict[str, Any], here: Path
 ) -> None:
-    """No `test`, a file without the column, a column without a label: none of them hides the score of `near`."""
-    tasks = small_recipe["tasks"] | {"empty": small_recipe["tasks"]["mood"] | {"test": "empty-test.tsv"}}
+    """No `test`, a file without the column, a column of no labels or of -1: none hides the score of `near`."""
+    mood, near = small_recipe["tasks"]["mood"], small_recipe["tasks"]["near"]
+    tasks = small_recipe["tasks"] | {
+        "empty": mood | {"test": "empty-test.tsv"},
+        "kept": mood | {"test": "kept-test.tsv"},
+        "distant": near | {"test": "distant-test.jsonl"},
+    }
     del tasks["same"]["test"]
     (here / "data" / "mood-test.tsv").write_text("id\ttext\n1\tgood film\n")
     (here / "data" / "empty-test.tsv").write_text("id\ttext\tmood\n1\tgood film\t\n2\tbad plot\t \n")
+    (here / "data" / "kept-test.tsv").write_text("id\ttext\tmood\n1\tgood film\t-1\n2\tbad plot\t-1\n")
+    rows = [json.loads(line) for line in (here / "data" / "near-test.jsonl").read_text().splitlines()]
+    hidden = [json.dumps(row | {near["label"]: -1.0}) for row in rows]
+    (here / "data" / "distant-test.jsonl").write_text("\n".join(hidden))
     run = mtbert.train(small_recipe | {"tasks": tasks}, out=here / "RUN", overrides=["stages.0.steps=1"]).folder
     why = {
         "mood": "label: 'mood'",
         "same": "names no `test` rows",
         "empty": "empty-test.tsv, line 2: column 'mood': there is no label (1 more",
+        "kept": "kept-test.tsv: every label is -1, as where labels are kept back; task 'kept'",
+        "distant": "distant-test.jsonl: every label is -1, as where labels are kept back; task 'distant'",
     }
 
     alone = json.loads(command("evaluate", run, "--split", "test", "--task", "near", "--json").out)

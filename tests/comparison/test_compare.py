@@ -204,9 +204,13 @@ def test_shares_of_a_training_file_are_learned_from_by_nobody(here: Path, test: 
     assert len(read_predictions(here / "out", "plain-block-1")["mood"]) == len(ids[2])
 
 
-def test_dev_is_cut_in_two_where_test_has_no_labels(here: Path) -> None:
-    test = here / "data" / "mood-test.tsv"
-    test.write_text("id\ttext\n1\tgood film\n")
+@pytest.mark.parametrize(
+    "rows",
+    ["id\ttext\n1\tgood film\n", "id\ttext\tmood\n1\tgood film\t-1\n2\tbad plot\t-1\n"],
+    ids=["absent", "kept back"],
+)
+def test_dev_is_cut_in_two_where_test_has_no_labels(here: Path, rows: str) -> None:
+    (here / "data" / "mood-test.tsv").write_text(rows)
     first, second = write(here, "plain"), write(here, "lora", modules=["lora"])
     plan = planned(here, first, second)
     assert {task: split.cut for task, split in plan.splits.items()} == {"mood": True, "same": False, "near": False}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
@@ -18,7 +19,7 @@ import pytest
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.table import KINDS
 from mtbert.data.streams import stream_rows
-from mtbert.data.tables import Rows, forget, read_rows
+from mtbert.data.tables import NoLabels, Rows, forget, read_rows
 from mtbert.errors import Mistake, Mistakes
 
 COURSE = Path(__file__).parents[3] / "shared" / "data"
@@ -373,6 +374,23 @@ def test_missing_labels_are_bad_rows(null: Any) -> None:
     labels = ["low", None] if null is None else null
     with pytest.raises(Mistake, match=r"row [12]: column 'label': there is no label"):
         read_rows(classify(), pa.table({"text": ["x", "y"], "label": labels}))
+
+
+@pytest.mark.parametrize("task", [classify(), classify(bad_rows="skip"), score(), score(bad_rows="skip")])
+def test_labels_that_are_all_minus_one_are_kept_back(task: Task) -> None:
+    """As in the test sets of GLUE on the hub."""
+    numbers = {"text": ["a", "b"], "label": [-1, -1]}
+    with pytest.raises(NoLabels, match="every label is -1, as where labels are kept back; task"):
+        read_rows(task, pa.table(numbers))
+    with pytest.raises(Mistake) as mixed:
+        read_rows(task.model_copy(update={"bad_rows": "error"}), pa.table(numbers | {"label": [-1, -2]}))
+    assert not isinstance(mixed.value, NoLabels)
+
+
+def test_minus_one_is_a_label_where_the_task_has_it() -> None:
+    table = pa.table({"text": ["a", "b"], "label": [-1, -1]})
+    np.testing.assert_array_equal(read_rows(classify(classes=[-1, 0, 1]), table).labels, [0, 0])
+    np.testing.assert_array_equal(read_rows(score(range=[-1, 1]), table).labels, [-1, -1])
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 1000])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.ipc
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from mtbert.data.formats.base import Asked
 from mtbert.data.formats.cells import plain
 from mtbert.data.formats.hub import HubSplit
 from mtbert.data.kinds.base import Task, share_of
-from mtbert.data.tables import Rows, read_table
+from mtbert.data.tables import KEPT_BACK, Rows, read_table
 from mtbert.errors import Mistake
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.data import alike, folded, read_splits, shared_tables
@@ -167,16 +168,18 @@ def _made(split: Splits) -> list[str]:
 
 
 def _labelled(task: Task, source: Any) -> bool:
-    """Whether a test set has labels: the column, with something in it."""
+    """Whether a test set has labels: the column, with something in it that does not stand for none."""
     if source is None or (isinstance(source, Path) and "*" not in str(source) and not source.exists()):
         return False
     table = read_table(source, Asked(None, *task.format))
     columns = [name for name in task.label_columns if name in table.columns.column_names]
-    return any(
-        cell is not None and str(cell).strip()
+    there = {
+        str(cell).strip()
         for name in columns
-        for cell in plain(table.column(name, "the label")).to_pylist()
-    )
+        for cell in pa.compute.unique(plain(table.column(name, "the label"))).to_pylist()
+        if cell is not None
+    }
+    return not there - {""} <= KEPT_BACK
 
 
 def _write(columns: pa.Table, path: Path) -> None:

@@ -32,6 +32,7 @@ BLOCK = 100_000  # texts checked at a time, which bounds the memory of the copie
 SKIP = "`bad_rows: skip`"
 FEW = 0.05  # the share of a file's rows that may be left out without asking whether the recipe is at fault
 EVERYTHING = Asked()
+KEPT_BACK = frozenset({"-1", "-1.0"})  # stands for the labels of a test set that are kept back, as in GLUE's of the hub
 GAPS = "`missing: skip`"
 QUOTES = ("`quotes: none` (a quote is a sign like any other)", "`quotes: trusted` (quoted cells are as meant)")
 OTHER_QUOTES = "say `--quotes none` (a quote is a sign like any other) or `--quotes trusted` (cells are as meant)"
@@ -165,6 +166,8 @@ def rows_of(
     with gathering.going_on():
         read = _read_labels(task, table, words, gathering)
         lacking = len(read.missing) == len(numbers)
+        if len(read.wrong) == len(numbers) and read.found.keys() <= KEPT_BACK:
+            raise NoLabels([f"{table.name}: every label is -1, as where labels are kept back; task '{task.name}'"])
         unlabelled = read.missing if task.missing == "skip" else []
         task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
     problems += [_Problem(dict.fromkeys(_empty(cells), f"column '{name}' is empty")) for name, cells in texts.items()]
