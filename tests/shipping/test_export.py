@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import sentence_transformers
 import torch
@@ -159,6 +160,17 @@ def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: R
             found, due = graph.outputs(examples.task, examples, batch_size), outputs_of(scored.model, examples)
             assert due.std() > 1e-2, name  # constant outputs would prove nothing
             torch.testing.assert_close(found, due, atol=1e-4, rtol=0)
+
+
+def test_onnxruntime_leaves_sums_and_layer_norms_apart(graphs: Path, tmp_path: Path) -> None:
+    """What it would make of them, SkipLayerNormalization, takes it longer on a CPU than the two."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    for name in ("model.onnx", "model.int8.onnx"):
+        onnxruntime.InferenceSession(graphs / name, options, providers=["CPUExecutionProvider"])
+        operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+        assert "LayerNormalization" in operators
+        assert "SkipLayerNormalization" not in operators
 
 
 @pytest.mark.long
