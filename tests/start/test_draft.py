@@ -325,6 +325,25 @@ def test_labels_in_one_cell_with_a_separator_are_any_number_a_row(separator: str
     assert said == labels
 
 
+@pytest.mark.parametrize("lists", [["fun", "short"], "fun|short"])
+def test_several_labels_a_row_beside_another_label_are_two_tasks(lists: Any, tmp_path: Path) -> None:
+    sets = [lists, lists[:1] if isinstance(lists, list) else "fun", lists[1:] if isinstance(lists, list) else "short"]
+    rows = [{"text": text(i), "topics": sets[i % 3], "mood": "xy"[i % 2]} for i in range(60)]
+    write_jsonl(tmp_path / "films.jsonl", rows)
+    asked: list[Question] = []
+
+    def ask(question: Question) -> str:
+        asked.append(question)
+        return take_the_guess(question)
+
+    tasks = yaml.safe_load(draft_recipe([tmp_path], tmp_path / "recipe.yaml", ask))["tasks"]
+    assert {task["label"]: task["kind"] for task in tasks.values()} == {
+        "topics": "multilabel",
+        "mood": "classification",
+    }
+    assert any("'topics' (any number a row of 2 labels: fun, short)" in question.text for question in asked)
+
+
 @pytest.mark.parametrize(
     ("column", "cells", "kind"),
     [

@@ -451,6 +451,8 @@ def _some(names: Sequence[str]) -> str:
 def _values(column: Column) -> str:
     if column.role == "class":
         return f"{len(column.counts):,} classes: {_some(list(column.counts))[:80]}"
+    if column.role == "list":
+        return f"any number a row of {len(column.labels):,} labels: {_some(list(column.labels))[:80]}"
     return f"{min(column.numbers):g} to {max(column.numbers):g}"
 
 
