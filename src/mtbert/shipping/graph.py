@@ -52,8 +52,8 @@ def write_graph(model: MultiTask, path: Path) -> None:
     needed("onnxscript", "onnx")
     if words := [name for name, task in model.tasks.items() if task.reads_words]:
         raise Mistake(
-            f"this model cannot be written as an ONNX graph: {', '.join(words)} read words, whose places stand "
-            "beside its tokens"
+            "this model cannot be written as an ONNX graph: a label for each word asks for the places of the words "
+            f"beside the tokens (train without {' and '.join(words)})"
         )
     if asking := [task for task, features in model.beside.items() if features]:
         raise Mistake(
