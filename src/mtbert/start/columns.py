@@ -193,14 +193,12 @@ def _entries(cells: pa.ChunkedArray) -> list[list[str]]:
 def sets_split(columns: Sequence[Column]) -> list[Column]:
     """The same columns, those split whose cells are several labels with a separator between them.
 
-    Such are fewer labels than there are different cells, each of them a name, as `audio, phone`, `phone` and `audio` are
-    of two. A column that may be a text is left whole where there is no other.
+    Such are fewer labels than there are different cells, each of them a name, as `audio, phone`, `phone` and `audio`
+    are of two. A column that may be a text is left whole where there is no other.
     """
     split = {one.name: sets for one in columns if (sets := _sets(one)) is not None}
     other_texts = any(one.role == "text" and one.name not in split for one in columns)
-    return [
-        split[one.name] if one.name in split and (one.role == "class" or other_texts) else one for one in columns
-    ]
+    return [split[one.name] if one.name in split and (one.role == "class" or other_texts) else one for one in columns]
 
 
 def _sets(column: Column) -> Column | None:
