@@ -438,6 +438,10 @@ def test_recipes_over_other_tasks_are_refused(two: tuple[Path, Path], here: Path
         "tasks.mood.classes differs": lambda tasks: tasks["mood"].update(classes=["mid", "low", "high"]),
         "tasks.same.dev differs": lambda tasks: tasks["same"].update(dev="same-test.csv"),
         "tasks.near.range differs": lambda tasks: tasks["near"].update(range=[0, 6]),
+        "tasks.mood.metric differs: accuracy in plain, kappa in other": lambda tasks: tasks["mood"].update(
+            metric="kappa"
+        ),
+        "tasks.near.counts differs": lambda tasks: tasks["near"].update(counts=2),
     }
     for said, change in cases.items():
         with pytest.raises(Mistake, match=said):

@@ -148,10 +148,13 @@ def _check_tasks(recipes: Mapping[str, Recipe]) -> None:
                 "where",
                 "scheme",
                 "separator",
+                "main",
+                "counts",
             ):
                 one, other = (getattr(given.tasks[task], key, None) for given in (reference, recipe))
                 if one != other:
-                    raise Mistake(f"tasks.{task}.{key} differs: {one} in {first}, {other} in {name}")
+                    said = "metric" if key == "main" else key
+                    raise Mistake(f"tasks.{task}.{said} differs: {one} in {first}, {other} in {name}")
             for split in ("train", "dev", "test"):
                 if reference.source(task, split) != recipe.source(task, split):
                     raise Mistake(
