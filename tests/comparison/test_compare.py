@@ -420,6 +420,20 @@ def test_a_recipe_that_cannot_be_trained_is_refused_by_its_name_before_any_runs(
     assert not (here / "out").exists()
 
 
+def test_the_best_of_the_rates_on_dev_is_the_one_that_runs(two: tuple[Path, Path], here: Path) -> None:
+    plan = planned(here, *two, blocks=1, rates=[1e-3, 2e-3])
+    assert run(plan, here) is None
+    found = findings(plan, here / "out")
+    assert found is not None
+    for row in found.rows:
+        tried = found.trials[row.method]
+        assert set(tried) == {"lr 0.001", "lr 0.002"}
+        assert row.candidate == max(tried, key=tried.__getitem__)
+        [[name]] = row.runs
+        rate = Run(run_folder(here / "out", name)).recipe().stages[0].optimizer.options["lr"]
+        assert f"lr {rate:g}" == row.candidate
+
+
 def test_one_rate_for_all_is_no_tuning(two: tuple[Path, Path], here: Path) -> None:
     assert not planned(here, *two, rates=[1e-3]).tuned
     assert planned(here, *two, rates=[1e-3, 2e-3]).tuned

@@ -92,8 +92,9 @@ def declare(asked: Asked, folder: Path) -> Plan:
 
 
 def first_recipe(methods: Sequence[Method]) -> Recipe:
-    """The recipe of the first method, whose tasks are those of the comparison."""
-    return read_recipe(only(methods[0]))
+    """The recipe of the first method, or the first of its candidates: its tasks are those of the comparison."""
+    [content] = next(iter(methods[0].candidates.values())).values()
+    return read_recipe(content)
 
 
 def only(method: Method) -> Content:
