@@ -35,7 +35,6 @@ from mtbert.runs.listener import Listener
 from mtbert.scoring.evaluation import outputs_of
 from mtbert.serving.engines import Question
 from mtbert.serving.predictor import Predictor
-from mtbert.shipping.graph import write_graph
 from mtbert.shipping.hugging_face import save_classifier
 from tests.support.cut_off import Kill, Killed, assert_same_run
 from tests.support.tiny_models import SENTENCES, publish, same_bits, tiny_bert, tiny_tokenizer
@@ -402,9 +401,6 @@ def test_check_info_and_training_say_what_the_copy_costs(
 
 
 def test_what_cannot_be_exported_with_them_says_so(experiment: Experiment, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    with pytest.raises(Mistake, match="heads of same read features beside the"):
-        write_graph(experiment.model, tmp_path / "model.onnx")
     with pytest.raises(Mistake, match="its head reads features beside the vector"):
         save_classifier(experiment.model, experiment.tokenizer, "same", tmp_path / "classifier")
 

@@ -21,8 +21,10 @@ import transformers
 import mtbert
 from mtbert.app.cli import app
 from mtbert.data.batches import Examples
+from mtbert.data.tokenizer import Tokenizer
 from mtbert.errors import Mistake
 from mtbert.model.checkpoints import load_model, save_model
+from mtbert.model.ensemble import Answering
 from mtbert.model.files import seal
 from mtbert.model.multitask import MultiTask
 from mtbert.model.task_modules.table import TASK_MODULES
@@ -35,10 +37,10 @@ from mtbert.serving.predictor import Predictor
 from mtbert.shipping import export as exporting
 from mtbert.shipping.certificate import certify
 from mtbert.shipping.export import Refused, Wanted, export
-from mtbert.shipping.graph import GraphModel
+from mtbert.shipping.graph import INPUTS, GraphModel, GraphOriginal, write_graph
 from mtbert.shipping.standalone import Model
 from tests.support.small import WORDS, recipe_over, with_more_kinds, write_small_data
-from tests.support.tiny_models import SENTENCES, shaken
+from tests.support.tiny_models import SENTENCES, make_model, shaken
 
 # heads, poolings and readings that are not those of the recipe of the small data
 VARIED: dict[str, dict[str, Any]] = {
@@ -59,6 +61,13 @@ VARIED: dict[str, dict[str, Any]] = {
     "climbed": {"of": "stars"},
     "risen": {"of": "stars", "method": "cumulative"},
     "heated": {"of": "topics", "thresholds": {"art": 0.3}},
+    "known": {"of": "mood", "head": {"name": "linear", "beside": ["vector"]}},
+    "compared": {
+        "of": "same",
+        "symmetric": True,
+        "head": {"name": "linear", "beside": ["cosine", "difference", "product", "vector"]},
+    },
+    "apart": {"of": "near", "head": {"name": "linear", "beside": ["cosine", "vector"]}},
 }
 # what is decided of some, at which temperature: the script obeys it
 DECIDED: dict[str, tuple[float, tuple[str, ...]]] = {
@@ -142,7 +151,7 @@ def alone(graphs: Path) -> Path:
     """The export with its float32 graph only, so that the script takes that one."""
     folder = graphs.parent / "alone"
     folder.mkdir()
-    for name in ("model.onnx", "tasks.json", "tokenizer.json", "predict.py"):
+    for name in ("model.onnx", "original.onnx", "tasks.json", "tokenizer.json", "predict.py"):
         (folder / name).write_bytes((graphs / name).read_bytes())
     seal(folder)
     return folder
@@ -151,9 +160,16 @@ def alone(graphs: Path) -> Path:
 # ---- graphs
 
 
+def at_work(folder: Path, model: Answering, tokenizer: Tokenizer) -> GraphModel:
+    assert isinstance(model, MultiTask)
+    assert model.original is not None
+    reader = GraphOriginal(folder / "original.onnx", 1, tokenizer, model.original)
+    return GraphModel(folder / "model.onnx", 1, reader.vectors)
+
+
 def test_a_graph_gives_the_outputs_of_every_kind_of_task_and_every_module(run: Run, graphs: Path) -> None:
     scored = to_be_scored(run.folder)
-    graph = GraphModel(graphs / "model.onnx", threads=1)
+    graph = at_work(graphs, scored.model, scored.tokenizer)
     assert {f"with_{name}" for name in TASK_MODULES} < set(scored.sets)
     for name, examples in scored.whole().items():
         for batch_size in (1, 5, 64):
@@ -166,22 +182,39 @@ def test_onnxruntime_leaves_sums_and_layer_norms_apart(graphs: Path, tmp_path: P
     """What it would make of them, SkipLayerNormalization, takes it longer on a CPU than the two."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    for name in ("model.onnx", "model.int8.onnx"):
+    for name in ("model.onnx", "model.int8.onnx", "original.onnx", "original.int8.onnx"):
         onnxruntime.InferenceSession(graphs / name, options, providers=["CPUExecutionProvider"])
         operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
         assert "LayerNormalization" in operators
         assert "SkipLayerNormalization" not in operators
 
 
+def test_nothing_is_said_of_what_goes_on_in_the_exporter(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from mtbert.shipping.graph import write_graph, write_int8; "
+        "from tests.support.tiny_models import make_model; graph = pathlib.Path(sys.argv[1]) / 'model.onnx'; "
+        "write_graph(make_model(), graph); write_int8(graph, graph.with_name('int8.onnx'))"
+    )
+    said = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("", "")
+
+
+def test_a_graph_asks_for_vectors_only_where_a_head_reads_features_of_them(graphs: Path, tmp_path: Path) -> None:
+    write_graph(make_model(), tmp_path / "model.onnx")
+    named = [[one.name for one in onnx.load(one / "model.onnx").graph.input] for one in (tmp_path, graphs)]
+    assert named == [[*INPUTS], [*INPUTS, "first", "second"]]
+
+
 @pytest.mark.long
 def test_a_graph_gives_the_outputs_for_two_thousand_texts(run: Run, graphs: Path) -> None:
     model, tokenizer = load_model(run.part(BEST))
-    graph = GraphModel(graphs / "model.onnx", threads=1)
+    graph = at_work(graphs, model, tokenizer)
     draw = np.random.default_rng(0).integers
     texts = [" ".join(np.array(WORDS)[draw(0, len(WORDS), draw(1, 60))]) for _ in range(4000)]
     for name, task in model.tasks.items():
         columns = [texts[:2000], texts[2000:]][: len(task.text)]
-        examples = Examples.from_texts(task, columns, tokenizer, model.encoder.shape.positions)
+        apart = model.apart([name])
+        examples = Examples.from_texts(task, columns, tokenizer, model.encoder.shape.positions, apart=apart)
         found, due = graph.outputs(task, examples), outputs_of(model, examples)
         assert due.std() > 1e-2, name
         print(f"{name}: {float((found - due).abs().max()):.1e}")
@@ -306,7 +339,7 @@ def test_the_script_answers_as_mtbert_predict_does_whatever_was_decided(run: Run
         assert ("not sure" in said) == ("sure_from" in parts), task
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "original.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
 def test_a_damaged_export_says_nothing(alone: Path, tmp_path: Path, name: str) -> None:
     for one in alone.iterdir():
         (tmp_path / one.name).write_bytes(one.read_bytes())
@@ -317,7 +350,7 @@ def test_a_damaged_export_says_nothing(alone: Path, tmp_path: Path, name: str) -
         Model(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "original.onnx", "tasks.json", "tokenizer.json", "manifest.json"])
 def test_an_export_without_one_of_its_files_says_which(alone: Path, tmp_path: Path, name: str) -> None:
     for one in alone.iterdir():
         if one.name != name:

@@ -266,6 +266,10 @@ class Examples:
         other.vectors = lambda: self.vectors()[::-1]
         return other
 
+    def read_beside(self, apart: Apart) -> Examples:
+        """The same examples, whose texts are read by themselves too, by `apart`."""
+        return Examples(self.task, self.texts, self._tokenizer, self.max_length, self.labels, apart, self._at)
+
     def _in_texts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows if self._at is None else self._at[rows]
 

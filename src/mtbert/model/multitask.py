@@ -60,18 +60,19 @@ class MultiTask(nn.Module):
         """Go on from the hidden state that enters layer `start`: (S, L, D) -> (B, outputs)."""
         for state in self.states(x, batch, start):
             x = state
-        outputs: Tensor = self.heads[batch.task](self.features(x, batch))
-        return self.tasks[batch.task].placed(outputs, batch.words)
+        return self.answer(x, batch)
 
     def together(self, batch: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of several tasks that read the batch alike, from one pass of the encoder: task -> (B, outputs)."""
         x = self.embed(batch)
         for state in self.states(x, batch):
             x = state
-        return {
-            task: self.tasks[task].placed(self.heads[task](self.features(x, replace(batch, task=task))), batch.words)
-            for task in tasks
-        }
+        return {task: self.answer(x, replace(batch, task=task)) for task in tasks}
+
+    def answer(self, x: Tensor, batch: Batch) -> Tensor:
+        """From the last layer's states to the outputs of the batch's task: (S, L, D) -> (B, outputs)."""
+        outputs: Tensor = self.heads[batch.task](self.features(x, batch))
+        return self.tasks[batch.task].placed(outputs, batch.words)
 
     def alike(self, tasks: Iterable[str]) -> list[list[str]]:
         """Tasks that are given the same texts, in groups that one pass serves: they make the same sequences of a text,

@@ -45,5 +45,9 @@ class Original:
         fast as from the states of the encoder. `told` hears, after each batch, how many texts it held.
         """
         self.encoder.to(best_device())
-        vectors = sentence_vectors(self.encoder, tokens, self.tokenizer, told=told)
-        return (vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)).half()
+        return scaled(sentence_vectors(self.encoder, tokens, self.tokenizer, told=told))
+
+
+def scaled(vectors: Tensor) -> Tensor:
+    """Each scaled to a mean square of 1: (N, D), in float16."""
+    return (vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)).half()

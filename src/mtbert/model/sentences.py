@@ -36,19 +36,20 @@ def sentence_vectors(
     examples = Examples(SENTENCE, [tokens], tokenizer, encoder.shape.positions)
     device = next(encoder.parameters()).device
     vectors = torch.empty(len(tokens), encoder.shape.width)
-
-    def answer(batch: Batch) -> Tensor:
-        moved = batch.to(device)
-        x = encoder.embed(moved)
-        for state in encoder.states(x, moved, Fold([])):
-            x = state
-        return Mean()(x, moved, encoder).float().cpu()
-
     with evaluating(encoder):
-        for batch, means in in_parallel(answer, examples.in_order_of_length(batch_size), device):
+        batches = examples.in_order_of_length(batch_size)
+        for batch, means in in_parallel(lambda batch: means_of(encoder, batch.to(device)).cpu(), batches, device):
             vectors[torch.from_numpy(batch.rows)] = means
             told(len(batch))
     return vectors
+
+
+def means_of(encoder: Encoder, batch: Batch) -> Tensor:
+    """The mean of the last states of each sequence's tokens: (S, D) in float32."""
+    x = encoder.embed(batch)
+    for state in encoder.states(x, batch, Fold([])):
+        x = state
+    return Mean()(x, batch, encoder).float()
 
 
 def cosines(encoder: Encoder, pairs: Sequence[Tokens], tokenizer: Tokenizer) -> Tensor:

@@ -30,8 +30,10 @@ SAYS = {
 }
 
 
-def described(task: Task, positions: int, decision: Decision) -> dict[str, object]:
+def described(task: Task, positions: int, decision: Decision, alone: int = 0) -> dict[str, object]:
     """A task as the script reads it, for a model with so many positions; what was decided on a run is obeyed.
+
+    `alone` is how many tokens of each text the original encoder reads by itself; 0 where the head asks for none.
 
     `reads` holds, for each order of its texts, the places of those in each sequence; `temperatures` that of the
     probabilities that are told, and that of those by which is decided; `by` the offsets of their logarithms, or their
@@ -55,6 +57,7 @@ def described(task: Task, positions: int, decision: Decision) -> dict[str, objec
         **task.model_dump(mode="json", include=READ),
         "reads": [[[place] for place in order] if task.sequences == 2 else [order] for order in orders],
         "max_length": min(task.max_length, positions),
+        "alone": alone,
         "shares": shares,
         "says": says,
         "by": by,

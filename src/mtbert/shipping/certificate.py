@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import RenderableType
 from torch import Tensor
 
-from mtbert.data.batches import ExampleSet
+from mtbert.data.batches import Examples
 from mtbert.data.kinds.base import Task
 from mtbert.data.labels import Labels, plain, same
 from mtbert.errors import Mistake
@@ -20,7 +20,7 @@ from mtbert.scoring.intervals import intervals, spans
 
 NEAR = 0.01  # of its range: how far apart two scores may be that count as the same decision
 
-Side = Callable[[Task, ExampleSet], Tensor]  # the outputs for all examples of a task: (N, outputs)
+Side = Callable[[Task, Examples], Tensor]  # the outputs for all examples of a task: (N, outputs)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Certificate(Report):
 
 
 def certify(
-    sides: Mapping[str, Side], sets: Mapping[str, ExampleSet], bound: float, machine: Mapping[str, Any]
+    sides: Mapping[str, Side], sets: Mapping[str, Examples], bound: float, machine: Mapping[str, Any]
 ) -> Certificate:
     """Let every side answer all rows; the first one is the model that the others are compared with.
 

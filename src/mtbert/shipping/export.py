@@ -18,6 +18,7 @@ from mtbert.errors import Mistake, unknown
 from mtbert.model.checkpoints import load_model, merged, save_encoder
 from mtbert.model.files import seal, write_json
 from mtbert.model.multitask import MultiTask
+from mtbert.model.sentences import SENTENCE
 from mtbert.runs.decisions import read_decisions
 from mtbert.runs.environment import processor
 from mtbert.runs.evaluate import to_be_scored
@@ -29,10 +30,11 @@ from mtbert.scoring.decisions import NOT_SURE, PLAIN
 from mtbert.scoring.evaluation import outputs_of
 from mtbert.shipping.beside_graph import described
 from mtbert.shipping.certificate import Certificate, certify
-from mtbert.shipping.graph import GraphModel, write_graph, write_int8
+from mtbert.shipping.graph import GraphModel, GraphOriginal, write_graph, write_int8, write_original
 from mtbert.shipping.hugging_face import save_classifier, save_sentences
 
-GRAPH, INT8 = "model.onnx", "model.int8.onnx"
+GRAPHS = {"onnx": "model.onnx", "int8": "model.int8.onnx"}  # side of the certificate -> file
+ORIGINALS = {"onnx": "original.onnx", "int8": "original.int8.onnx"}  # the same of the original encoder
 TASKS, CERTIFICATE, SCRIPT = "tasks.json", "certificate.json", "predict.py"
 STANDALONE = "standalone.py"  # the script as it stands here; to import it would run it
 BOUND = 0.005
@@ -90,17 +92,27 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     model = scored.model.cpu()
     if not isinstance(model, MultiTask):
         raise Mistake(f"{wanted.run} holds an ensemble, which is several models: export one of its runs")
-    write_graph(model, folder / GRAPH)
+    write_graph(model, folder / GRAPHS["onnx"])
+    original = model.original if model.apart(model.tasks) else None
+    if original is not None:
+        write_original(original, folder / ORIGINALS["onnx"])
     if wanted.int8:
-        write_int8(folder / GRAPH, folder / INT8)
+        for files in [GRAPHS] if original is None else [GRAPHS, ORIGINALS]:
+            write_int8(folder / files["onnx"], folder / files["int8"])
     threads = torch.get_num_threads()
     machine = {
         "processor": processor(),
         "threads": threads,
         "versions": {"torch": torch.__version__, "onnxruntime": runtime.__version__, "mtbert": _version()},
     }
-    graphs = {"onnx": GRAPH, **({"int8": INT8} if wanted.int8 else {})}
-    sides = {name: GraphModel(folder / file, threads).outputs for name, file in graphs.items()}
+
+    def at_work(side: str) -> GraphModel:
+        if original is None:
+            return GraphModel(folder / GRAPHS[side], threads)
+        reader = GraphOriginal(folder / ORIGINALS[side], threads, scored.tokenizer, original)
+        return GraphModel(folder / GRAPHS[side], threads, reader.vectors)
+
+    sides = {side: at_work(side).outputs for side in (GRAPHS if wanted.int8 else ["onnx"])}
     model_side = {"torch": lambda task, examples: outputs_of(model, examples)}
     certificate = certify({**model_side, **sides}, scored.whole(), wanted.bound, machine)
     if certificate.fallen:
@@ -108,7 +120,11 @@ def _write_graphs(wanted: Wanted, folder: Path) -> Certificate:
     write_json(certificate.as_dict(), folder / CERTIFICATE)
     positions, decided = model.encoder.shape.positions, read_decisions(Run.open(wanted.run).part(BEST), model.tasks)
     decisions = {name: decided[name].decision if name in decided else PLAIN for name in model.tasks}
-    tasks = {name: described(task, positions, decisions[name]) for name, task in model.tasks.items()}
+    alone = 0 if original is None else min(SENTENCE.max_length, original.encoder.shape.positions)
+    tasks = {
+        name: described(task, positions, decisions[name], alone if model.beside[name] else 0)
+        for name, task in model.tasks.items()
+    }
     write_json(tasks, folder / TASKS)
     (folder / "tokenizer.json").write_text(scored.tokenizer.definition, encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name(STANDALONE), folder / SCRIPT)

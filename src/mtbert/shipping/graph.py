@@ -1,23 +1,38 @@
-"""A model as one ONNX graph with an output a task, the same graph in eight bits, and such a graph at work."""
+"""A model as ONNX graphs: one with an output a task, one of the original encoder; in eight bits; and at work."""
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtbert.data.batches import Batch, ExampleSet
+from mtbert.data.batches import Apart, Batch, Examples, Told
 from mtbert.data.kinds.base import Task
+from mtbert.data.tokenizer import Tokenizer
+from mtbert.data.tokens import Tokens
 from mtbert.errors import Mistake
+from mtbert.model.heads.head import beside_of
 from mtbert.model.modes import evaluating
 from mtbert.model.multitask import MultiTask
+from mtbert.model.original import Original, scaled
+from mtbert.model.sentences import SENTENCE, means_of
+from mtbert.model.shape import Shape
 from mtbert.runs.extras import needed
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")  # (S, L) int64 each, as transformers calls them
+# (S, D) float32 each: the vectors of the first and of the second texts, as the original encoder has them, in as many
+# rows as there are sequences; those beyond the examples count for nothing
+APART = ("first", "second")
+VECTOR = "vector"  # what the graph of the original encoder gives: (S, D) float32
 OPSET = 23  # the first with Attention
 
 
@@ -32,47 +47,87 @@ class Graph(nn.Module):
             trunks.setdefault(model.modules_by_task.who(task), []).append(task)
         self.trunks = list(trunks.values())
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *apart: Tensor
+    ) -> tuple[Tensor, ...]:
         """Task by task in the order of the model: (S, outputs), or (S / 2, outputs) for pairs encoded apart."""
         outputs: dict[str, Tensor] = {}
         for tasks in self.trunks:
-            rows = np.empty(0, np.int64)  # a graph knows of none
-            batch = Batch(tasks[0], input_ids, token_type_ids, attention_mask.bool(), None, rows, sequences=1)
-            outputs |= self.model.together(batch, tasks)
+            batch = _batch(tasks[0], input_ids, token_type_ids, attention_mask)
+            x = self.model.embed(batch)
+            for state in self.model.states(x, batch):
+                x = state
+            for task in tasks:
+                outputs[task] = self.model.answer(x, replace(batch, task=task, beside=self._beside(task, apart)))
         return tuple(outputs[task] for task in self.model.tasks)
+
+    def _beside(self, name: str, apart: Sequence[Tensor]) -> Tensor | None:
+        """The vectors of the texts of each example of a task whose head reads features of them: (B, T, D)."""
+        if not self.model.beside[name]:
+            return None
+        task = self.model.tasks[name]
+        columns = [one if task.sequences == 1 else one[: one.shape[0] // 2] for one in apart[: len(task.text)]]
+        return torch.stack(columns, dim=1)
+
+
+class OriginalGraph(nn.Module):
+    """The original encoder as a function of the tokens of texts, each by itself."""
+
+    def __init__(self, original: Original) -> None:
+        super().__init__()
+        self.encoder = original.encoder
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """As `Original.vectors`: (S, D)."""
+        batch = _batch(SENTENCE.name, input_ids, token_type_ids, attention_mask)
+        return scaled(means_of(self.encoder, batch)).float()
+
+
+def _batch(task: str, tokens: Tensor, segments: Tensor, mask: Tensor) -> Batch:
+    rows = np.empty(0, np.int64)  # a graph knows of none
+    return Batch(task, tokens, segments, mask.bool(), None, rows, sequences=1)
 
 
 def write_graph(model: MultiTask, path: Path) -> None:
     """Write a model on the CPU as an ONNX graph whose outputs are named as its tasks.
 
     The number of sequences S and their length L are free. Of a task whose pairs are encoded apart, the first half of
-    the sequences are the first texts. Raises Mistake where a part of the model cannot be expressed, or without the
-    extra `onnx`.
+    the sequences are the first texts. Where a head reads features beside the vector, the graph asks for the vectors
+    of which they are made (`APART`). Raises Mistake where a part of the model cannot be expressed, or without the extra
+    `onnx`.
     """
-    needed("onnxscript", "onnx")
     if words := [name for name, task in model.tasks.items() if task.reads_words]:
         raise Mistake(
             f"this model cannot be written as an ONNX graph: {', '.join(words)} read words, whose places stand "
             "beside its tokens"
         )
-    if asking := [task for task, features in model.beside.items() if features]:
-        raise Mistake(
-            f"this model cannot be written as an ONNX graph: heads of {', '.join(asking)} read features beside the "
-            "vector, which come from a second encoder (train without `beside`)"
-        )
-    sequences, length = torch.export.Dim("sequences"), torch.export.Dim("length", max=model.encoder.shape.positions)
+    apart = APART if any(model.beside.values()) else ()
+    _write(Graph(model), model.encoder.shape, [*INPUTS, *apart], list(model.tasks), path)
+
+
+def write_original(original: Original, path: Path) -> None:
+    """Write the original encoder as an ONNX graph; raises Mistake as `write_graph`."""
+    _write(OriginalGraph(original), original.encoder.shape, INPUTS, [VECTOR], path)
+
+
+def _write(graph: nn.Module, shape: Shape, inputs: Sequence[str], outputs: Sequence[str], path: Path) -> None:
+    needed("onnxscript", "onnx")
+    sequences, length = torch.export.Dim("sequences"), torch.export.Dim("length", max=shape.positions)
     # no size of 1, which would become a constant, and no tensor twice, which would become one input
-    example = tuple(torch.ones(4, 6, dtype=torch.int64) for _ in INPUTS)
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what the exporter does inside
+    tokens = [torch.ones(4, 6, dtype=torch.int64) for _ in INPUTS]
+    vectors = [torch.ones(4, shape.width) for _ in inputs[len(INPUTS) :]]
+    free: dict[str, Any] = {name: {0: sequences, 1: length} for name in INPUTS}
+    if vectors:
+        free["apart"] = tuple({0: sequences} for _ in vectors)
+    with evaluating(graph), torch.no_grad(), _unsaid():
         try:
             program: Any = torch.onnx.export(
-                Graph(model),
-                example,
+                graph,
+                (*tokens, *vectors),
                 dynamo=True,
-                input_names=list(INPUTS),
-                output_names=list(model.tasks),
-                dynamic_shapes={name: {0: sequences, 1: length} for name in INPUTS},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=free,
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
@@ -82,6 +137,20 @@ def write_graph(model: MultiTask, path: Path) -> None:
             raise Mistake(f"this model cannot be written as an ONNX graph: {reason}") from None
     _keep_sums_apart(program.model)
     program.save(path, external_data=False)
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keep to itself what the exporter says about its inside, such as libraries that it would know, too."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _keep_sums_apart(model: Any) -> None:
@@ -106,8 +175,7 @@ def write_int8(graph: Path, path: Path) -> None:
     quantization = needed("onnxruntime.quantization", "onnx")
     shapes = needed("onnxruntime.quantization.shape_inference", "onnx")
     fused = path.with_suffix(".fused")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _unsaid():
         shapes.quant_pre_process(graph, fused, skip_symbolic_shape=True)
         quantization.quantize_dynamic(
             fused,
@@ -129,23 +197,65 @@ def _of_heads(graph: Path) -> list[str]:
 
 
 class GraphModel:
-    """A graph that was written by `write_graph` or `write_int8`, at work in onnxruntime."""
+    """A graph that was written by `write_graph` or `write_int8`, at work in onnxruntime.
 
-    def __init__(self, path: Path, threads: int) -> None:
-        runtime = needed("onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._run = runtime.RunOptions()
+    `apart` reads texts by themselves, for heads that ask for features of them (`GraphOriginal.vectors`).
+    """
+
+    def __init__(self, path: Path, threads: int, apart: Apart | None = None) -> None:
+        self._session = _session(path, threads)
+        self._apart = apart
+        self._width = next((one.shape[1] for one in self._session.get_inputs() if one.name in APART), 0)
+        self._run = needed("onnxruntime", "onnx").RunOptions()
         self._run.only_execute_path_to_fetches = True  # other tasks of the graph cost nothing
 
-    def outputs(self, task: Task, examples: ExampleSet, batch_size: int = 64) -> Tensor:
+    def outputs(self, task: Task, examples: Examples, batch_size: int = 64) -> Tensor:
         """The outputs for all examples of a task, as `scoring.evaluation.outputs_of` gives them: (N, outputs)."""
+        if self._apart is not None and beside_of(task):
+            examples = examples.read_beside(self._apart)
         total = torch.zeros(len(examples), task.outputs)
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
-                given = batch.tokens, batch.segments, batch.mask.long()
-                feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)}
-                (outputs,) = self._session.run([task.name], feed, self._run)
+                (outputs,) = self._session.run([task.name], {**_fed(batch), **self._beside(batch)}, self._run)
                 total[torch.from_numpy(batch.rows)] += torch.from_numpy(outputs)
         return total / len(examples.orders)
+
+    def _beside(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """The vectors of first and second texts, where the graph asks for them: zeros for a task that does not."""
+        if not self._width:
+            return {}
+        vectors = torch.zeros(len(batch), 1, self._width) if batch.beside is None else batch.beside
+        columns = vectors.expand(-1, 2, -1) if vectors.shape[1] == 1 else vectors
+        both = zip(APART, columns.repeat(batch.sequences, 1, 1).unbind(1), strict=True)
+        return {name: column.numpy() for name, column in both}
+
+
+class GraphOriginal:
+    """A graph that was written by `write_original`, or its eight bits, at work in onnxruntime."""
+
+    def __init__(self, path: Path, threads: int, tokenizer: Tokenizer, original: Original) -> None:
+        self._session = _session(path, threads)
+        self._tokenizer = tokenizer
+        self._shape = original.encoder.shape
+
+    def vectors(self, tokens: Tokens, told: Told) -> Tensor:
+        """As `Original.vectors`: (N, D), of numbers that float16 can hold."""
+        examples = Examples(SENTENCE, [tokens], self._tokenizer, self._shape.positions)
+        vectors = torch.empty(len(tokens), self._shape.width)
+        for batch in examples.in_order_of_length(64):
+            (found,) = self._session.run([VECTOR], _fed(batch))
+            vectors[torch.from_numpy(batch.rows)] = torch.from_numpy(found)
+            told(len(batch))
+        return vectors
+
+
+def _session(path: Path, threads: int) -> Any:
+    runtime = needed("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _fed(batch: Batch) -> dict[str, NDArray[np.int64]]:
+    given = batch.tokens, batch.segments, batch.mask.long()
+    return {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)}

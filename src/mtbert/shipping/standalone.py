@@ -42,7 +42,9 @@ class Model:
             sys.exit(f"{file} is {'damaged' if file.exists() else 'missing'}; export the model again")
         self.tasks = json.loads((folder / "tasks.json").read_bytes())
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.session = onnxruntime.InferenceSession(min(folder.glob("*.onnx")))
+        self.session = onnxruntime.InferenceSession(min(folder.glob("model*.onnx")))
+        self.beside = {one.name: one.shape[1] for one in self.session.get_inputs()[3:]}  # vectors of texts -> width
+        self.original = onnxruntime.InferenceSession(min(folder.glob("original*.onnx"))) if self.beside else None
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True  # other tasks of the graph cost nothing
 
@@ -63,13 +65,23 @@ class Model:
 
     def outputs(self, name: str, rows: list[list[str]], order: list[list[int]]) -> Any:
         """The graph's outputs, with the texts at these places in each of a row's sequences: (B, outputs)."""
-        most, pairs = self.tasks[name]["max_length"], self.tasks[name]["segments"] == "pair"
-        read = [self.sequence([row[place] for place in places], most) for places in order for row in rows]
+        task, places = self.tasks[name], [place for places in order for place in places]
+        read = [self.sequence([row[place] for place in group], task["max_length"]) for group in order for row in rows]
+        given = self.padded(read, task["segments"] == "pair")
+        for (beside, width), place in zip(self.beside.items(), [*places, None], strict=False):
+            vectors: Any = np.zeros(width, np.float32)  # where the task asks for none
+            if self.original and task["alone"] and place is not None:
+                texts = self.padded([self.sequence([row[place]], task["alone"]) for row in rows])
+                vectors = self.original.run(["vector"], texts)[0]
+            given[beside] = np.resize(vectors, (len(read), width))
+        return self.session.run([name], given, self.options)[0]
+
+    def padded(self, read: list[Any], pairs: bool = True) -> dict[str, Any]:
+        """Sequences as a graph reads them, the second texts of pairs in a segment of their own: (S, L) each."""
         for one in read:
             one.pad(max(map(len, read)), pad_id=self.tokenizer.token_to_id("[PAD]"))
         ids, types, mask = np.array([[one.ids, one.type_ids, one.attention_mask] for one in read]).swapaxes(0, 1)
-        given = {"input_ids": ids, "token_type_ids": types * pairs, "attention_mask": mask}
-        return self.session.run([name], given, self.options)[0]
+        return {"input_ids": ids, "token_type_ids": types * pairs, "attention_mask": mask}
 
     def sequence(self, texts: list[str], most: int) -> Any:
         """The tokens of one text or two between special tokens, cut to so many, a pair's longer text first."""
