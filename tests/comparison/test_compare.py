@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -393,13 +394,51 @@ def test_a_folder_that_holds_another_comparison_is_refused(undisturbed: tuple[Pa
         (planned(folder, *files, margin=0.02), "margin"),
         (planned(folder, *files[::-1]), "compared_with"),
         (planned(folder, files[0], write(folder, "lora", modules=["lora"])), "methods, adapter: in one of them only"),
-        (planned(folder, *files, "stages.0.batch_size=4"), "methods, plain"),
+        (planned(folder, *files, "stages.0.batch_size=4"), "methods, plain, stages, 0, batch_size: then 8, now 4"),
     ):
         with pytest.raises(Mistake, match="holds another comparison") as refused:
             run(other, folder)
         assert said in str(refused.value)
     with pytest.raises(Mistake, match="not empty and holds no comparison"):
         run(planned(folder, *files, out="data"), folder, out="data")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modules": [{"name": "pals", "heads": 5}]}, "5"),
+        ({"stages": [{"steps": 6, "combiner": "pcgrad"}]}, "'pcgrad' combines the gradients of several tasks"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_by_its_name_before_any_runs(
+    two: tuple[Path, Path], here: Path, changes: dict[str, Any], said: str
+) -> None:
+    plan = planned(here, two[0], write(here, "wrong", **changes))
+    for begun in (lambda: run(plan, here), lambda: outlook(plan, first_recipe(plan.methods).tasks, here / "out")):
+        with pytest.raises(Mistake, match=f"^wrong: .*{said}"):
+            begun()
+    assert not (here / "out").exists()
+
+
+def test_the_best_of_the_rates_on_dev_is_the_one_that_runs(two: tuple[Path, Path], here: Path) -> None:
+    plan = planned(here, *two, blocks=1, rates=[1e-3, 2e-3])
+    assert run(plan, here) is None
+    found = findings(plan, here / "out")
+    assert found is not None
+    for row in found.rows:
+        tried = found.trials[row.method]
+        assert set(tried) == {"lr 0.001", "lr 0.002"}
+        assert row.candidate == max(tried, key=tried.__getitem__)
+        [[name]] = row.runs
+        rate = Run(run_folder(here / "out", name)).recipe().stages[0].optimizer.options["lr"]
+        assert f"lr {rate:g}" == row.candidate
+
+
+def test_one_rate_for_all_is_no_tuning(two: tuple[Path, Path], here: Path) -> None:
+    assert not planned(here, *two, rates=[1e-3]).tuned
+    assert planned(here, *two, rates=[1e-3, 2e-3]).tuned
+    with pytest.raises(Mistake, match=r"--rates: 0\.001 is there twice"):
+        planned(here, *two, rates=[1e-3, 2e-3, 1e-3])
 
 
 def test_recipes_over_other_tasks_are_refused(two: tuple[Path, Path], here: Path) -> None:
@@ -413,6 +452,10 @@ def test_recipes_over_other_tasks_are_refused(two: tuple[Path, Path], here: Path
         "tasks.mood.classes differs": lambda tasks: tasks["mood"].update(classes=["mid", "low", "high"]),
         "tasks.same.dev differs": lambda tasks: tasks["same"].update(dev="same-test.csv"),
         "tasks.near.range differs": lambda tasks: tasks["near"].update(range=[0, 6]),
+        "tasks.mood.metric differs: accuracy in plain, kappa in other": lambda tasks: tasks["mood"].update(
+            metric="kappa"
+        ),
+        "tasks.near.counts differs": lambda tasks: tasks["near"].update(counts=2),
     }
     for said, change in cases.items():
         with pytest.raises(Mistake, match=said):
@@ -465,12 +508,38 @@ def test_a_grid_is_a_recipe_with_rows_of_overrides(two: tuple[Path, Path], here:
         ("recipe: plain.yaml\nrow: 1\nrows: {a: []}", "did you mean 'rows'"),
         ("recipe: plain.yaml\nrows: {a: {seeds: 1}}", "not a list of overrides"),
         ("recipe: plain.yaml\nrows: {a b: [], a-b: []}", "would share the folder a-b"),
+        ("recipe: none.yaml\nrows: {a: []}", "grid.yaml, line 1: recipe: there is no recipe .*none.yaml"),
+        ("recipe: plain.yaml\ncommon: seed=1\nrows: {a: []}", "line 2: common: is 'seed=1', not a list of overrides"),
+        ("recipe: plain.yaml\nrows:\n  a:\n  - seed=1\n  - modules", "line 5: rows.a.1: 'modules' is no override"),
+        ("recipe: plain.yaml\nrows:\n  a: [{seed: 1}]", "line 3: rows.a.0: {'seed': 1} is no override"),
     ],
 )
 def test_grids_that_are_none(two: tuple[Path, Path], here: Path, content: str, said: str) -> None:
     (here / "grid.yaml").write_text(content)
     with pytest.raises(Mistake, match=said):
         read_methods([str(here / "grid.yaml")], None)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stages.0.stepz=5", "stages.0.stepz: unknown key"),
+        ("modules=[{name: adapter, siez: 4}]", "modules.0.siez: unknown option"),
+        ("stages.7.steps=5", "there is no entry 7"),
+        ("seed=[", "is not a YAML value"),
+    ],
+)
+@pytest.mark.parametrize("where", ["common", "row"])
+def test_a_mistake_in_a_grid_is_told_by_its_line_there(
+    two: tuple[Path, Path], here: Path, override: str, said: str, where: str
+) -> None:
+    common, row = (override, "seed=1") if where == "common" else ("seed=1", override)
+    (here / "grid.yaml").write_text(
+        f"recipe: plain.yaml\ncommon:\n- {json.dumps(common)}\nrows:\n  a b:\n  - {json.dumps(row)}\n"
+    )
+    line = "line 3, common" if where == "common" else "line 6, rows.a b"
+    with pytest.raises(Mistake, match=rf"grid.yaml, {line}, {re.escape(override)}: .*{said}"):
+        read_methods([str(here / "grid.yaml"), "precision=float32"], None)
 
 
 def test_a_comparison_has_something_to_compare(two: tuple[Path, Path]) -> None:

@@ -82,6 +82,15 @@ def test_the_sign_flip_test_counts_all_ways_to_flip() -> None:
     assert sign_flip_test(differences) == pytest.approx(expected)
 
 
+def test_flipped_means_that_are_equal_but_for_rounding_count_as_equal() -> None:
+    rows, generator = 118, np.random.default_rng(7)
+    for _ in range(50):
+        ours, theirs = generator.integers(60, 68, size=(2, 7))
+        whole = [sum(signs * (ours - theirs)) for signs in itertools.product((1, -1), repeat=7)]  # no rounding there
+        expected = np.mean(np.abs(whole) >= abs(sum(ours - theirs)))
+        assert sign_flip_test(ours / rows - theirs / rows) == expected
+
+
 @pytest.mark.parametrize(("blocks", "least"), [(1, 1.0), (5, 0.0625), (6, 0.03125), (9, 0.00390625)])
 def test_few_pairs_cannot_have_a_small_p(blocks: int, least: float) -> None:
     assert sign_flip_test(np.linspace(1, 2, blocks)) == pytest.approx(least)
@@ -199,4 +208,6 @@ def test_below_six_pairs_and_before_the_end_nothing_is_told() -> None:
 
 def test_a_verdict_that_no_p_could_reach_says_so() -> None:
     wide = np.array([0.05, 0.04, 0.03, 0.06, 0.02, 0.01])
-    assert "9 could" in judge(wide, p=0.3, margin=0.01, planned=6, fewest=9).why
+    said = judge(wide, p=0.3, margin=0.01, planned=6, tests=12).why
+    assert said == "p = 0.3 after correction; 6 pairs cannot reach p < 0.05 with 12 tests, 9 could"
+    assert judge(wide, p=0.3, margin=0.01, planned=6).why == "p = 0.3"

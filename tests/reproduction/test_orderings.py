@@ -156,6 +156,14 @@ def test_who_stops_before_the_second_report_is_told_what_the_first_says(course: 
     assert "adaptbefore beats adaptafter (R0, table 1): cannot be told" in found.words()
 
 
+def test_a_budget_in_seconds_is_steps_by_a_rate_that_is_measured(course: Path, tmp_path: Path) -> None:
+    plan = plans(orderings(["pals_top"]), RECIPES, course, "random", Budget("seconds", 60), 1, tmp_path)["R4"]
+    paces = plan.asked["seconds_a_step"]
+    for planned in plan.runs({method.name: WHOLE for method in plan.methods}):
+        [stage], [pace] = planned.content["stages"], paces[planned.method.name]
+        assert abs(stage["steps"] - 60 / pace) <= 1
+
+
 def test_where_the_budget_is_less_than_an_epoch_all_methods_have_the_same_fewer_rows(
     course: Path, tmp_path: Path
 ) -> None:

@@ -186,6 +186,14 @@ def test_a_budget_of_less_than_an_epoch_is_an_epoch_over_fewer_rows(course: Path
     assert asked(course).plan(chosen(["R1/split1_10ep"])[0]).share == 1.0  # 9 + 1 + 17
 
 
+@pytest.mark.parametrize("steps", [3, 4, 5, 8])
+def test_a_budget_of_a_few_batches_is_an_epoch_over_fewer_rows_too(course: Path, steps: int) -> None:
+    planned = asked(course, budget=Budget("steps", steps)).plan(chosen(["R1/baseline_10ep"])[0])
+    (stage,) = lengths(read_recipe(planned.runs[0].content), {"sst": 72, "quora": 136, "sts": 136})
+    assert stage.steps == steps
+    assert min(stage.shares.values()) > 0
+
+
 # ---- the table
 
 

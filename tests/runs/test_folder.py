@@ -236,11 +236,15 @@ def test_the_runs_near_a_folder_that_holds_none_are_named(tmp_path: Path, monkey
         Run(name).begin("tasks: {}\n")
     Path("mine/best").mkdir()
     Path("file").write_text("x")
+    Path("runs/compare").mkdir()
+    Path("runs/compare/report.html").write_text("x")
     near = {
         "mien": "there is no such folder (runs near it: mine, runs/first); `mtbert train recipe.yaml --out mien`",
         "other": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, other/second, runs/first)",
         "mine/best": "there is no recipe.yaml with run.json of mtbert in it (runs near it: mine, runs/first)",
         "runs/fist": "there is no such folder (runs near it: runs/first, mine)",
+        "runs/compare": "there is no recipe.yaml with run.json of mtbert in it; the page of what it holds is "
+        "runs/compare/report.html (runs near it: runs/first, mine)",
         "file": "it is a file (runs near it: mine, runs/first); `mtbert train recipe.yaml --out RUN` makes one",
     }
     for name, said in near.items():

@@ -16,7 +16,7 @@ from mtbert.runs.folder import Run
 from mtbert.runs.listener import Listener
 from mtbert.runs.log import Step
 from mtbert.scoring.evaluation import Scores
-from mtbert.search.search import Asked, search
+from mtbert.search.search import Asked, score_of, search
 from mtbert.search.space import Ends, read_space
 from mtbert.training.trainer import Record
 from tests.support.cut_off import Killed
@@ -92,7 +92,8 @@ def test_a_trial_below_the_median_is_ended_early(tmp_path: Path, monkeypatch: py
     def evaluate(model: Any, sets: Any, world: Any) -> Scores:
         seen.append(1)
         value = 1.0 - 0.01 * len(seen)  # every trial worse than all before
-        return Scores({name: {"accuracy": value} for name in model.tasks}, dict.fromkeys(model.tasks, value))
+        metrics = {name: {task.main: value} for name, task in model.tasks.items()}
+        return Scores(metrics, dict.fromkeys(model.tasks, value))
 
     monkeypatch.setattr(mtbert.runs.stage, "evaluate", evaluate)
     found = search(asked(tmp_path, trials=7, finalists=1, seeds=1), tmp_path / "out")
@@ -102,6 +103,18 @@ def test_a_trial_below_the_median_is_ended_early(tmp_path: Path, monkeypatch: py
     steps = [len(list(Run(tmp_path / "out" / "trials" / f"{one:04d}").log.only(Step))) for one in range(7)]
     assert steps == [4] * 5 + [2] * 2
     assert found.evaluations == len(seen)
+
+
+def test_trials_are_judged_by_any_measure_of_a_recipe_and_of_errors_less_is_better(tmp_path: Path) -> None:
+    wanted = asked(tmp_path, trials=1, finalists=1, seeds=1, overrides=["tasks.near.metric=rmse", "overall={same: 2}"])
+    search(wanted, tmp_path / "out")
+    run = Run(tmp_path / "out" / "trials" / "0000")
+    dev = run.scores["dev"]["tasks"]
+    mood, same, near = dev["mood"]["accuracy"], dev["same"]["accuracy"], 1 - dev["near"]["rmse"] / 5
+    assert score_of(run, "near") == score_of(run, "near.rmse") == pytest.approx(near)
+    assert score_of(run, "mood.macro_f1") == dev["mood"]["macro_f1"]
+    assert score_of(run, "mean") == pytest.approx((mood + same + near) / 3)
+    assert score_of(run, "overall") == pytest.approx((mood + 2 * same + near) / 4)
 
 
 def test_minutes_stop_a_search_that_can_go_on(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mtbert.comparison.baselines import APART
 from mtbert.comparison.cautions import about_folds, cautions, differing_machines, environments
 from mtbert.comparison.contrasts import OVERALL, Samples, contrasts
-from mtbert.comparison.declare import first_recipe
+from mtbert.comparison.declare import experiment_of, first_recipe
 from mtbert.comparison.execution import Told, run_missing, tidy
 from mtbert.comparison.leakage import leaks
 from mtbert.comparison.measured import constant_predictions, labels_of, metrics_of, readings
@@ -36,6 +36,7 @@ COMMANDS = "commands.json"
 def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: Told) -> str | None:
     """Run what the plan lacks in its folder; the reason where the listener asked to stop before all was done."""
     recipe = first_recipe(plan.methods)
+    _check(plan, folder)
     with in_turn(folder):  # several processes may begin at once
         plan.declare(folder)
         _remember(folder, command)
@@ -49,6 +50,15 @@ def compare(plan: Plan, folder: Path, command: str, listener: Listener, told: To
         reason = run_missing(runs, folder, listener, told)
         tidy([*plan.trials(), *runs], folder)
     return reason
+
+
+def _check(plan: Plan, folder: Path) -> None:
+    """Say what is wrong with any recipe before the first one runs, and before a plan is declared that it is part of."""
+    if read_plan(folder) is not None:
+        return
+    for method in plan.methods:
+        if not method.baseline:
+            experiment_of(method.name, next(iter(next(iter(method.candidates.values())).values())), len(plan.folds))
 
 
 def chosen(plan: Plan, recipe: Recipe, folder: Path) -> dict[str, str]:
@@ -107,7 +117,7 @@ def findings(plan: Plan, folder: Path) -> Comparison | None:
             for leak in leaks(rows, read_splits(one, list(rows), ["train"])["train"])
         ],
         cautions=[
-            *cautions(plan.methods, bool(plan.asked["rates"])),
+            *cautions(plan.methods, plan.tuned),
             *(about_folds(bool(plan.trials())) if plan.folds else []),
             *differing_machines(folder, runs),
         ],

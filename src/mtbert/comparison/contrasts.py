@@ -11,7 +11,6 @@ import numpy as np
 
 from mtbert.comparison.outcomes import Outcome, overall
 from mtbert.comparison.statistics.intervals import Interval, crossed_interval, t_interval
-from mtbert.comparison.statistics.power import fewest_for_a_verdict
 from mtbert.comparison.statistics.resampling import Floats, resampled
 from mtbert.comparison.statistics.significance import (
     across_blocks,
@@ -134,14 +133,14 @@ def contrasts(
     found = []
     for measures in ([OVERALL], list(samples.tasks)):
         family = list(product(asked, measures))
-        fewest = fewest_for_a_verdict(len(family))
         p_values = {pair: sign_flip_test(differences_of(samples, *pair, against)) for pair in family}
         corrected = dict(zip(family, holm([*p_values.values()]), strict=True))
         for pair in product(checks, measures):
             p_values[pair] = corrected[pair] = sign_flip_test(differences_of(samples, *pair, against))
         found += [
-            _contrast(samples, *pair, against, Judged(p_values[pair], corrected[pair], margin, planned, fewest))
+            _contrast(samples, *pair, against, Judged(p_values[pair], corrected[pair], margin, planned, tests))
             for pair in product(methods, measures)
+            for tests in [1 if pair[0] in checks else len(family)]
         ]
     return found
 
@@ -173,7 +172,7 @@ class Judged(NamedTuple):
     corrected: float
     margin: float
     planned: int  # blocks
-    fewest: int  # blocks below which no corrected p can be small enough
+    tests: int  # that p is corrected for
 
 
 def _contrast(samples: Samples, method: str, measure: str, against: str, by: Judged) -> Contrast:
@@ -191,7 +190,7 @@ def _contrast(samples: Samples, method: str, measure: str, against: str, by: Jud
         by.corrected,
         None if measure == OVERALL else _over_rows(samples, method, against, measure, on_samples),
         better_on_a_new_block(differences),
-        judge(differences, by.corrected, by.margin, planned=by.planned, fewest=by.fewest),
+        judge(differences, by.corrected, by.margin, planned=by.planned, tests=by.tests),
     )
 
 

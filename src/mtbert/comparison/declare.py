@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,8 +19,9 @@ from mtbert.errors import Mistake
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
 from mtbert.reports.check import costs
-from mtbert.runs.build import build
+from mtbert.runs.build import Experiment
 from mtbert.runs.data import folded, read_whole
+from mtbert.runs.train import prepare
 
 PACE = "seconds_a_step"
 
@@ -43,6 +45,9 @@ class Asked:
             raise Mistake(f"--margin {self.margin:g}: a difference that would not matter is above 0")
         if any(not rate > 0 for rate in self.rates):
             raise Mistake("--rates: a learning rate is above 0")
+        twice = [rate for rate, times in Counter(self.rates).items() if times > 1]
+        if twice:
+            raise Mistake(f"--rates: {twice[0]:g} is there twice")
         if len(self.methods) < 2 and not self.baselines:
             raise Mistake("a comparison has at least two recipes, or one and --baselines")
 
@@ -87,8 +92,9 @@ def declare(asked: Asked, folder: Path) -> Plan:
 
 
 def first_recipe(methods: Sequence[Method]) -> Recipe:
-    """The recipe of the first method, whose tasks are those of the comparison."""
-    return read_recipe(only(methods[0]))
+    """The recipe of the first method, or the first of its candidates: its tasks are those of the comparison."""
+    [content] = next(iter(methods[0].candidates.values())).values()
+    return read_recipe(content)
 
 
 def only(method: Method) -> Content:
@@ -117,6 +123,14 @@ def _completed(method: Method, tasks: Mapping[str, Task]) -> Method:
     )
 
 
+def experiment_of(method: str, content: Content, folds: int = 0) -> Experiment:
+    """What a method's recipe trains; raises Mistake, with the method's name, for whatever its parts or data lack."""
+    try:
+        return prepare(read_recipe(to_be_timed(content, folds)))
+    except Mistake as mistake:
+        raise Mistake(f"{method}: {mistake}") from None
+
+
 def training_rows(recipe: Recipe) -> dict[str, int]:
     """Task -> how many training rows it has, `limit` left aside."""
     return {name: len(rows) for name, rows in read_whole(recipe, "train").items()}
@@ -142,8 +156,6 @@ def _paces(asked: Asked, folder: Path) -> dict[str, list[float]]:
         return {}
     before: dict[str, Any] = read_plan(folder) or {}
     return before.get(PACE) or {
-        method.name: [
-            stage.seconds_per_step for stage in costs(build(read_recipe(to_be_timed(only(method), asked.folds))))
-        ]
+        method.name: [stage.seconds_per_step for stage in costs(experiment_of(method.name, only(method), asked.folds))]
         for method in asked.methods
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtbert.errors import Mistake, unknown
+from mtbert.errors import Mistake, Place, shown, unknown
 from mtbert.recipe.reading import read_recipe
 from mtbert.recipe.schema import Recipe
-from mtbert.recipe.text import RecipeText
+from mtbert.recipe.text import Override, RecipeText
 
 Content = dict[str, Any]  # a recipe with every default filled in, as its file would hold it
 Parts = Mapping[str, Content]  # what one result is made of: a single recipe, or one a task
@@ -88,25 +88,41 @@ def with_rates(method: Method, rates: Sequence[float]) -> Method:
 
 
 def _read(path: Path, overrides: Sequence[str], data: Path | None) -> Iterator[tuple[str, Recipe]]:
-    content = RecipeText(path).content
+    grid = RecipeText(path)
+    content = grid.content
     if "rows" not in content:
         yield path.stem, read_recipe(path, overrides, data)
         return
     for key in content.keys() - {"recipe", "common", "rows"}:
-        raise Mistake(f"{path}: {unknown('key of a grid', key, ['recipe', 'common', 'rows'])}")
+        raise Mistake(grid.say((key,), unknown("key of a grid", key, ["recipe", "common", "rows"])))
     if not isinstance(content.get("recipe"), str) or not isinstance(content["rows"], Mapping) or not content["rows"]:
         raise Mistake(f"{path}: a grid has a `recipe:`, a path, and `rows:`, names with a list of overrides each")
+    recipe = path.parent / content["recipe"]
+    if not recipe.is_file():
+        raise Mistake(grid.say(("recipe",), f"there is no recipe {recipe}"))
+    common = _overrides(grid, ("common",), content.get("common"))
     for name, row in content["rows"].items():
-        if not isinstance(row or [], list):
-            raise Mistake(f"{path}: rows.{name} is {row!r}, not a list of overrides")
-        given = [*(content.get("common") or []), *(row or []), *overrides]
-        yield str(name), read_recipe(path.parent / content["recipe"], list(map(str, given)), data)
+        yield str(name), read_recipe(recipe, [*common, *_overrides(grid, ("rows", name), row), *overrides], data)
+
+
+def _overrides(grid: RecipeText, place: Place, given: Any) -> list[Override]:
+    """What stands at a place in a grid, each override with its line."""
+    if not isinstance(given, (list, type(None))):
+        raise Mistake(grid.say(place, f"is {shown(given)}, not a list of overrides"))
+    for index, one in enumerate(given or []):
+        if not isinstance(one, str) or "=" not in one:
+            said = "is no override: write KEY=VALUE, such as stages.0.batch_size=64"
+            raise Mistake(grid.say((*place, index), f"{shown(one)} {said}"))
+    return [
+        Override(one, f"{grid.at((*place, index))}, {'.'.join(map(str, place))}")
+        for index, one in enumerate(given or [])
+    ]
 
 
 def _distinct(names: Sequence[str], files: Sequence[Path]) -> list[str]:
     """File names, with their folders where two files are named alike."""
     if len(names) == len(files) and len(set(names)) < len(names):
-        return [f"{path.parent.name}/{path.stem}" for path in files]
+        return [f"{path.resolve().parent.name}/{path.stem}" for path in files]
     return list(names)
 
 
@@ -132,10 +148,13 @@ def _check_tasks(recipes: Mapping[str, Recipe]) -> None:
                 "where",
                 "scheme",
                 "separator",
+                "main",
+                "counts",
             ):
                 one, other = (getattr(given.tasks[task], key, None) for given in (reference, recipe))
                 if one != other:
-                    raise Mistake(f"tasks.{task}.{key} differs: {one} in {first}, {other} in {name}")
+                    said = "metric" if key == "main" else key
+                    raise Mistake(f"tasks.{task}.{said} differs: {one} in {first}, {other} in {name}")
             for split in ("train", "dev", "test"):
                 if reference.source(task, split) != recipe.source(task, split):
                     raise Mistake(

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from mtbert.comparison.declare import experiment_of
 from mtbert.comparison.measured import Measured, read_measured
 from mtbert.comparison.outcomes import overall
 from mtbert.comparison.plan import Plan, PlannedRun
-from mtbert.comparison.splits import to_be_timed
 from mtbert.comparison.statistics.power import (
     USUAL_SPREAD,
     blocks_needed,
@@ -22,10 +22,8 @@ from mtbert.comparison.statistics.power import (
 )
 from mtbert.comparison.statistics.verdict import FEWEST
 from mtbert.data.kinds.base import Task
-from mtbert.recipe.reading import read_recipe
 from mtbert.reports.base import Report, grid, plain
 from mtbert.reports.check import costs
-from mtbert.runs.build import build
 
 WORTH_SEEING = (0.01, 0.006, 0.004, 0.003)
 
@@ -114,7 +112,7 @@ def _minutes(planned: list[PlannedRun], done: list[Measured], folds: int) -> flo
         return fmean(found.wall_seconds for found in done) / 60
     parts = {one.part: one.method.candidates[one.candidate][one.part] for one in planned}
     return fmean(
-        sum(stage.minutes for stage in costs(build(read_recipe(to_be_timed(content, folds)))))
+        sum(stage.minutes for stage in costs(experiment_of(planned[0].method.name, content, folds)))
         for content in parts.values()
     )
 

@@ -85,6 +85,11 @@ class Plan:
         """Task -> its splits, in each fold; where there are no folds, those of all blocks."""
         return self.folds or [self.splits]
 
+    @property
+    def tuned(self) -> bool:
+        """Whether learning rates were tried; a single one is the same for all, and chosen by nobody."""
+        return len(self.asked["rates"]) > 1
+
     def fold(self, block: int) -> int:
         """The number of a block's fold in `by_fold`."""
         return (block - 1) % len(self.by_fold)
@@ -142,17 +147,26 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    for key in {**before, **now}:
-        then, asked = before.get(key), json.loads(json.dumps(now.get(key)))
-        if then != asked:
-            said = f"{key}: then {_short(then)}, now {_short(asked)}"
-            if isinstance(then, dict) and isinstance(asked, dict):
-                inside = next(one for one in {**then, **asked} if then.get(one) != asked.get(one))
-                said = f"{key}, {inside}" + ("" if inside in then and inside in asked else ": in one of them only")
-            raise Mistake(
-                f"{folder} holds another comparison ({said}); what is compared, and over how many seeds, is declared "
-                "before anything runs: name another folder with --out"
-            )
+    found = _first_difference(dict(before), json.loads(json.dumps(now)))
+    if found is not None:
+        raise Mistake(
+            f"{folder} holds another comparison ({found}); what is compared, and over how many seeds, is declared "
+            "before anything runs: name another folder with --out"
+        )
+
+
+def _first_difference(then: Any, now: Any, *place: str) -> str | None:
+    """Where two declarations differ first, and what stands there in each; None where they are the same."""
+    if then == now:
+        return None
+    where = ", ".join(place)
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        then, now = ({str(number): one for number, one in enumerate(some)} for some in (then, now))
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return f"{where}: then {_short(then)}, now {_short(now)}"
+    if alone := [key for key in {**then, **now} if key not in then or key not in now]:
+        return f"{', '.join((*place, alone[0]))}: in one of them only"
+    return next(found for key in then if (found := _first_difference(then[key], now[key], *place, key)) is not None)
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ from mtbert.model.task_modules.base import ModulePlan
 from mtbert.recipe.families import FAMILIES
 from mtbert.recipe.schema import DEFAULT_STAGE, LENGTHS, Base, Recipe, Stage
 from mtbert.recipe.tables import TABLE
-from mtbert.recipe.text import FOR_ALL, LIKE, RecipeText
+from mtbert.recipe.text import FOR_ALL, LIKE, Override, RecipeText
 from mtbert.registry import OptionMistake
 from mtbert.training.regularizers.base import weights_by_task
 
@@ -26,7 +26,9 @@ FOR_THE_TEXT = (LIKE, TABLE, *FOR_ALL)  # keys of a recipe that are gone when it
 
 
 def read_recipe(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), data: str | Path | None = None
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str | Override] = (),
+    data: str | Path | None = None,
 ) -> Recipe:
     """Read a recipe file or dict; raises Mistake naming file, line and value of everything that is wrong in it.
 
@@ -35,8 +37,8 @@ def read_recipe(
     """
     text = RecipeText(source)
     text.content.setdefault("stages", [_default_stage(text.content.get("stage_defaults"))])
-    for assignment in overrides:
-        text.override(assignment)
+    for override in overrides:
+        text.override(override)
     given = text.spelt_out()
     if data is not None and not Path(data).is_dir():
         raise Mistake(f"there is no data folder {data}")

@@ -22,6 +22,17 @@ MOST_PARTS = 1_000_000  # keys and values of a recipe, those counted anew that a
 
 
 @dataclass(frozen=True)
+class Override:
+    """One `stages.0.batch_size=64`, and where it stands."""
+
+    assignment: str
+    where: str = "command line"
+
+    def __str__(self) -> str:
+        return f"{self.where}, {self.assignment}"
+
+
+@dataclass(frozen=True)
 class Written:
     """One file of a recipe, or a dict, as its author wrote it."""
 
@@ -161,25 +172,26 @@ class RecipeText:
         own = Written("recipe", Path(), _copied(source)) if isinstance(source, Mapping) else read_written(Path(source))
         self.folder = own.folder
         self._chain = with_those_it_is_like(own)
-        self._overridden: dict[str, str] = {}
+        self._overridden: dict[str, Override] = {}
         self.content = {key: value for key, value in own.content.items() if key != LIKE}
         if len(self._chain) > 1:
             self.content = merged([own.content, *(one.content | _data_folder(one) for one in self._chain[1:])])
 
-    def override(self, assignment: str) -> None:
-        """Apply one `stages.0.batch_size=64`."""
-        keys, equals, value = assignment.partition("=")
+    def override(self, given: str | Override) -> None:
+        """Apply one `stages.0.batch_size=64`, of the command line unless it says where it stands."""
+        by = Override(given) if isinstance(given, str) else given
+        keys, equals, value = by.assignment.partition("=")
         if not equals:
-            raise Mistake(f"'{assignment}' is neither an option nor key=value")
+            raise Mistake(f"'{by.assignment}' is neither an option nor key=value")
         if keys == LIKE:
-            raise Mistake(f"{assignment}: overrides come after what a recipe is like; write `like` into the recipe")
+            raise Mistake(f"{by}: overrides come after what a recipe is like; write `like` into the recipe")
         try:
             _, parsed = _parsed(value)
         except yaml.YAMLError:
-            raise Mistake(f"{assignment}: '{value}' is not a YAML value") from None
+            raise Mistake(f"{by}: '{value}' is not a YAML value") from None
 
-        for key in self._named(keys.split("."), assignment):
-            self._set(key, _copied(parsed), assignment)
+        for key in self._named(keys.split("."), by):
+            self._set(key, _copied(parsed), by)
 
     def spelt_out(self) -> dict[str, Any]:
         """The content with the tasks of its tables among the others, and with what is said for all tasks or all stages
@@ -202,7 +214,7 @@ class RecipeText:
                 content[section] = [_over(shared, entry) for entry in entries]
         return content
 
-    def _named(self, path: Sequence[str], assignment: str) -> list[str]:
+    def _named(self, path: Sequence[str], by: Override) -> list[str]:
         """The keys that an override means: `tasks.*.dropout` is one for each task."""
         if EVERY not in path:
             return [".".join(path)]
@@ -210,28 +222,28 @@ class RecipeText:
         before, after = path[: path.index(EVERY)], path[path.index(EVERY) + 1 :]
         for step in before:
             if isinstance(place, list):
-                place = place[_index(place, step, assignment)]
+                place = place[_index(place, step, by)]
             else:
                 place = place.get(step) if isinstance(place, dict) else None
         if before == ["tasks"] and isinstance(place, (dict, type(None))):
             place = dict.fromkeys(labels_of_tables(self.content, self.say)) | (place or {})
         if not isinstance(place, (dict, list)) or not place:
-            raise Mistake(f"{assignment}: there is nothing at '{'.'.join(before)}' for `*` to mean")
+            raise Mistake(f"{by}: there is nothing at '{'.'.join(before)}' for `*` to mean")
         entries = list(place) if isinstance(place, dict) else range(len(place))
-        return [key for entry in entries for key in self._named([*before, str(entry), *after], assignment)]
+        return [key for entry in entries for key in self._named([*before, str(entry), *after], by)]
 
-    def _set(self, key: str, parsed: Any, assignment: str) -> None:
+    def _set(self, key: str, parsed: Any, by: Override) -> None:
         *path, last = key.split(".")
         place: Any = self.content
         for step in path:
-            place = _entered(place, step, assignment)
+            place = _entered(place, step, by)
         if isinstance(place, list):
-            place[_index(place, last, assignment)] = parsed
+            place[_index(place, last, by)] = parsed
         elif isinstance(place, dict):
             place[last] = parsed
         else:
-            raise Mistake(f"{assignment}: '{'.'.join(path)}' holds {shown(place)}, which has no '{last}'")
-        self._overridden[key] = assignment
+            raise Mistake(f"{by}: '{'.'.join(path)}' holds {shown(place)}, which has no '{last}'")
+        self._overridden[key] = by
 
     def say(self, place: Place, message: str) -> str:
         """A message about a place in the recipe, with file and line."""
@@ -241,9 +253,9 @@ class RecipeText:
     def at(self, place: Place) -> str:
         """'recipe.yaml, line 12' for a place in the recipe, or the nearest that its files show."""
         spelt = ".".join(map(str, place))
-        for key, assignment in self._overridden.items():
+        for key, by in self._overridden.items():
             if spelt == key or spelt.startswith(f"{key}."):
-                return f"command line, {assignment}"
+                return str(by)
         written, depth = self._saying(place)
         if depth < len(place):
             elsewhere = self._elsewhere(place, own=max(depth - 2, 0))
@@ -251,9 +263,9 @@ class RecipeText:
                 return self.at(elsewhere)
         if depth < len(place):
             added = ".".join(map(str, place[: depth + 1])) + "."
-            by = next((given for key, given in self._overridden.items() if key.startswith(added)), None)
-            if by:
-                return f"command line, {by}"
+            below = next((by for key, by in self._overridden.items() if key.startswith(added)), None)
+            if below:
+                return str(below)
         return written.at(place)
 
     def _elsewhere(self, place: Place, own: int) -> Place | None:
@@ -326,22 +338,22 @@ def _below(here: Any, step: str | int) -> tuple[Any, int] | None:
     return (here[step], 0) if known else None
 
 
-def _entered(place: Any, step: str, assignment: str) -> Any:
+def _entered(place: Any, step: str, by: Override) -> Any:
     if isinstance(place, list):
-        index = _index(place, step, assignment)
+        index = _index(place, step, by)
         if isinstance(place[index], str):
             place[index] = {"name": place[index]}
         return place[index]
     if not isinstance(place, dict):
-        raise Mistake(f"{assignment}: {shown(place)} has no '{step}'")
+        raise Mistake(f"{by}: {shown(place)} has no '{step}'")
     if isinstance(place.get(step), str):  # `optimizer: adamw` is short for `optimizer: {name: adamw}`
         place[step] = {"name": place[step]}
     return place.setdefault(step, {})
 
 
-def _index(entries: list[Any], step: str, assignment: str) -> int:
+def _index(entries: list[Any], step: str, by: Override) -> int:
     if not step.isdecimal() or int(step) >= len(entries):
-        raise Mistake(f"{assignment}: there is no entry {step}; entries are 0 to {len(entries) - 1}")
+        raise Mistake(f"{by}: there is no entry {step}; entries are 0 to {len(entries) - 1}")
     return int(step)
 
 

@@ -185,7 +185,7 @@ class Finding:
             float(differences.mean()),
             crossed_interval(differences, on_samples, np.random.default_rng(0)),
             p,
-            judge(differences, p, MARGIN, planned=planned, fewest=FEWEST),
+            judge(differences, p, MARGIN, planned=planned),
         )
 
 

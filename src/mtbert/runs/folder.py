@@ -67,6 +67,8 @@ def no_run(folder: Path) -> Mistake:
         why, out = "there is no such folder", str(folder)
     elif not folder.is_dir():
         why = "it is a file"
+    elif (folder / PAGE).is_file():
+        why += f"; the page of what it holds is {folder / PAGE}"
     near = ", ".join(map(str, runs_near(folder))) or "none"
     return Mistake(
         f"{folder} holds no run: {why} (runs near it: {near}); `mtbert train recipe.yaml --out {out}` makes one"

@@ -191,14 +191,14 @@ def _collected(
             told(len(batch))
     return [
         {
-            task: world.sum(_summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
+            task: world.sum(summed(some, len(examples), model.tasks[task].outputs)) / len(examples.orders)
             for task, some in own.items()
         }
         for own, (_, examples) in zip(parts, asked, strict=True)
     ]
 
 
-def _summed(parts: Sequence[tuple[Tensor, Tensor]], rows: int, outputs: int) -> Tensor:
+def summed(parts: Sequence[tuple[Tensor, Tensor]], rows: int, outputs: int) -> Tensor:
     """The outputs of some rows at a time as those of all, added up where a row comes twice: (N, ...).
 
     Those of words are as wide as the text with the most.

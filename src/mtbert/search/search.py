@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,14 +225,8 @@ class _Deadline(Listener):
 
 
 def score_of(run: Run, measure: str) -> float:
-    """The dev score of a run's kept model, by a recipe's measure."""
-    dev = run.scores["dev"]
-    mains: dict[str, float] = {task: next(iter(metrics.values())) for task, metrics in dev["tasks"].items()}
-    by_name: Mapping[str, Callable[[], float]] = {
-        "overall": lambda: float(dev["overall"]),
-        "mean": lambda: statistics.fmean(mains.values()),
-    }
-    return by_name.get(measure, lambda: mains[measure])()
+    """The dev score of a run's kept model by any measure of a recipe, of which more is better."""
+    return Scores.of(run.recipe().tasks, run.scores["dev"]["tasks"]).measures[measure]
 
 
 def _recipe(asked: Asked, overrides: Sequence[str]) -> Recipe:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import log
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mtbert.data.kinds.base import Task
 from mtbert.scoring.decisions import Decision
 
@@ -27,6 +29,7 @@ SAYS = {
     "cumulative": Says("cumulative", "median"),
     "multilabel": Says("sigmoid", "each"),
     "regression": Says(None, "score"),
+    "tokens": Says(None, "words"),
 }
 
 
@@ -37,7 +40,7 @@ def described(task: Task, positions: int, decision: Decision, alone: int = 0) ->
 
     `reads` holds, for each order of its texts, the places of those in each sequence; `temperatures` that of the
     probabilities that are told, and that of those by which is decided; `by` the offsets of their logarithms, or their
-    thresholds.
+    thresholds; `unsaid` what a word beyond the end is given.
     """
     shares, says = SAYS[getattr(task, "method", task.kind)]
     by: Any = getattr(task, "thresholds", 0.0)
@@ -64,6 +67,7 @@ def described(task: Task, positions: int, decision: Decision, alone: int = 0) ->
         "temperatures": [decision.temperature, 1.0 if by_itself else decision.temperature],
         "sure_from": decision.sure_from or 0.0,
         **({"ends": task.ends} if task.scored else {}),
+        **({"unsaid": task.say([np.nan])[0]} if task.reads_words else {}),
     }
 
 

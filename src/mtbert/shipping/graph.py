@@ -27,11 +27,13 @@ from mtbert.model.original import Original, scaled
 from mtbert.model.sentences import SENTENCE, means_of
 from mtbert.model.shape import Shape
 from mtbert.runs.extras import needed
+from mtbert.scoring.evaluation import summed
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")  # (S, L) int64 each, as transformers calls them
 # (S, D) float32 each: the vectors of the first and of the second texts, as the original encoder has them, in as many
 # rows as there are sequences; those beyond the examples count for nothing
 APART = ("first", "second")
+WORDS = "words"  # (S, W) int64: where the first piece of each word stands, 0 for none, -1 for one beyond the end
 VECTOR = "vector"  # what the graph of the original encoder gives: (S, D) float32
 OPSET = 23  # the first with Attention
 
@@ -42,18 +44,27 @@ class Graph(nn.Module):
     def __init__(self, model: MultiTask) -> None:
         super().__init__()
         self.model = model
+        self.inputs = [*INPUTS]
+        if any(task.reads_words for task in model.tasks.values()):
+            self.inputs.append(WORDS)
+        if any(model.beside.values()):
+            self.inputs += APART
         trunks: dict[tuple[int, ...], list[str]] = {}
         for task in model.tasks:
             trunks.setdefault(model.modules_by_task.who(task), []).append(task)
         self.trunks = list(trunks.values())
 
     def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *apart: Tensor
+        self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *more: Tensor
     ) -> tuple[Tensor, ...]:
-        """Task by task in the order of the model: (S, outputs), or (S / 2, outputs) for pairs encoded apart."""
+        """Task by task in the order of the model: (S, outputs), or (S / 2, outputs) for pairs encoded apart, or
+        (S, W, outputs) for words. `more` are the other inputs, as `inputs` names them.
+        """
         outputs: dict[str, Tensor] = {}
+        given = dict(zip(self.inputs[len(INPUTS) :], more, strict=True))
+        apart = [given[name] for name in APART if name in given]
         for tasks in self.trunks:
-            batch = _batch(tasks[0], input_ids, token_type_ids, attention_mask)
+            batch = replace(_batch(tasks[0], input_ids, token_type_ids, attention_mask), words=given.get(WORDS))
             x = self.model.embed(batch)
             for state in self.model.states(x, batch):
                 x = state
@@ -72,6 +83,8 @@ class Graph(nn.Module):
 
 class OriginalGraph(nn.Module):
     """The original encoder as a function of the tokens of texts, each by itself."""
+
+    inputs = INPUTS
 
     def __init__(self, original: Original) -> None:
         super().__init__()
@@ -93,41 +106,36 @@ def write_graph(model: MultiTask, path: Path) -> None:
 
     The number of sequences S and their length L are free. Of a task whose pairs are encoded apart, the first half of
     the sequences are the first texts. Where a head reads features beside the vector, the graph asks for the vectors
-    of which they are made (`APART`). Raises Mistake where a part of the model cannot be expressed, or without the extra
-    `onnx`.
+    of which they are made (`APART`), and for tasks that read words for the places of these (`WORDS`). Raises Mistake
+    where a part of the model cannot be expressed, or without the extra `onnx`.
     """
-    if words := [name for name, task in model.tasks.items() if task.reads_words]:
-        raise Mistake(
-            "this model cannot be written as an ONNX graph: a label for each word asks for the places of the words "
-            f"beside the tokens (train without {' and '.join(words)})"
-        )
-    apart = APART if any(model.beside.values()) else ()
-    _write(Graph(model), model.encoder.shape, [*INPUTS, *apart], list(model.tasks), path)
+    _write(Graph(model), model.encoder.shape, list(model.tasks), path)
 
 
 def write_original(original: Original, path: Path) -> None:
     """Write the original encoder as an ONNX graph; raises Mistake as `write_graph`."""
-    _write(OriginalGraph(original), original.encoder.shape, INPUTS, [VECTOR], path)
+    _write(OriginalGraph(original), original.encoder.shape, [VECTOR], path)
 
 
-def _write(graph: nn.Module, shape: Shape, inputs: Sequence[str], outputs: Sequence[str], path: Path) -> None:
+def _write(graph: Graph | OriginalGraph, shape: Shape, outputs: Sequence[str], path: Path) -> None:
     needed("onnxscript", "onnx")
     sequences, length = torch.export.Dim("sequences"), torch.export.Dim("length", max=shape.positions)
     # no size of 1, which would become a constant, and no tensor twice, which would become one input
-    tokens = [torch.ones(4, 6, dtype=torch.int64) for _ in INPUTS]
-    vectors = [torch.ones(4, shape.width) for _ in inputs[len(INPUTS) :]]
+    given: dict[str, Any] = {name: torch.ones(4, 6, dtype=torch.int64) for name in INPUTS}
+    given |= {WORDS: torch.ones(4, 5, dtype=torch.int64)} | {name: torch.ones(4, shape.width) for name in APART}
     free: dict[str, Any] = {name: {0: sequences, 1: length} for name in INPUTS}
-    if vectors:
-        free["apart"] = tuple({0: sequences} for _ in vectors)
+    free |= {WORDS: {0: sequences, 1: torch.export.Dim("words")}} | {name: {0: sequences} for name in APART}
+    more = graph.inputs[len(INPUTS) :]
     with evaluating(graph), torch.no_grad(), _unsaid():
         try:
             program: Any = torch.onnx.export(
                 graph,
-                (*tokens, *vectors),
+                tuple(given[name] for name in graph.inputs),
                 dynamo=True,
-                input_names=list(inputs),
+                input_names=list(graph.inputs),
                 output_names=list(outputs),
-                dynamic_shapes=free,
+                dynamic_shapes={name: free[name] for name in INPUTS}
+                | ({"more": tuple(free[name] for name in more)} if more else {}),
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
@@ -205,29 +213,31 @@ class GraphModel:
     def __init__(self, path: Path, threads: int, apart: Apart | None = None) -> None:
         self._session = _session(path, threads)
         self._apart = apart
-        self._width = next((one.shape[1] for one in self._session.get_inputs() if one.name in APART), 0)
+        self._more = {one.name: one.shape[1] for one in self._session.get_inputs()[len(INPUTS) :]}
         self._run = needed("onnxruntime", "onnx").RunOptions()
         self._run.only_execute_path_to_fetches = True  # other tasks of the graph cost nothing
 
     def outputs(self, task: Task, examples: Examples, batch_size: int = 64) -> Tensor:
-        """The outputs for all examples of a task, as `scoring.evaluation.outputs_of` gives them: (N, outputs)."""
+        """The outputs for all examples of a task, as `scoring.evaluation.outputs_of` gives them: (N, outputs), of words
+        (N, W, outputs).
+        """
         if self._apart is not None and beside_of(task):
             examples = examples.read_beside(self._apart)
-        total = torch.zeros(len(examples), task.outputs)
+        parts = []
         for order in examples.orders:
             for batch in order.in_order_of_length(batch_size):
-                (outputs,) = self._session.run([task.name], {**_fed(batch), **self._beside(batch)}, self._run)
-                total[torch.from_numpy(batch.rows)] += torch.from_numpy(outputs)
-        return total / len(examples.orders)
+                (outputs,) = self._session.run([task.name], self._fed(batch), self._run)
+                parts.append((torch.from_numpy(batch.rows), torch.from_numpy(outputs)))
+        return summed(parts, len(examples), task.outputs) / len(examples.orders)
 
-    def _beside(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """The vectors of first and second texts, where the graph asks for them: zeros for a task that does not."""
-        if not self._width:
-            return {}
-        vectors = torch.zeros(len(batch), 1, self._width) if batch.beside is None else batch.beside
-        columns = vectors.expand(-1, 2, -1) if vectors.shape[1] == 1 else vectors
-        both = zip(APART, columns.repeat(batch.sequences, 1, 1).unbind(1), strict=True)
-        return {name: column.numpy() for name, column in both}
+    def _fed(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """All inputs of the graph: zeros where the batch's task has no use for one."""
+        vectors = [] if batch.beside is None else batch.beside.repeat(batch.sequences, 1, 1).unbind(1)
+        there = {WORDS: batch.words} | dict(zip(APART, vectors, strict=False))
+        none = {WORDS: torch.zeros(len(batch.tokens), 1, dtype=torch.int64)}
+        none |= {name: torch.zeros(len(batch.tokens), self._more[name]) for name in APART if name in self._more}
+        more = {name: none[name] if (one := there.get(name)) is None else one for name in self._more}
+        return _fed(batch) | {name: one.numpy() for name, one in more.items()}
 
 
 class GraphOriginal:

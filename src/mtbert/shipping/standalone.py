@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ class Model:
         self.tasks = json.loads((folder / "tasks.json").read_bytes())
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.session = onnxruntime.InferenceSession(min(folder.glob("model*.onnx")))
-        self.beside = {one.name: one.shape[1] for one in self.session.get_inputs()[3:]}  # vectors of texts -> width
-        self.original = onnxruntime.InferenceSession(min(folder.glob("original*.onnx"))) if self.beside else None
+        self.more = {one.name: one.shape[1] for one in self.session.get_inputs()[3:]}  # beside tokens -> width
+        originals = sorted(folder.glob("original*.onnx"))
+        self.original: Any = onnxruntime.InferenceSession(originals[0]) if originals else None
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True  # other tasks of the graph cost nothing
 
@@ -52,6 +54,9 @@ class Model:
         """What is said of every row, a list of one text or two, with the probability of each class."""
         task = self.tasks[name]
         z: Any = np.mean([self.outputs(name, rows, order) for order in task["reads"]], axis=0, dtype=np.float64)
+        if task["says"] == "words":
+            tags = np.where(z[..., 0] > 0, np.array(task["classes"])[z[..., 1:].argmax(-1)], task["unsaid"])
+            return [{"prediction": some[there].tolist()} for some, there in zip(tags, z[..., 0] != 0, strict=True)]
         if task["says"] == "score":
             return [{"prediction": float(one)} for one in np.interp(z[:, 0], task["ends"], task["range"])]
         shares, judged = (SHARES[task["shares"]](z / temperature) for temperature in task["temperatures"])
@@ -66,14 +71,19 @@ class Model:
     def outputs(self, name: str, rows: list[list[str]], order: list[list[int]]) -> Any:
         """The graph's outputs, with the texts at these places in each of a row's sequences: (B, outputs)."""
         task, places = self.tasks[name], [place for places in order for place in places]
-        read = [self.sequence([row[place] for place in group], task["max_length"]) for group in order for row in rows]
+        most, words = task["max_length"], task["says"] == "words"
+        read = [self.sequence([row[place] for place in group], most, words) for group in order for row in rows]
         given = self.padded(read, task["segments"] == "pair")
-        for (beside, width), place in zip(self.beside.items(), [*places, None], strict=False):
-            vectors: Any = np.zeros(width, np.float32)  # where the task asks for none
-            if self.original and task["alone"] and place is not None:
-                texts = self.padded([self.sequence([row[place]], task["alone"]) for row in rows])
-                vectors = self.original.run(["vector"], texts)[0]
-            given[beside] = np.resize(vectors, (len(read), width))
+        for wanted, place in zip([one for one in self.more if one != "words"], [*places, None], strict=False):
+            vectors: Any = np.zeros(self.more[wanted], np.float32)  # where the task asks for none
+            if task["alone"] and place is not None:
+                alone = self.padded([self.sequence([row[place]], task["alone"]) for row in rows])
+                vectors = self.original.run(["vector"], alone)[0]
+            given[wanted] = np.resize(vectors, (len(read), self.more[wanted]))
+        if "words" in self.more:
+            starts = [self.starts(row[0], most) if words else [] for _ in order for row in rows]
+            longest = max(1, *map(len, starts))
+            given["words"] = np.array([one + [0] * (longest - len(one)) for one in starts])
         return self.session.run([name], given, self.options)[0]
 
     def padded(self, read: list[Any], pairs: bool = True) -> dict[str, Any]:
@@ -83,13 +93,27 @@ class Model:
         ids, types, mask = np.array([[one.ids, one.type_ids, one.attention_mask] for one in read]).swapaxes(0, 1)
         return {"input_ids": ids, "token_type_ids": types * pairs, "attention_mask": mask}
 
-    def sequence(self, texts: list[str], most: int) -> Any:
+    def sequence(self, texts: list[str], most: int, words: bool = False) -> Any:
         """The tokens of one text or two between special tokens, cut to so many, a pair's longer text first."""
-        parts: list[Any] = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        parts: list[Any] = [self.encoded(text) for text in texts]
+        if words:
+            parts = [tokenizers.Encoding.merge(self.pieces(text) or [self.encoded("")]) for text in texts]
         room, total = most - 1 - len(parts), sum(map(len, parts))
         for place, part in enumerate(parts):
             part.truncate(max(room - (total - len(part)), (room + 1 - place) // 2))
         return self.tokenizer.post_process(*parts)
+
+    def starts(self, text: str, most: int) -> list[int]:
+        """Where the first piece of each word of a text stands in its sequence, -1 beyond its end."""
+        ends = accumulate(map(len, self.pieces(text)), initial=0)
+        return [start + 1 if start < most - 2 else -1 for start in ends][:-1]
+
+    def pieces(self, text: str) -> list[Any]:
+        """The tokens of each word that white space parts; of which nothing is left is an unknown word."""
+        return [self.encoded(word) or self.encoded("[UNK]") for word in text.split()]
+
+    def encoded(self, text: str) -> Any:
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 if __name__ == "__main__":

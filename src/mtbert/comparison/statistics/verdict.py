@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mtbert.comparison.statistics.power import ALPHA
+from mtbert.comparison.statistics.power import ALPHA, fewest_for_a_verdict
 from mtbert.comparison.statistics.resampling import Floats
 from mtbert.comparison.statistics.significance import equivalence_test
 
@@ -33,21 +33,23 @@ class Verdict:
         return self.word if self.margin is None else f"{self.word} {self.margin:g}"
 
 
-def judge(differences: Floats, p: float, margin: float, *, planned: int, fewest: int = FEWEST) -> Verdict:
-    """The verdict on the paired differences of S blocks, given their p after correction.
+def judge(differences: Floats, p: float, margin: float, *, planned: int, tests: int = 1) -> Verdict:
+    """The verdict on the paired differences of S blocks, given their p, corrected for being one of so many tests.
 
     `margin` is the difference that would not matter, `planned` the number of blocks that was declared: who judges
-    earlier may stop where it suits. `fewest` are the blocks below which no p can be small enough.
+    earlier may stop where it suits.
     """
     blocks = len(differences)
     if blocks < planned:
         return Verdict(Word.UNTOLD, f"{blocks} of {planned} blocks are done")
     if blocks < FEWEST:
         return Verdict(Word.UNTOLD, f"{blocks} pairs: below {FEWEST} no test over seeds can reach p < {ALPHA:g}")
+    said = f"p = {p:.2g}" + (" after correction" if tests > 1 else "")
     if p < ALPHA:
-        return Verdict(Word.BETTER if differences.mean() > 0 else Word.WORSE, f"p = {p:.2g} after correction")
+        return Verdict(Word.BETTER if differences.mean() > 0 else Word.WORSE, said)
     alike = equivalence_test(differences, margin)
     if alike < ALPHA:
         return Verdict(Word.ALIKE, f"two one-sided tests, p = {alike:.2g}", margin)
-    short = f"; {blocks} pairs cannot reach less with so many tests, {fewest} could" if blocks < fewest else ""
-    return Verdict(Word.UNTOLD, f"p = {p:.2g} after correction{short}")
+    fewest = fewest_for_a_verdict(tests)
+    short = f"; {blocks} pairs cannot reach p < {ALPHA:g} with {tests} tests, {fewest} could" if blocks < fewest else ""
+    return Verdict(Word.UNTOLD, said + short)
