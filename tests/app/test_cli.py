@@ -414,6 +414,25 @@ def test_bad_input_is_one_message_and_nothing_is_written(
     assert_refused(said, *(part for part in parts if not part.startswith("line of ")), *named)
 
 
+def test_a_card_replaces_no_file_unasked(command: Command, trained: Path, here: Path) -> None:
+    path = here / "README.md"
+    path.write_text("a project of mine\n")
+    assert_refused(command("card", trained, "--out", path), "README.md is there already; --overwrite replaces it")
+    assert path.read_text() == "a project of mine\n"
+    said = command("card", trained, "--out", path, "--overwrite")
+    assert (said.code, said.out) == (0, f"{path}\n")
+    assert "| mood | accuracy |" in path.read_text()
+
+
+def test_json_of_one_look_is_read_by_any_reader(command: Command, recipe_file: Path) -> None:
+    said = command("affinity", recipe_file, "--steps", 2, "--every", 2, "--json")
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    assert json.loads(said.out, parse_constant=refuse)["spread"][0] == [None, None, None]
+
+
 @pytest.mark.parametrize("what", ["a label outside the classes", "an unknown method", "a missing file"])
 def test_check_refuses_what_train_refuses(command: Command, recipe_file: Path, here: Path, what: str) -> None:
     spoil, _ = BAD[what]

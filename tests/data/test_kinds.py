@@ -92,6 +92,13 @@ def test_every_kind_has_an_example() -> None:
     assert {name.split(",")[0] for name in EXAMPLES} == {*KINDS, "a new kind"}
 
 
+def test_texts_with_other_labels_than_the_commonest_are_told_apart_in_words() -> None:
+    task, labels = example("tokens")
+    alone = [set(row) <= {0} for row in ([0, 1, 2], [3], [0, 0, 3, 4, 4], [1, 3], [0], [0, 1], [3, 3, 1], [0, 0])]
+    said = [task.stratum(int(number)) for number in task.strata(labels)]
+    assert said == ["the commonest label alone" if one else "other labels too" for one in alone]
+
+
 # ---- what holds for every kind
 
 

@@ -68,3 +68,12 @@ def test_it_is_said_where_no_group_is_carried_by_the_looks() -> None:
     lines = shown_lines(nothing, 80)
     assert "no group surely helps its members" in " ".join(line.strip() for line in lines)
     assert_fits(lines, 80)
+
+
+def test_one_look_has_no_standard_error() -> None:
+    nan = float("nan")
+    lines = shown_lines(AffinityReport(["a", "b"], [[0.1, 0.0], [0.0, 0.1]], [[nan, nan], [nan, nan]], 1, 10, []), 80)
+    said = " ".join(" ".join(lines).split())
+    assert "nan" not in said
+    assert "means over 1 look in 10 steps, which has no standard error" in said
+    assert "1 look cannot say which tasks to train together" in said

@@ -107,8 +107,9 @@ def test_runs_that_make_no_ensemble_are_refused_and_nothing_is_written(runs: lis
         [(fewer, "has the tasks mood, same"), (others, "says"), (apart, "reads its texts as")]
     ):
         run = mtbert.train(other, out=tmp_path / str(number))
-        with pytest.raises(Mistake, match=said):
+        with pytest.raises(Mistake, match=said) as refused:
             ensemble([runs[0].folder, run.folder], tmp_path / "out")
+        assert "beside the vector" not in str(refused.value)  # no head of either reads such features
     with pytest.raises(Mistake, match="two runs or more"):
         ensemble([runs[0].folder], tmp_path / "out")
     with pytest.raises(Mistake, match="two runs or more"):

@@ -210,8 +210,16 @@ def test_a_run_is_not_resumed_with_another_recipe(
         mtbert.train(staged, out=tmp_path / "run", listener=Kill(steps=3))
     other = copy.deepcopy(staged)
     change(other)
-    with pytest.raises(Mistake, match="was begun with another recipe"):
+    with pytest.raises(Mistake, match="was begun with another recipe") as refused:
         mtbert.train(other, out=tmp_path / "run", resume=True)
+    assert f"`mtbert train {tmp_path / 'run' / 'recipe.yaml'} --out {tmp_path / 'run'} --resume`" in str(refused.value)
+
+
+def test_the_recipe_in_a_run_goes_on_with_it(staged: dict[str, Any], tmp_path: Path) -> None:
+    whole = mtbert.train(staged, out=tmp_path / "whole")
+    with pytest.raises(Killed):
+        mtbert.train(staged, out=tmp_path / "run", listener=Kill(steps=3))
+    assert_same_run(mtbert.train(tmp_path / "run" / "recipe.yaml", out=tmp_path / "run", resume=True), whole)
 
 
 def test_a_process_killed_outright_resumes_to_the_uninterrupted_run(staged: dict[str, Any], tmp_path: Path) -> None:

@@ -162,6 +162,20 @@ def test_what_cannot_be_answered_is_422_and_says_why_without_the_text(body: Any,
     asking(talk)
 
 
+@pytest.mark.parametrize("said", [None, "application/x-www-form-urlencoded", "text/plain; charset=utf-8"])
+def test_json_that_is_not_said_to_be_json_is_refused_with_the_header_to_send(said: str | None) -> None:
+    async def talk(client: httpx.AsyncClient, app: Any) -> None:
+        headers = {} if said is None else {"content-type": said}
+        answer = await client.post("/predict", content=b'{"text": "a"}', headers=headers)
+        assert answer.status_code == 422
+        (wrong,) = answer.json()["detail"]
+        assert "content-type: application/json" in wrong["what"]
+        right = {"content-type": "Application/JSON; charset=utf-8"}
+        assert (await client.post("/predict", content=b'{"text": "a"}', headers=right)).status_code == 200
+
+    asking(talk)
+
+
 def test_a_body_that_is_too_large_is_413_whatever_it_says_of_its_length() -> None:
     async def pieces() -> Any:
         for _ in range(100):

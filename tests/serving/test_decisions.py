@@ -20,12 +20,13 @@ from mtbert.app import cli
 from mtbert.errors import Mistake
 from mtbert.model.files import seal, verify
 from mtbert.pages.run_page import run_page
-from mtbert.reports.decisions import calibrate
+from mtbert.reports.decisions import Decisions, calibrate
 from mtbert.reports.errors import errors
 from mtbert.reports.evaluation import evaluation
 from mtbert.runs.folder import BEST, Run
 from mtbert.scoring.decisions import NOT_SURE
 from tests.support.html import Seen
+from tests.support.screen import shown_lines
 from tests.support.small import recipe_over, sentence, with_more_kinds, write_small_data
 
 
@@ -101,6 +102,15 @@ def test_it_says_when_it_is_not_sure(run: Run, tmp_path: Path) -> None:
     import pyarrow as pa
 
     assert model.predict_table("same", pa.Table.from_pylist(source)).columns["prediction"] == [NOT_SURE]
+
+
+def test_the_table_has_the_columns_of_what_was_asked_for(run: Run) -> None:
+    def heads(found: Decisions) -> str:
+        return " ".join(line for line in shown_lines(found, 200) if line.startswith("task"))
+
+    assert heads(calibrate(run)).split() == ["task", "temperature", "ECE", "Brier"]
+    assert heads(calibrate(run, metric="macro_f1")).split()[-1] == "metric"
+    assert heads(calibrate(run, precision=0.5)).endswith("right where sure")
 
 
 def test_the_page_shows_what_was_decided(run: Run) -> None:

@@ -20,6 +20,7 @@ from mtbert.data.batches import Batch, Examples
 from mtbert.data.kinds.base import Task
 from mtbert.data.kinds.classification import Classification
 from mtbert.data.kinds.regression import Regression
+from mtbert.data.kinds.tokens import Tokens
 from mtbert.data.streams import Share, share_named
 from mtbert.errors import Mistake
 from mtbert.model.task_modules.base import ModulePlan
@@ -91,6 +92,14 @@ def test_all_tasks_answer_in_one_pass_what_each_answers_alone() -> None:
     assert seen == [len(SENTENCES)] * 2  # `brief` cuts texts off earlier, and so reads others
     assert [list(answer) for answer in answers] == [list(alone)] * len(SENTENCES)
     assert {name: [answer[name] for answer in answers] for name in alone} == alone
+
+
+def test_words_come_with_their_labels_as_from_the_task_alone() -> None:
+    names = Tokens(name="names", text="text", label="tags", classes=["O", "B-X", "I-X"])
+    model = served.predictor([], [MOOD, names])
+    together = model.predict_all(SENTENCES)
+    assert [one["names"] for one in together] == model.predict("names", SENTENCES)
+    assert [[word for word, _ in one["names"]] for one in together] == [text.split() for text in SENTENCES]
 
 
 def test_questions_that_read_otherwise_are_answered_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -309,6 +309,64 @@ def test_lists_that_name_something_twice_are_no_labels(tmp_path: Path) -> None:
     assert "column 'votes' holds lists, and no sets of a few labels" in (tmp_path / "recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize("separator", ["|", "; ", ","])
+@pytest.mark.parametrize("names", ["abc", "abcdefghij"])  # few sets, and more than a column of classes could have
+def test_labels_in_one_cell_with_a_separator_are_any_number_a_row(separator: str, names: str, tmp_path: Path) -> None:
+    labels = [[f"{name} class" for place, name in enumerate(names) if i * 7 % 1009 >> place & 1] for i in range(400)]
+    rows = [{"text": text(i), "topics": separator.join(labels[i])} for i in range(400)]
+    write_csv(tmp_path / "tickets-train.csv", rows[:390])
+    write_csv(tmp_path / "tickets-dev.csv", rows[390:])  # too few to be judged by themselves
+    (task,) = drafted([tmp_path], tmp_path / "recipe.yaml")["tasks"].values()
+    assert (task["kind"], task["text"], task["label"]) == ("multilabel", "text", "topics")
+    assert task["separator"] == separator.strip()
+    assert task["classes"] == [f"{name} class" for name in names]
+    read, found = read_data(read_recipe(tmp_path / "recipe.yaml"), ["tickets"], ["train", "dev"], [])
+    said = [read.tasks["tickets"].say(label) for split in ("train", "dev") for label in found[split]["tickets"].labels]
+    assert said == labels
+
+
+@pytest.mark.parametrize("lists", [["fun", "short"], "fun|short"])
+def test_several_labels_a_row_beside_another_label_are_two_tasks(lists: Any, tmp_path: Path) -> None:
+    sets = [lists, lists[:1] if isinstance(lists, list) else "fun", lists[1:] if isinstance(lists, list) else "short"]
+    rows = [{"text": text(i), "topics": sets[i % 3], "mood": "xy"[i % 2]} for i in range(60)]
+    write_jsonl(tmp_path / "films.jsonl", rows)
+    asked: list[Question] = []
+
+    def ask(question: Question) -> str:
+        asked.append(question)
+        return take_the_guess(question)
+
+    tasks = yaml.safe_load(draft_recipe([tmp_path], tmp_path / "recipe.yaml", ask))["tasks"]
+    assert {task["label"]: task["kind"] for task in tasks.values()} == {
+        "topics": "multilabel",
+        "mood": "classification",
+    }
+    assert any("'topics' (any number a row of 2 labels: fun, short)" in question.text for question in asked)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "kind"),
+    [
+        ("topic", ["Food, drink", "Clothes, shoes", "Music"], "classification"),  # names with commas: more than cells
+        ("place", ["Rome, south", "Rome, north", "Bonn, south", "Bonn, north"], "classification"),
+        ("share", ["1,5", "2,5", "3,25"], None),  # decimal commas
+    ],
+)
+def test_a_comma_in_a_name_is_no_separator(column: str, cells: list[str], kind: str | None, tmp_path: Path) -> None:
+    rows = [{"text": text(i), column: cells[i % len(cells)], "mood": "xy"[i % 2]} for i in range(60)]
+    write_csv(tmp_path / "rows.csv", rows)
+    tasks = drafted([tmp_path], tmp_path / "recipe.yaml")["tasks"]
+    assert {task["label"]: task["kind"] for task in tasks.values()}.get(column) == kind
+
+
+def test_the_only_text_is_read_also_where_it_might_be_several_labels(tmp_path: Path) -> None:
+    words = ["red", "round", "sweet", "sour", "small", "green", "soft", "ripe"]
+    texts = [", ".join(word for place, word in enumerate(words) if i >> place & 1) for i in range(1, 200)]
+    write_csv(tmp_path / "fruit.csv", [{"words": one, "fruit": "xy"[i % 2]} for i, one in enumerate(texts)])
+    (task,) = drafted([tmp_path], tmp_path / "recipe.yaml")["tasks"].values()
+    assert (task["text"], task["label"]) == ("words", "fruit")
+
+
 @pytest.mark.parametrize(("sign", "head"), [(1, "cosine"), (-1, None)])
 def test_scores_that_rise_with_shared_words_begin_as_a_cosine_and_others_do_not(
     tmp_path: Path, sign: int, head: str | None

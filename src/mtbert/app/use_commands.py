@@ -181,13 +181,19 @@ def serve(
 def card(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option("--out", help="The file to write; standard output by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     data: DataFolder = None,
 ) -> None:
     """Write a model card: tasks, scores with intervals, data and its hashes, limits."""
     from mtbert.runs.output import STANDARD_OUTPUT, Output
     from mtbert.shipping.card import card as write
 
-    Output(out or STANDARD_OUTPUT).write(write(run, data))
+    where = Output(out or STANDARD_OUTPUT)
+    if not where.streams and where.path.exists() and not overwrite:  # a README.md is often somebody's work
+        raise Mistake(f"{where.path} is there already; --overwrite replaces it, --out names another")
+    where.write(write(run, data))
+    if not where.streams:
+        typer.echo(where.path)
 
 
 def push(

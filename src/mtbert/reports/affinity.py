@@ -26,7 +26,7 @@ class AffinityReport(Report):
 
     tasks: list[str]
     affinity: list[list[float]]
-    spread: list[list[float]]  # standard error of the mean over the looks
+    spread: list[list[float]]  # standard error of the mean over the looks; nan where there is one look
     looks: int
     steps: int
     together: list[list[str]]  # the groups that surely help their members, each task in one; empty where none does
@@ -35,18 +35,20 @@ class AffinityReport(Report):
         return asdict(self)
 
     def shown(self) -> Iterable[RenderableType]:
+        several = self.looks > 1
         cells = [
-            [f"{value:+.2%} ({error:.2%})" for value, error in zip(values, errors, strict=True)]
+            [f"{value:+.2%}" + several * f" ({error:.2%})" for value, error in zip(values, errors, strict=True)]
             for values, errors in zip(self.affinity, self.spread, strict=True)
         ]
         yield grid("a step on", [f"lowers {task}" for task in self.tasks], self.tasks, cells)
         looks = count(self.looks, "look")
-        yield plain(f"means over {looks} in {count(self.steps, 'step')}, standard error in brackets")
+        brackets = ", standard error in brackets" if several else ", which has no standard error"
+        yield plain(f"means over {looks} in {count(self.steps, 'step')}{brackets}")
         if self.together:
             yield plain("train together: " + "; ".join(" + ".join(group) for group in self.together))
         else:
             yield plain(
-                f"which tasks to train together these {looks} do not say: no group surely helps its members; "
+                f"{looks} cannot say which tasks to train together: no group surely helps its members; "
                 "look longer with --steps"
             )
 

@@ -53,7 +53,9 @@ class Decisions(Report):
             )
         if names:
             columns = ["temperature", "ECE", "Brier", "threshold", "metric", "sure from", "right where sure"]
-            yield grid("task", columns, names, cells)
+            told = [place for place in range(len(columns)) if any(row[place] for row in cells)]  # what was asked for
+            shown = [[row[place] for place in told] for row in cells]
+            yield grid("task", [columns[place] for place in told], names, shown)
             yield plain("ECE, Brier, metric and what is right where it is sure: on held-out fifths of dev")
         for name, one in self.tasks.items():
             yield from map(plain, said_of(name, one))

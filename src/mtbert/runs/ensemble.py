@@ -60,16 +60,13 @@ def _check(runs: Sequence[Run], members: Sequence[tuple[MultiTask, Tokenizer]]) 
         found = differences(str(runs[0].folder), tasks, str(run.folder), list(model.tasks.values()))
         if own.definition != tokenizer.definition:
             found.append(f"{run.folder} has another tokenizer than {runs[0].folder}")
-        if _beside(model) != _beside(first):
+        shared = model.tasks.keys() & first.tasks.keys()
+        if any(bool(model.beside[task]) != bool(first.beside[task]) for task in shared):
             found.append(
                 f"the heads of {run.folder} read other features beside the vector than those of {runs[0].folder}"
             )
         if found:
             raise Mistake(f"these runs make no ensemble: {'; '.join(found)}")
-
-
-def _beside(model: MultiTask) -> dict[str, bool]:
-    return {name: bool(features) for name, features in model.beside.items()}
 
 
 def _scored(recipe: Recipe, model: Ensemble, tokenizer: Tokenizer) -> tuple[dict[str, object], dict[str, Tensor]]:

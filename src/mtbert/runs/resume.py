@@ -28,7 +28,10 @@ def check_recipe(run: Run, recipe: Recipe) -> None:
     changed = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
     if changed:
         said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changed[:2])
-        raise Mistake(f"{run.folder} was begun with another recipe ({said}); --overwrite begins anew")
+        raise Mistake(
+            f"{run.folder} was begun with another recipe ({said}); `mtbert train {run.folder / 'recipe.yaml'} --out "
+            f"{run.folder} --resume` goes on with that one, --overwrite begins anew"
+        )
 
 
 def check_environment(run: Run, now: Mapping[str, Any], force: bool, listener: Listener) -> None:

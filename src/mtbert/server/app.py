@@ -61,6 +61,8 @@ def make_app(models: Mapping[str, Predictor], limits: Limits, token: str | None 
     async def refused(request: Request, error: RequestValidationError) -> JSONResponse:
         # what was sent is not said again: texts stay out of logs, also of those who log answers
         wrong = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in error.errors()]
+        if not _says_json(request):
+            wrong = [{"where": "header", "what": "send JSON, and say so: content-type: application/json"}]
         return JSONResponse({"detail": wrong}, 422)
 
     @app.exception_handler(Exception)
@@ -249,6 +251,12 @@ def _described(task: Task) -> dict[str, Any]:
     if isinstance(task, Regression):
         described["range"] = list(task.range)
     return described
+
+
+def _says_json(request: Request) -> bool:
+    """Whether a request is said to hold JSON. A page of another site cannot say so without asking, and is not read."""
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return said == "application/json" or (said.startswith("application/") and said.endswith("+json"))
 
 
 def _later(why: str) -> HTTPException:

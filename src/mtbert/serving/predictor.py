@@ -125,13 +125,10 @@ class Predictor:
         due and the reverse.
         """
         columns = columns_of(self.task(task), texts)
-        said = self._said(task, outputs_of(self.model, self._examples([task], columns)))
-        if self.task(task).reads_words:
-            return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
-        return said
+        return self._said_of(task, columns, outputs_of(self.model, self._examples([task], columns)))
 
     def predict_all(self, texts: Any) -> list[dict[str, Any]]:
-        """What every task says to each text (or pair), in order: task -> class name or score.
+        """What every task says to each text (or pair), in order: task -> what `predict` says.
 
         Texts are for the tasks that read one, pairs for those that read two, dicts and tables for all tasks whose
         columns they have. The encoder reads a text once for all tasks that `MultiTask.alike` groups. Raises Mistake
@@ -139,8 +136,8 @@ class Predictor:
         """
         said: dict[str, list[Any]] = {}
         asked = [Question(names, columns) for names, columns in texts_by_reader(self.model.tasks, texts)]
-        for outputs in self.answer(asked):
-            said |= {name: self._said(name, one) for name, one in outputs.items()}
+        for question, outputs in zip(asked, self.answer(asked), strict=True):
+            said |= {name: self._said_of(name, question.texts, one) for name, one in outputs.items()}
         return [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
 
     def probabilities(self, task: str, texts: Any) -> list[dict[str, float]]:
@@ -355,6 +352,13 @@ class Predictor:
     def _said(self, task: str, outputs: Tensor) -> list[Any]:
         decided = self._decided(task, outputs)
         return _where_sure([self.task(task).say(one) for one in decided.predictions], decided.sure)
+
+    def _said_of(self, task: str, columns: Sequence[Sequence[Any]], outputs: Tensor) -> list[Any]:
+        """What is said of texts; of words each with its label."""
+        said = self._said(task, outputs)
+        if not self.task(task).reads_words:
+            return said
+        return [list(zip(words, tags, strict=True)) for words, tags in zip(columns[0], said, strict=True)]
 
     def task(self, name: str) -> Task:
         """A task by name; raises Mistake for one that the model does not have."""

@@ -29,6 +29,7 @@ MOST_CLASSES = 1000
 ROWS_A_CLASS = 3  # on average, at least
 MOST_WHOLE_NUMBERS = 21  # different ones that may be classes: 0 to 20
 WORDS_IN_A_NAME = 3.0  # of a class, on average, at most
+SEPARATORS = ("|", ";", ",")  # between the labels of a row, where they stand in one cell
 ALIKE = 500  # rows whose texts are compared
 SHARED = 0.2  # of the words of a row's two texts, that they share where more than two columns hold texts
 NAMES_OF_ROWS = re.compile(
@@ -62,6 +63,7 @@ class Column:
     time: bool = False
     lists: Sequence[Sequence[str]] = ()  # what its lists hold, one a row; none where it holds no lists
     named: bool = True  # by the person, so that its name tells something
+    separator: str = ""  # what stands between the entries of its lists, where they were read from texts
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -152,7 +154,12 @@ class Column:
         """The same column of some rows."""
         lists = [self.lists[row] for row in rows] if self.lists else ()
         cells = [self.cells[row] for row in rows]
-        return Column(self.name, cells, self.nested, self.time, lists, self.named)
+        return Column(self.name, cells, self.nested, self.time, lists, self.named, self.separator)
+
+    def split(self, separator: str) -> Column:
+        """The same column, what stands between separators in a cell as a list: an empty cell is an empty list."""
+        lists = [[part for part in map(str.strip, cell.split(separator)) if part] for cell in self.cells]
+        return Column(self.name, ["filled"] * len(lists), True, False, lists, self.named, separator)
 
 
 def columns_of(table: Table) -> list[Column]:
@@ -181,6 +188,29 @@ def _entries(cells: pa.ChunkedArray) -> list[list[str]]:
     """What each list holds, as texts; nothing where a row has none."""
     lists, _ = as_lists(cells, "|")
     return [[str(entry) for entry in entries or ()] for entries in lists.to_pylist()]
+
+
+def sets_split(columns: Sequence[Column]) -> list[Column]:
+    """The same columns, those split whose cells are several labels with a separator between them.
+
+    Such are fewer labels than there are different cells, each of them a name, as `audio, phone`, `phone` and `audio`
+    are of two. A column that may be a text is left whole where there is no other.
+    """
+    split = {one.name: sets for one in columns if (sets := _sets(one)) is not None}
+    other_texts = any(one.role == "text" and one.name not in split for one in columns)
+    return [split[one.name] if one.name in split and (one.role == "class" or other_texts) else one for one in columns]
+
+
+def _sets(column: Column) -> Column | None:
+    if column.role not in ("class", "text") or column.numbers:
+        return None
+    for separator in SEPARATORS:
+        sets = column.split(separator)
+        fewer = len(sets.labels) < len(column.counts)
+        words = sum(len(label.split()) * count for label, count in sets.labels.items())
+        if fewer and sets.holds_sets and words <= WORDS_IN_A_NAME * sets.labels.total():
+            return sets
+    return None
 
 
 def is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ from mtbert.data.kinds.spans import PREFIXES
 from mtbert.data.tables import FEW
 from mtbert.errors import Mistake
 from mtbert.recipe.text import as_line
-from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, ways_to_read, words_and_tags
+from mtbert.start.columns import NAMES_OF_SCORES, Column, say_the_same, sets_split, ways_to_read, words_and_tags
 from mtbert.start.files import SPLITS, File, FileSet, read_sets
 
 LOOKED_AT = 2_000  # pairs whose words are compared
@@ -126,7 +126,7 @@ def _labelled_apart(parts: Sequence[Sequence[Column]]) -> bool:
 
 
 def _tasks_of_part(part: _Part, folder: Path, notes: list[str], ask: Ask) -> Iterator[Draft]:
-    path, columns = part.train.path, [one for one in part.columns if one.filled]
+    path, columns = part.train.path, sets_split([one for one in part.columns if one.filled])
     tagged = words_and_tags(columns)
     if tagged is not None:
         words, tags = tagged
@@ -227,12 +227,16 @@ def _drafted(part: _Part, text: tuple[str, ...], label: Column, folder: Path, no
     counts = Counter(label.labels)
     for split in ("train", "dev"):
         other = files[split].named(label.name) if split in files and files[split] is not train else None
-        counts += Counter(other.labels) if other is not None else Counter()
+        if other is not None:
+            counts += (other.split(label.separator) if label.separator else other).labels
     if label.role in ("class", "list"):
         _write_classes(task, label.name, counts)
         if label.role == "list":
             task.keys["kind"] = "multilabel"
             task.beside["kind"] = "any number of the classes a row"
+        if label.separator:
+            task.keys["separator"] = label.separator
+            task.beside["separator"] = "what stands between the labels of a row"
     else:
         _write_range(task, counts)
     if part.where:
@@ -401,6 +405,7 @@ ORDER = (
     "label",
     "where",
     "classes",
+    "separator",
     "scheme",
     "range",
     "id",
@@ -446,6 +451,8 @@ def _some(names: Sequence[str]) -> str:
 def _values(column: Column) -> str:
     if column.role == "class":
         return f"{len(column.counts):,} classes: {_some(list(column.counts))[:80]}"
+    if column.role == "list":
+        return f"any number a row of {len(column.labels):,} labels: {_some(list(column.labels))[:80]}"
     return f"{min(column.numbers):g} to {max(column.numbers):g}"
 
 

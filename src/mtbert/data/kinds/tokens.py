@@ -130,6 +130,9 @@ class Tokens(NamedClasses):
         common = self.constant(labels)
         return np.array([int((row != common).any()) for row in labels], dtype=np.int64)
 
+    def stratum(self, number: int) -> str:
+        return ("the commonest label alone", "other labels too")[number]
+
     @property
     def class_names(self) -> tuple[str, ...]:
         return ()  # probabilities are those of words, not of a text
