@@ -101,4 +101,4 @@ def test_a_mistake_in_an_override_of_all_is_said_once_for_each(tmp_path: Path) -
 
 @pytest.mark.parametrize("key", ["modules.*.size", "seed.*", "data.*.x", "tasks.mood.label.*"])
 def test_a_star_needs_something_to_mean(key: str, tmp_path: Path) -> None:
-    assert complaint(recipe(tmp_path, LINES + "seed: 1\ndata: .\n"), f"{key}=1").startswith(f"{key}=1: ")
+    assert complaint(recipe(tmp_path, LINES + "seed: 1\ndata: .\n"), f"{key}=1").startswith(f"command line, {key}=1: ")

@@ -166,7 +166,7 @@ def rows_of(
     with gathering.going_on():
         read = _read_labels(task, table, words, gathering)
         lacking = len(read.missing) == len(numbers)
-        if len(read.wrong) == len(numbers) and read.found.keys() <= KEPT_BACK:
+        if _kept_back(read, len(numbers)):
             raise NoLabels([f"{table.name}: every label is -1, as where labels are kept back; task '{task.name}'"])
         unlabelled = read.missing if task.missing == "skip" else []
         task, labels, problems = read.task, read.labels, [*_label_problems(read, found_in)]
@@ -407,6 +407,12 @@ def _read_labels(task: Task, table: Table, words: pa.ChunkedArray | None, gather
             raise
         gathering.messages.append(str(mistake))
         return mistake.stand_in.read(table, lengths)
+
+
+def _kept_back(read: ReadLabels, rows: int) -> bool:
+    """Whether what stands for the label of each row is what stands for one that is kept back, and nothing else."""
+    cells = sum(read.found.values())
+    return read.found.keys() <= KEPT_BACK and 0 < rows == len(read.wrong) <= cells
 
 
 def _lengths(words: pa.ChunkedArray) -> NDArray[np.int64]:
