@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from mtbert.errors import Mistake
 from mtbert.recipe.schema import Recipe
 from mtbert.runs.environment import bits_changes, changes, data_changes
-from mtbert.runs.folder import ENVIRONMENT, Run
+from mtbert.runs.folder import ENVIRONMENT, RECIPE, Run
 from mtbert.runs.listener import Listener
 
 BOUND = ("data", "tokenizer")  # another one makes another experiment of a run
@@ -28,9 +29,10 @@ def check_recipe(run: Run, recipe: Recipe) -> None:
     changed = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "+-"]
     if changed:
         said = "; ".join(f"{'now' if line[0] == '+' else 'then'}: `{line[2:].strip()}`" for line in changed[:2])
+        again = ["mtbert", "train", str(run.folder / RECIPE), "--out", str(run.folder), "--resume"]
         raise Mistake(
-            f"{run.folder} was begun with another recipe ({said}); `mtbert train {run.folder / 'recipe.yaml'} --out "
-            f"{run.folder} --resume` goes on with that one, --overwrite begins anew"
+            f"{run.folder} was begun with another recipe ({said}); `{shlex.join(again)}` goes on with that one, "
+            "--overwrite begins anew"
         )
 
 
